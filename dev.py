@@ -361,8 +361,7 @@ def run_to_end(command: list[str], env: dict[str, str]) -> int:
 
 def lock(arguments: list[str]) -> int:
     """Remake the lock files: for every platform, with hashes, without an index's address or a local path."""
-    env = installer_environment()
-    env |= uv_index_settings(env)
+    env = installer_environment()  # without pip's indexes: a partial mirror would lock only the files it holds
     SCRATCH.mkdir(exist_ok=True)
     LOCKS.mkdir(exist_ok=True)
     uv = find_uv(env)
