@@ -361,7 +361,9 @@ def run_to_end(command: list[str], env: dict[str, str]) -> int:
 
 def lock(arguments: list[str]) -> int:
     """Remake the lock files: for every platform, with hashes, without an index's address or a local path."""
-    env = installer_environment()  # without pip's indexes: a partial mirror would lock only the files it holds
+    env = (
+        installer_environment()
+    )  # without pip's indexes: a partial mirror would lock only the files it holds
     SCRATCH.mkdir(exist_ok=True)
     LOCKS.mkdir(exist_ok=True)
     uv = find_uv(env)
@@ -373,7 +375,7 @@ def lock(arguments: list[str]) -> int:
         within = ["--constraint", "requirements/run.txt"] if name == "dev" else []
         command = [uv, "pip", "compile", *options, *within, *sources, *arguments]
         call([*command, "--output-file", str(target.relative_to(ROOT))], env)
-        print(f"{target.relative_to(ROOT)}: {target.read_text().count('==')} packages")
+        print(f"{target.relative_to(ROOT)}: {sum(line[0].isalnum() for line in target.open())} packages")
     return 0
 
 
