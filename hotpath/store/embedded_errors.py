@@ -31,14 +31,14 @@ class EmbeddedPostgresError(DatabaseUnavailableError):
 def disk_full(home: Path, *, detail: str = "") -> EmbeddedPostgresError:
     """The error for a disk without room for the database."""
     return EmbeddedPostgresError(
-        f"the disk that holds {home} is full: free some space there (a new database takes about 60 MB), "
+        f"the disk that holds {home} is full: free some space there (a new database takes 60 MB), "
         "or set HOTPATH_HOME to a directory on another disk",
         detail=detail,
     )
 
 
 def is_disk_full(home: Path, text: str) -> bool:
-    """Whether `text` (output of a failed program) or the disk itself says that there is no room under `home`."""
+    """Whether `text` (a failed program's output) or the disk itself says that `home` has no room."""
     if any(sign in text for sign in DISK_FULL_TEXTS):
         return True
     try:

@@ -62,7 +62,8 @@ class Launch:
                 self.data.rmdir()  # succeeds only if it is empty
             except OSError:
                 raise EmbeddedPostgresError(
-                    f"{self.data} holds files that are no PostgreSQL database: move them away, or set HOTPATH_HOME"
+                    f"{self.data} holds files that are no PostgreSQL database: "
+                    "move them away, or set HOTPATH_HOME"
                 ) from None
         self._check_entry()
         binaries = embedded_binaries.find_binaries(self.home, self.user, data_major=None)
@@ -108,7 +109,7 @@ class Launch:
             return int(text)
         except ValueError:
             raise EmbeddedPostgresError(
-                f"{self.data / 'PG_VERSION'} is damaged: restore the directory from a backup, or set HOTPATH_HOME"
+                f"{self.data / 'PG_VERSION'} is damaged: restore the directory, or set HOTPATH_HOME"
             ) from None
 
     def _check_entry(self) -> None:
@@ -116,10 +117,17 @@ class Launch:
         if self.user is None:
             return
         argv: list[str | Path] = ["/bin/sh", "-c", 'test -x "$1"', "sh", self.home]
-        if embedded_binaries.run(argv, self.user, seconds=20).returncode != 0:
+        try:
+            entered = embedded_binaries.run(argv, self.user, seconds=20).returncode == 0
+        except (OSError, subprocess.SubprocessError) as error:
+            raise EmbeddedPostgresError(
+                f"PostgreSQL does not run as root, and this process may not become user id {self.user.uid} "
+                f"({error}): run Hotpath as an ordinary user, or set HOTPATH_DATABASE_URL to a server"
+            ) from error
+        if not entered:
             raise EmbeddedPostgresError(
                 f"{self.home} cannot be entered by user id {self.user.uid}, whom PostgreSQL runs as: "
-                "set HOTPATH_HOME to a directory that others can pass through (not below /root), or chmod o+x its parents"
+                "set HOTPATH_HOME to a directory that others can pass through, not below /root"
             )
 
     def _own(self, path: Path) -> None:
@@ -170,7 +178,7 @@ class Launch:
         partial.rename(self.data / "hotpath.conf")
 
     def _answers(self) -> bool:
-        """Whether the server takes connections (or has too many): False when it is away or still recovering."""
+        """Whether the server takes connections, or has too many: not when it is away or recovering."""
         socket_path = self.socket_dir / f".s.PGSQL.{PORT}"
         try:
             with embedded_wire.Session(socket_path, database="postgres", user="hotpath", seconds=30):

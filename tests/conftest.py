@@ -1,0 +1,186 @@
+"""What every test may ask for: a PostgreSQL of its own, a fresh database in it, and a verdict when it hangs.
+
+- `database_url`: a new database with Hotpath's schema; `empty_database_url`: one without.
+- `cluster`: the server they are in, private to this run (to this xdist worker), never the one you work with.
+  `HOTPATH_TEST_DATABASE_URL` names a server to use instead, with the right to create databases.
+- A Trio test that is not done after a minute fails and says so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import inspect
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+import pytest
+import trio
+
+from hotpath.store.embedded import EmbeddedPostgres
+from hotpath.store.embedded_wire import Session
+
+TEST_SECONDS = 60.0
+
+# Nothing here has to survive a power cut, and everything should be quick and small. Tests of crashes start
+# their own servers.
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "shared_buffers": "64MB",
+    "max_wal_size": "1GB",
+}
+_NOT_YOURS = ("HOTPATH_", "PG")
+_YOURS = ("HOTPATH_TEST_DATABASE_URL", "HOTPATH_PG_BIN", "HOTPATH_PG_USER")
+_MEMORY_DISK = "/dev/shm"
+_HOME_PREFIX = "hotpath-test-"
+_serial = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Forget the developer's own settings: no test may touch the database he works with."""
+    for name in list(os.environ):
+        if name == "DATABASE_URL" or (name.startswith(_NOT_YOURS) and name not in _YOURS):
+            del os.environ[name]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Bound every Trio test, before pytest-trio wraps it; virtual clocks are left alone, for them a minute is
+    nothing.
+    """
+    test = getattr(item, "obj", None)
+    virtual = {"mock_clock", "autojump_clock"} & set(getattr(item, "fixturenames", ()))
+    if inspect.iscoroutinefunction(test) and not virtual:
+        item.obj = _bounded(test)
+    return (yield)
+
+
+def _bounded(test: Callable) -> Callable:
+    @functools.wraps(test)
+    async def bounded(**arguments):
+        with trio.move_on_after(TEST_SECONDS) as scope:
+            await test(**arguments)
+        if scope.cancelled_caught:
+            pytest.fail(f"{test.__name__} hung: it was not done after {TEST_SECONDS:.0f} s", pytrace=False)
+
+    return bounded
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """The address of a database in a server of this run's own, with the rights of a superuser."""
+    if url := os.environ.get("HOTPATH_TEST_DATABASE_URL"):
+        yield url
+        return
+    base = tempfile.gettempdir()
+    if os.access(_MEMORY_DISK, os.W_OK) and shutil.disk_usage(_MEMORY_DISK).free > 2 << 30:
+        base = _MEMORY_DISK
+    _sweep(Path(base))
+    home = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=base))
+    home.chmod(0o755)  # for root the server is another user, who has to pass through
+    server = EmbeddedPostgres(home, settings=FAST, linger=1)  # the reaper ends it even if this run is killed
+    try:
+        yield server.start("postgres")
+    finally:
+        server.stop()
+        server.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _sweep(base: Path) -> None:
+    """Remove the servers' homes of runs that were killed: nobody holds a reference to them any more."""
+    for home in base.glob(_HOME_PREFIX + "*"):
+        try:
+            with open(home / "clients", "rb") as clients:
+                fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not EmbeddedPostgres(home).status().running:
+                    shutil.rmtree(home, ignore_errors=True)
+        except OSError:
+            continue  # in use, just being made, or somebody else's
+
+
+@pytest.fixture(scope="session")
+def template(cluster: str) -> Iterator[str]:
+    """The name of a database that holds Hotpath's schema and nothing else, for others to be copied from."""
+    name = f"hotpath_template_{os.getpid()}"
+    _administer(cluster, f"CREATE DATABASE {name} TEMPLATE template0")
+    trio.run(_migrate, _in(cluster, name))
+    yield name
+    _administer(cluster, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+async def _migrate(url: str) -> None:
+    from hotpath import asyncpg_trio
+    from hotpath.store.migrate import migrate
+
+    connection = await asyncpg_trio.connect(url)
+    try:
+        await migrate(connection)
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+            await connection.close()
+
+
+@pytest.fixture
+def database_url(cluster: str, template: str) -> Iterator[str]:
+    """The address of a new database with the schema, dropped after the test whoever is still connected."""
+    yield from _fresh(cluster, template)
+
+
+@pytest.fixture
+def empty_database_url(cluster: str) -> Iterator[str]:
+    """The address of a new database with nothing in it, dropped after the test whoever is still connected."""
+    yield from _fresh(cluster, "template0")
+
+
+def _fresh(cluster: str, source: str) -> Iterator[str]:
+    name = f"hotpath_test_{os.getpid()}_{next(_serial)}"
+    # Copying files beats writing them through WAL (7 against 50 ms) where fsync is off; PostgreSQL 15 learned
+    # the choice.
+    strategy = "" if _major(cluster) < 15 else " STRATEGY file_copy"
+    _administer(cluster, f"CREATE DATABASE {name} TEMPLATE {source}{strategy}")
+    try:
+        yield _in(cluster, name)
+    finally:
+        _administer(cluster, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@functools.cache
+def _major(cluster: str) -> int:
+    return int(_administer(cluster, "SHOW server_version_num")[0][0]) // 10000
+
+
+def _in(cluster: str, database: str) -> str:
+    """The cluster's address with another database in it."""
+    return urlunsplit(urlsplit(cluster)._replace(path=f"/{database}"))
+
+
+def _administer(cluster: str, statement: str) -> list:
+    """Run one statement outside of a transaction, and return its rows."""
+    parts = urlsplit(cluster)
+    if parts.hostname is None and (host := parse_qs(parts.query).get("host")):
+        # Our own server: 3 ms through the launcher's few messages, and no test of the driver rests on the
+        # driver.
+        socket_path = Path(host[0]) / ".s.PGSQL.5432"
+        with Session(socket_path, database=parts.path[1:], user="hotpath", seconds=50) as session:
+            return session.execute(statement)
+    return trio.run(_administer_elsewhere, cluster, statement)
+
+
+async def _administer_elsewhere(cluster: str, statement: str) -> list:
+    from hotpath import asyncpg_trio
+
+    connection = await asyncpg_trio.connect(cluster)
+    try:
+        return [tuple(row) for row in await connection.fetch(statement)]
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+            await connection.close()
