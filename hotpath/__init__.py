@@ -1,0 +1,86 @@
+"""Hotpath: a for-loop with a queue around it.
+
+Public names only. They are loaded when first used (PEP 562), because every script imports this package and a script should not
+pay for a database driver that it does not use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hotpath.client import open_client as open_client
+    from hotpath.errors import BadArgsError as BadArgsError
+    from hotpath.errors import BadResultError as BadResultError
+    from hotpath.errors import DatabaseUnavailableError as DatabaseUnavailableError
+    from hotpath.errors import HotpathError as HotpathError
+    from hotpath.errors import JobCanceled as JobCanceled
+    from hotpath.errors import JobError as JobError
+    from hotpath.errors import JobFailed as JobFailed
+    from hotpath.errors import SchemaError as SchemaError
+    from hotpath.errors import ScriptError as ScriptError
+    from hotpath.errors import ScriptImportError as ScriptImportError
+    from hotpath.errors import UnknownJobError as UnknownJobError
+    from hotpath.errors import UnknownScriptError as UnknownScriptError
+    from hotpath.errors import UsageError as UsageError
+    from hotpath.model import Job as Job
+    from hotpath.model import JobContext as JobContext
+    from hotpath.model import Retry as Retry
+    from hotpath.model import State as State
+    from hotpath.runtime.context import current_job as current_job
+    from hotpath.runtime.context import progress as progress
+    from hotpath.runtime.protocol import Batch as Batch
+    from hotpath.runtime.protocol import Outcome as Outcome
+    from hotpath.runtime.protocol import Runtime as Runtime
+    from hotpath.runtime.protocol import Script as Script
+    from hotpath.runtime.sync import SyncRuntime as SyncRuntime
+    from hotpath.runtime.trio_runtime import AsyncRuntime as AsyncRuntime
+    from hotpath.scripts.settings import settings as settings
+    from hotpath.worker import dedicated as dedicated
+    from hotpath.worker import serve_worker as serve_worker
+
+_HOME = {
+    "hotpath.client": ("open_client",),
+    "hotpath.errors": (
+        "BadArgsError",
+        "BadResultError",
+        "DatabaseUnavailableError",
+        "HotpathError",
+        "JobCanceled",
+        "JobError",
+        "JobFailed",
+        "SchemaError",
+        "ScriptError",
+        "ScriptImportError",
+        "UnknownJobError",
+        "UnknownScriptError",
+        "UsageError",
+    ),
+    "hotpath.model": ("Job", "JobContext", "Retry", "State"),
+    "hotpath.runtime.context": ("current_job", "progress"),
+    "hotpath.runtime.protocol": ("Batch", "Outcome", "Runtime", "Script"),
+    "hotpath.runtime.sync": ("SyncRuntime",),
+    "hotpath.runtime.trio_runtime": ("AsyncRuntime",),
+    "hotpath.scripts.settings": ("settings",),
+    "hotpath.worker": ("dedicated", "serve_worker"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = ["__version__", *sorted(_MODULE_OF)]  # noqa: PLE0604 - all are strings
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        message = f"module 'hotpath' has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

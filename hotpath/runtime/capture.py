@@ -1,0 +1,285 @@
+"""What a job prints and logs goes to that job's log, and to no other job's.
+
+`sys.stdout` and `sys.stderr` are replaced, once per process, by routers that look up the running job at each write. An idle
+router therefore costs a job nothing. Output of no job goes to the real stream, and so does output that arrives when its job
+has ended (from a thread or task that the job left behind): it is late for its own log and must not land in the next one.
+
+`logging` is routed by one ordinary handler on the root logger, which writes to the routed `sys.stderr`; stdout, stderr and
+logging keep their order in one text. A script that configures logging to a standard stream itself keeps its own format.
+
+What bypasses `sys.stdout` (a child process, C code writing to descriptor 1) goes to the worker's own output.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import logging
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from hotpath.runtime.context import CLOSED, RunningJob, current
+from hotpath.scripts.failure import storable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HEAD_BYTES = TAIL_BYTES = 5 * 1024 * 1024 // 2
+"""What is kept of a job's log: its first and its last 2.5 MiB."""
+
+LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+
+
+class JobLog:
+    """The text of one job's log, bounded: the head and the tail are kept, the middle is counted."""
+
+    __slots__ = ("_dropped", "_head", "_head_room", "_lock", "_tail", "_tail_bytes", "decoder")
+
+    def __init__(self) -> None:
+        self._head: list[str] = []
+        self._head_room = HEAD_BYTES
+        self._tail: deque[tuple[str, int]] = deque()
+        self._tail_bytes = 0
+        self._dropped = 0
+        # Re-entrant: a destructor or a signal handler may print in the middle of a write.
+        self._lock = threading.RLock()
+        self.decoder: codecs.IncrementalDecoder | None = None
+
+    def write(self, text: str) -> None:
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        with self._lock:
+            if size <= self._head_room:
+                self._head.append(text)
+                self._head_room -= size
+            else:
+                self._write_tail(text, size)
+
+    def _write_tail(self, text: str, size: int) -> None:
+        if self._head_room:
+            kept = _cut(text, self._head_room)
+            self._head.append(kept)
+            self._head_room = 0
+            text = text[len(kept) :]
+            size = len(text.encode("utf-8", "surrogatepass"))
+        if size > TAIL_BYTES:
+            kept = text[-TAIL_BYTES:]  # characters: at least as many bytes as wanted, cut again when read
+            self._dropped += size - (size := len(kept.encode("utf-8", "surrogatepass")))
+            text = kept
+        self._tail.append((text, size))
+        self._tail_bytes += size
+        while self._tail_bytes > TAIL_BYTES and len(self._tail) > 1:
+            _, gone = self._tail.popleft()
+            self._tail_bytes -= gone
+            self._dropped += gone
+
+    def text(self) -> str | None:
+        """All that was kept, fit for a text column; None when nothing was written."""
+        with self._lock:
+            if self.decoder is not None:
+                rest = self.decoder.decode(b"", final=True)
+                if rest:
+                    self.write(rest)
+            head = "".join(self._head)
+            if not self._tail:
+                return storable(head) or None
+            tail = "".join(text for text, _ in self._tail)
+            dropped = self._dropped
+            notice = f"\n[hotpath: {dropped} bytes of log are not kept here]\n" if dropped else ""
+            return storable(head + notice + tail)
+
+
+def _cut(text: str, size: int) -> str:
+    """The longest start of the text that is no more than `size` bytes of UTF-8."""
+    return text.encode("utf-8", "surrogatepass")[:size].decode("utf-8", "ignore")
+
+
+def log_of(job: RunningJob | None) -> JobLog | None:
+    """The log that output belongs to now, made at the first write; None when it belongs to no job that still runs."""
+    if job is None:
+        return None
+    log = job.log
+    if log is None:
+        log = job.log = JobLog()
+    return None if log is CLOSED else log  # type: ignore[return-value]
+
+
+class Router(io.TextIOBase):
+    """A standard stream that writes to the running job's log, or else to the real stream."""
+
+    def __init__(self, real: TextIO) -> None:
+        self.real = real
+        self._buffer = RouterBuffer(self)
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            message = f"write() argument must be str, not {type(text).__name__}"
+            raise TypeError(message)
+        log = log_of(current.get())
+        if log is None:
+            return self.real.write(text)
+        log.write(text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        if log_of(current.get()) is None:
+            self.real.flush()
+
+    @property
+    def buffer(self) -> RouterBuffer:
+        return self._buffer
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        return "backslashreplace"
+
+    @property
+    def name(self) -> str:
+        return getattr(self.real, "name", "<hotpath>")
+
+    @property
+    def mode(self) -> str:
+        return "w"
+
+    @property
+    def line_buffering(self) -> bool:
+        return True
+
+    def reconfigure(self, **_: Any) -> None:
+        """Accepted and ignored: a job's log is text already."""
+
+    def isatty(self) -> bool:
+        return log_of(current.get()) is None and self.real.isatty()
+
+    def fileno(self) -> int:
+        """The real stream's descriptor, for child processes; what they write is not the job's."""
+        return self.real.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Accepted and ignored: a job must not close the stream of all others."""
+
+
+class RouterBuffer(io.BufferedIOBase):
+    """`sys.stdout.buffer`: bytes are read as UTF-8, what is not UTF-8 as escapes."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        log = log_of(current.get())
+        if log is None:
+            real = getattr(self._router.real, "buffer", None)
+            if real is None:
+                self._router.real.write(bytes(view).decode("utf-8", "backslashreplace"))
+            else:
+                self._router.real.flush()
+                real.write(view)
+            return view.nbytes
+        if log.decoder is None:
+            log.decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        log.write(log.decoder.decode(bytes(view)))
+        return view.nbytes
+
+    def flush(self) -> None:
+        self._router.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._router.fileno()
+
+    def isatty(self) -> bool:
+        return self._router.isatty()
+
+    def close(self) -> None:
+        """Accepted and ignored, as `Router.close`."""
+
+
+class _Capture:
+    """The one pair of routers of this process and how many runtimes use it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.stdout: Router | None = None
+        self.stderr: Router | None = None
+        self.handler: logging.Handler | None = None
+        self.level: int | None = None
+
+
+_capture = _Capture()
+
+
+@contextmanager
+def capturing() -> Iterator[None]:
+    """Route the standard streams by job while this is open; nests, and any thread may hold it."""
+    with _capture.lock:
+        _capture.users += 1
+        if _capture.users == 1:
+            sys.stdout = _capture.stdout = Router(sys.stdout)
+            sys.stderr = _capture.stderr = Router(sys.stderr)
+    try:
+        yield
+    finally:
+        with _capture.lock:
+            _capture.users -= 1
+            if _capture.users == 0:
+                _uninstall()
+
+
+def capture_logging() -> None:
+    """Let `logging` reach the jobs' logs from level INFO up; call it when the script's module has been imported.
+
+    After the import, because a script that calls `logging.basicConfig(...)` would find the root logger taken and its format
+    and level ignored. A root logger that already writes to a routed stream is left as the script wants it.
+    """
+    with _capture.lock:
+        if _capture.stderr is None or _capture.handler is not None:
+            return
+        root = logging.getLogger()
+        routed = (_capture.stdout, _capture.stderr)
+        if any(getattr(handler, "stream", None) in routed for handler in root.handlers):
+            return
+        handler = logging.StreamHandler(_capture.stderr)
+        handler.setFormatter(logging.Formatter(LOG_FORMAT))
+        root.addHandler(handler)
+        _capture.handler = handler
+        if root.level == logging.WARNING:  # the default: nobody chose it
+            _capture.level = root.level
+            root.setLevel(logging.INFO)
+
+
+def _uninstall() -> None:
+    root = logging.getLogger()
+    if _capture.handler is not None:
+        root.removeHandler(_capture.handler)
+        if _capture.level is not None and root.level == logging.INFO:
+            root.setLevel(_capture.level)
+    if _capture.stdout is not None and sys.stdout is _capture.stdout:
+        sys.stdout = _capture.stdout.real
+    if _capture.stderr is not None and sys.stderr is _capture.stderr:
+        sys.stderr = _capture.stderr.real
+    _capture.stdout = _capture.stderr = _capture.handler = _capture.level = None

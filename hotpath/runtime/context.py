@@ -1,0 +1,107 @@
+"""The job that is running here: what the hot loop sets, and what `hotpath.current_job()` makes of it.
+
+The loop sets one small `RunningJob` per job in one context variable, and nothing else. Everything a user may ask about the
+job (its id, its args, its deadline) is worked out only when asked, since most jobs never ask.
+
+Being a context variable it follows the job into Trio tasks and into `trio.to_thread.run_sync`. A bare `threading.Thread`
+starts with an empty context: what it prints belongs to no job. Run its target through
+`contextvars.copy_context().run` to change that.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from hotpath.errors import HotpathError
+from hotpath.model import JobContext
+
+if TYPE_CHECKING:
+    from hotpath.runtime.capture import JobLog
+    from hotpath.runtime.protocol import Batch, Script
+
+CLOSED = False
+"""`RunningJob.log` once the job has ended: what it still prints goes to the real stream."""
+
+Log: TypeAlias = "JobLog | bool | None"
+"""`RunningJob.log`: None before the first write, then the log, then `CLOSED`."""
+
+
+class BatchInHand:
+    """What the jobs of one batch share while they run."""
+
+    __slots__ = ("_raw", "batch", "script", "stopped", "timeout")
+
+    def __init__(self, batch: Batch, script: Script) -> None:
+        self.batch = batch
+        self.script = script
+        self.timeout = script.version.description.settings.timeout
+        self.stopped = False
+        """True once `run` was cancelled: no further job starts, nothing more is reported."""
+        self._raw: list[msgspec.Raw] | None = None
+
+    def args(self, index: int) -> dict[str, Any]:
+        """The args of one job as they were enqueued."""
+        if self._raw is None:
+            self._raw = msgspec.json.decode(self.batch.args, type=list[msgspec.Raw])
+        args: dict[str, Any] = msgspec.json.decode(self._raw[index])
+        return args
+
+
+class RunningJob(msgspec.Struct, gc=False, eq=False):
+    """One job while it runs. A msgspec struct because making one costs 60 ns."""
+
+    of: BatchInHand
+    index: int
+    log: Log = None
+    started: int = 0
+    """`time.perf_counter_ns()` as `main` was entered."""
+    fraction: float | None = None
+
+
+current: ContextVar[RunningJob | None] = ContextVar("hotpath_job", default=None)
+
+
+def running_job() -> RunningJob:
+    """The job that this code runs in; `HotpathError` outside one."""
+    job = current.get()
+    if job is None:
+        raise HotpathError(
+            "no job is running here: call this from `main`, or from what `main` started (a bare thread does not count)"
+        )
+    return job
+
+
+def current_job() -> JobContext:
+    """The running job: its id, script, attempt, args, tag, worker, deadline, and whether somebody asked it to stop.
+
+    Raises `HotpathError` outside a job. Each call looks anew, so `cancel_requested` is up to date.
+    """
+    job = running_job()
+    hand = job.of
+    batch = hand.batch
+    return JobContext(
+        id=batch.ids[job.index],
+        script=hand.script.version.description.path,
+        attempt=batch.attempts[job.index],
+        args=hand.args(job.index),
+        tag=batch.tag,
+        worker=hand.script.worker,
+        # perf_counter and monotonic are one clock on Linux and macOS, which spares the loop a second reading.
+        deadline=None if hand.timeout is None else job.started / 1e9 + hand.timeout,
+        cancel_requested=hand.stopped,
+    )
+
+
+def progress(fraction: float) -> None:
+    """Say how far the running job is, from 0 to 1.
+
+    Raises `HotpathError` outside a job and `ValueError` for anything but a number from 0 to 1.
+    """
+    job = running_job()
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
+        message = f"progress takes a number from 0 to 1, not {fraction!r}"
+        raise ValueError(message)
+    job.fraction = float(fraction)
