@@ -1,0 +1,76 @@
+"""Every error Hotpath raises on purpose, in one tree.
+
+Each class says who is at fault through its exit code (CONTRACT): 1 the job or the request, 2 the usage, 3 the database.
+The message is one line: what happened, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class HotpathError(Exception):
+    """Root of Hotpath's own errors; `str()` of one is fit for a user's eyes."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(HotpathError):
+    """A wrong flag, setting or environment value."""
+
+    exit_code = 2
+
+
+class DatabaseUnavailableError(HotpathError):
+    """No database could be reached, or it refused this user."""
+
+    exit_code = 3
+
+
+class SchemaError(DatabaseUnavailableError):
+    """The database's schema is missing, or too new for this program."""
+
+
+class ScriptError(HotpathError):
+    """A script is unknown, cannot be found, or cannot be loaded."""
+
+
+class UnknownScriptError(ScriptError):
+    """Nobody has registered a script of this name in this database."""
+
+
+class ScriptImportError(ScriptError):
+    """The module raised while it was imported; `traceback` shows it as its author wrote it."""
+
+    def __init__(self, message: str, *, name: str = "", traceback: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+        self.traceback = traceback
+
+
+class BadArgsError(HotpathError):
+    """Args that the script's signature does not accept; the message names the field."""
+
+
+class BadResultError(HotpathError):
+    """A result that cannot be stored: not JSON, a NUL in its text, or over 16 MiB."""
+
+
+class UnknownJobError(HotpathError):
+    """No job has this id."""
+
+
+class JobError(HotpathError):
+    """A job that was waited for did not end in success; `error` is the stored error object."""
+
+    def __init__(self, message: str, error: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.error: dict[str, Any] = error or {}
+
+
+class JobFailed(JobError):  # noqa: N818 - the public name, as CONTRACT gives it
+    """The job ended in `failure`."""
+
+
+class JobCanceled(JobError):  # noqa: N818 - the public name, as CONTRACT gives it
+    """The job was canceled."""
