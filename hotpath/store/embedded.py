@@ -342,7 +342,8 @@ class EmbeddedPostgres:
         except embedded_wire.ServerRefused as refused:
             if refused.sqlstate == "53100" or is_disk_full(self.home, str(refused)):
                 raise disk_full(self.home, detail=str(refused)) from refused
-            if refused.sqlstate != "42P04":  # made by somebody else since
+            # Made since by somebody else: before we asked, or (23505) while we did, by one killed in mid-statement.
+            if refused.sqlstate not in ("42P04", "23505"):
                 raise EmbeddedPostgresError(f"cannot create the database {database}: {refused}") from refused
 
 

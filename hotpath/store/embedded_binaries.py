@@ -130,7 +130,7 @@ def _refuse(
     if seen:
         raise EmbeddedPostgresError(
             f"{home / 'data'} was made by PostgreSQL {data_major}, and here is only {'; '.join(seen)}: "
-            f"install PostgreSQL {data_major} (or set HOTPATH_PG_BIN), or set HOTPATH_HOME to begin a new database"
+            f"install PostgreSQL {data_major} (or set HOTPATH_PG_BIN), or set HOTPATH_HOME to begin anew"
         )
     if chosen := environ.get("HOTPATH_PG_BIN"):
         raise EmbeddedPostgresError(

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -67,7 +67,10 @@ class Launch:
                 ) from None
         self._check_entry()
         binaries = embedded_binaries.find_binaries(self.home, self.user, data_major=None)
-        for stale in self.home.glob(".data-*"):  # of an initdb that was killed
+        for stale in self.home.glob(
+            ".data-*"
+        ):  # of a process killed while making a cluster; its initdb may go on
+            self._end_initdb(stale)
             shutil.rmtree(stale, ignore_errors=True)
         making = Path(tempfile.mkdtemp(prefix=".data-", dir=self.home))
         try:
@@ -139,6 +142,10 @@ class Launch:
         # Trust: the socket's directory is the door, and only its owner can enter it. Not synced here but
         # once, below.
         argv += ["--no-locale", "--auth=trust", "--no-instructions", "--no-sync", "--data-checksums"]
+        if (
+            binaries.major >= 16
+        ):  # those before cannot be told, and a killed initdb leaves its segment in /dev/shm
+            argv += ["-c", "dynamic_shared_memory_type=mmap"]
         try:
             done = embedded_binaries.run(argv, self.user, seconds=_INITDB_SECONDS)
         except subprocess.TimeoutExpired as late:
@@ -152,6 +159,10 @@ class Launch:
                 f"initdb failed in {self.home}: {_last_line(done.stdout)}; try another HOTPATH_HOME",
                 detail=done.stdout,
             )
+
+    def _end_initdb(self, making: Path) -> None:
+        name = os.fsencode(making)
+        _kill_all(lambda argv: name in argv, signal.SIGKILL)
 
     def _write_settings(self, binaries: Binaries) -> None:
         room = os.statvfs(self.home)
@@ -238,12 +249,7 @@ class Launch:
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self.socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
         title = f"postgres: {self.name}: ".encode()
-        for process in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                if process.read_bytes().startswith(title):
-                    os.kill(int(process.parent.name), signal.SIGQUIT)
-            except OSError:
-                continue
+        _kill_all(lambda argv: argv[0].startswith(title), signal.SIGQUIT)
 
     def _log_size(self) -> int:
         try:
@@ -288,6 +294,16 @@ def detach(argv: Sequence[str | Path], user: OsUser | None, *, output: int) -> i
         check=True,
     )
     return int(started.stdout)
+
+
+def _kill_all(chosen: Callable[[list[bytes]], bool], number: signal.Signals) -> None:
+    """Send a signal to every process whose command line is `chosen` (where there is a /proc to read it from)."""
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if chosen(process.read_bytes().split(b"\0")):
+                os.kill(int(process.parent.name), number)
+        except OSError:
+            continue  # gone, or not ours
 
 
 def _sync(directory: Path) -> None:
