@@ -341,29 +341,31 @@ def check(arguments: list[str]) -> int:
 
 def run_to_end(command: list[str], env: dict[str, str]) -> int:
     """Run `command` to its end; a signal to us ends it first, then us."""
+    received: list[int] = []
     with subprocess.Popen(command, env=env) as process:
 
         def pass_on(number: int, _frame: FrameType | None) -> None:
-            process.send_signal(number)
-            process.wait()
-            sys.exit(128 + number)
+            received.append(number)
+            process.send_signal(number)  # and no wait here: the one below holds Popen's lock
 
-        before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGHUP)}
+        passed_on = (signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, pass_on) for number in passed_on}
         try:
-            return process.wait()
+            code = process.wait()
         except KeyboardInterrupt:
             process.wait()  # the terminal sent it to the whole group: let the command end in its own way
             sys.exit(130)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+    if received:
+        sys.exit(128 + received[0])
+    return code
 
 
 def lock(arguments: list[str]) -> int:
     """Remake the lock files: for every platform, with hashes, without an index's address or a local path."""
-    env = (
-        installer_environment()
-    )  # without pip's indexes: a partial mirror would lock only the files it holds
+    env = installer_environment()  # not with pip's indexes: a partial mirror locks only what it holds
     SCRATCH.mkdir(exist_ok=True)
     LOCKS.mkdir(exist_ok=True)
     uv = find_uv(env)
