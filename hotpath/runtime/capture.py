@@ -1,11 +1,13 @@
 """What a job prints and logs goes to that job's log, and to no other job's.
 
-`sys.stdout` and `sys.stderr` are replaced, once per process, by routers that look up the running job at each write. An idle
-router therefore costs a job nothing. Output of no job goes to the real stream, and so does output that arrives when its job
-has ended (from a thread or task that the job left behind): it is late for its own log and must not land in the next one.
+`sys.stdout` and `sys.stderr` are replaced, once per process, by routers that look up the running job at each
+write. An idle router therefore costs a job nothing. Output of no job goes to the real stream, and so does
+output that arrives when its job has ended (from a thread or task that the job left behind): it is late for
+its own log and must not land in the next one.
 
-`logging` is routed by one ordinary handler on the root logger, which writes to the routed `sys.stderr`; stdout, stderr and
-logging keep their order in one text. A script that configures logging to a standard stream itself keeps its own format.
+`logging` is routed by one ordinary handler on the root logger, which writes to the routed `sys.stderr`;
+stdout, stderr and logging keep their order in one text. A script that configures logging to a standard stream
+itself keeps its own format.
 
 What bypasses `sys.stdout` (a child process, C code writing to descriptor 1) goes to the worker's own output.
 """
@@ -34,7 +36,6 @@ HEAD_BYTES = TAIL_BYTES = 5 * 1024 * 1024 // 2
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
-
 class JobLog:
     """The text of one job's log, bounded: the head and the tail are kept, the middle is counted."""
 
@@ -51,7 +52,8 @@ class JobLog:
         self.decoder: codecs.IncrementalDecoder | None = None
 
     def write(self, text: str) -> None:
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        """Add to the log."""
+        size = _size(text)
         with self._lock:
             if size <= self._head_room:
                 self._head.append(text)
@@ -65,10 +67,10 @@ class JobLog:
             self._head.append(kept)
             self._head_room = 0
             text = text[len(kept) :]
-            size = len(text.encode("utf-8", "surrogatepass"))
+            size = _size(text)
         if size > TAIL_BYTES:
             kept = text[-TAIL_BYTES:]  # characters: at least as many bytes as wanted, cut again when read
-            self._dropped += size - (size := len(kept.encode("utf-8", "surrogatepass")))
+            self._dropped += size - (size := _size(kept))
             text = kept
         self._tail.append((text, size))
         self._tail_bytes += size
@@ -93,13 +95,23 @@ class JobLog:
             return storable(head + notice + tail)
 
 
+def _size(text: str) -> int:
+    """Bytes of UTF-8 that the text takes."""
+    try:
+        return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    except AttributeError:
+        raise TypeError(f"write() argument must be str, not {type(text).__name__}") from None
+
+
 def _cut(text: str, size: int) -> str:
     """The longest start of the text that is no more than `size` bytes of UTF-8."""
     return text.encode("utf-8", "surrogatepass")[:size].decode("utf-8", "ignore")
 
 
 def log_of(job: RunningJob | None) -> JobLog | None:
-    """The log that output belongs to now, made at the first write; None when it belongs to no job that still runs."""
+    """The log that output belongs to now, made at the first write; None when it belongs to no job that still
+    runs.
+    """
     if job is None:
         return None
     log = job.log
@@ -116,51 +128,58 @@ class Router(io.TextIOBase):
         self._buffer = RouterBuffer(self)
 
     def write(self, text: str) -> int:
-        if not isinstance(text, str):
-            message = f"write() argument must be str, not {type(text).__name__}"
-            raise TypeError(message)
+        """Write to the running job's log, else to the real stream. Returns the number of characters."""
         log = log_of(current.get())
         if log is None:
             return self.real.write(text)
-        log.write(text)
+        log.write(text)  # refuses what is no text, as any text stream does
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
+        """Write each line as it is."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
+        """Flush the real stream, unless a job writes."""
         if log_of(current.get()) is None:
             self.real.flush()
 
     @property
     def buffer(self) -> RouterBuffer:
+        """The same for bytes."""
         return self._buffer
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
+        """A log is UTF-8."""
         return "utf-8"
 
     @property
     def errors(self) -> str:  # type: ignore[override]
+        """What is not UTF-8 is written as escapes."""
         return "backslashreplace"
 
     @property
     def name(self) -> str:
+        """Name of the real stream."""
         return getattr(self.real, "name", "<hotpath>")
 
     @property
     def mode(self) -> str:
+        """A standard stream is written."""
         return "w"
 
     @property
     def line_buffering(self) -> bool:
+        """Nothing is held back."""
         return True
 
     def reconfigure(self, **_: Any) -> None:
         """Accepted and ignored: a job's log is text already."""
 
     def isatty(self) -> bool:
+        """A job's log is no terminal."""
         return log_of(current.get()) is None and self.real.isatty()
 
     def fileno(self) -> int:
@@ -168,12 +187,15 @@ class Router(io.TextIOBase):
         return self.real.fileno()
 
     def writable(self) -> bool:
+        """Always."""
         return True
 
     def readable(self) -> bool:
+        """Never."""
         return False
 
     def seekable(self) -> bool:
+        """Never."""
         return False
 
     def close(self) -> None:
@@ -187,6 +209,7 @@ class RouterBuffer(io.BufferedIOBase):
         self._router = router
 
     def write(self, data: Any) -> int:
+        """Write bytes to the running job's log, else to the real stream. Returns their number."""
         view = memoryview(data)
         log = log_of(current.get())
         if log is None:
@@ -203,15 +226,19 @@ class RouterBuffer(io.BufferedIOBase):
         return view.nbytes
 
     def flush(self) -> None:
+        """Flush the real stream, unless a job writes."""
         self._router.flush()
 
     def writable(self) -> bool:
+        """Always."""
         return True
 
     def fileno(self) -> int:
+        """The real stream's descriptor."""
         return self._router.fileno()
 
     def isatty(self) -> bool:
+        """A job's log is no terminal."""
         return self._router.isatty()
 
     def close(self) -> None:
@@ -251,10 +278,12 @@ def capturing() -> Iterator[None]:
 
 
 def capture_logging() -> None:
-    """Let `logging` reach the jobs' logs from level INFO up; call it when the script's module has been imported.
+    """Let `logging` reach the jobs' logs from level INFO up; call it when the script's module has been
+    imported.
 
-    After the import, because a script that calls `logging.basicConfig(...)` would find the root logger taken and its format
-    and level ignored. A root logger that already writes to a routed stream is left as the script wants it.
+    After the import, because a script that calls `logging.basicConfig(...)` would find the root logger taken
+    and its format and level ignored. A root logger that already writes to a routed stream is left as the
+    script wants it.
     """
     with _capture.lock:
         if _capture.stderr is None or _capture.handler is not None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def choose(description: Description, *, lane: Lane | None = None, concurrency: int | None = None) -> Runtime:
     """`AsyncRuntime` for an async `main`, else `SyncRuntime`.
 
-    `concurrency` (a flag, say) goes before the script's own setting. A synchronous `main` runs one job at a time whatever
-    either says: run more processes for more.
+    `concurrency` (a flag, say) goes before the script's own setting. A synchronous `main` runs one job at a
+    time whatever either says: run more processes for more.
     """
     if description.is_async:
         return AsyncRuntime(concurrency or description.settings.concurrency or DEFAULT_CONCURRENCY)

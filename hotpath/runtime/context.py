@@ -1,10 +1,10 @@
 """The job that is running here: what the hot loop sets, and what `hotpath.current_job()` makes of it.
 
-The loop sets one small `RunningJob` per job in one context variable, and nothing else. Everything a user may ask about the
-job (its id, its args, its deadline) is worked out only when asked, since most jobs never ask.
+The loop sets one small `RunningJob` per job in one context variable, and nothing else. Everything a user may
+ask about the job (its id, its args, its deadline) is worked out only when asked, since most jobs never ask.
 
-Being a context variable it follows the job into Trio tasks and into `trio.to_thread.run_sync`. A bare `threading.Thread`
-starts with an empty context: what it prints belongs to no job. Run its target through
+Being a context variable it follows the job into Trio tasks and into `trio.to_thread.run_sync`. A bare
+`threading.Thread` starts with an empty context: what it prints belongs to no job. Run its target through
 `contextvars.copy_context().run` to change that.
 """
 
@@ -69,13 +69,14 @@ def running_job() -> RunningJob:
     job = current.get()
     if job is None:
         raise HotpathError(
-            "no job is running here: call this from `main`, or from what `main` started (a bare thread does not count)"
+            "no job is running here: call this from `main` or from what `main` started (not from a bare thread)"
         )
     return job
 
 
 def current_job() -> JobContext:
-    """The running job: its id, script, attempt, args, tag, worker, deadline, and whether somebody asked it to stop.
+    """The running job: its id, script, attempt, args, tag, worker, deadline, and whether somebody asked it to
+    stop.
 
     Raises `HotpathError` outside a job. Each call looks anew, so `cancel_requested` is up to date.
     """
@@ -101,7 +102,7 @@ def progress(fraction: float) -> None:
     Raises `HotpathError` outside a job and `ValueError` for anything but a number from 0 to 1.
     """
     job = running_job()
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
-        message = f"progress takes a number from 0 to 1, not {fraction!r}"
-        raise ValueError(message)
+    given: object = fraction  # whatever the caller's types promise
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
+        raise ValueError(f"progress takes a number from 0 to 1, not {fraction!r}")
     job.fraction = float(fraction)

@@ -1,11 +1,12 @@
 """A lane: one thread that runs one callable after another, and tells Trio when each is done.
 
-Synchronous scripts run in one long-lived thread, because a hop between threads costs 25 µs and a job may cost 1. What is
-imported, preloaded and run in a lane is always in the same thread, so that thread-bound objects (an SQLite connection, a
-model in a GPU context) live as long as the script does.
+Synchronous scripts run in one long-lived thread, because a hop between threads costs 25 µs and a job may cost
+1. What is imported, preloaded and run in a lane is always in the same thread, so that thread-bound objects
+(an SQLite connection, a model in a GPU context) live as long as the script does.
 
-A lane either owns a daemon thread (`Lane().start()`) or is the calling thread for a while (`lane.run_here()`): the latter
-lets a worker give the process's main thread to user code, which some libraries insist on, with Trio in another thread.
+A lane either owns a daemon thread (`Lane().start()`) or is the calling thread for a while
+(`lane.run_here()`): the latter lets a worker give the process's main thread to user code, which some
+libraries insist on, with Trio in another thread.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Lane:
     def run_here(self) -> None:
         """Run the work in the calling thread until the lane is closed.
 
-        What the work itself raises ends with the work, save that a `KeyboardInterrupt` between two pieces of work is the
-        caller's: it ends the lane and is raised here.
+        What the work itself raises ends with the work, save that a `KeyboardInterrupt` between two pieces of
+        work is the caller's: it ends the lane and is raised here.
         """
         self._thread = threading.current_thread()
         while True:
@@ -58,8 +59,7 @@ class Lane:
     def submit(self, work: Callable[[], object]) -> None:
         """Queue the work; it must not raise. `RuntimeError` if the lane is closed."""
         if self._closed:
-            message = "this lane is closed"
-            raise RuntimeError(message)
+            raise RuntimeError("this lane is closed")
         self._queue.put(work)
 
     async def call(self, function: Callable[[], T]) -> T:

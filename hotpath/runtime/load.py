@@ -1,133 +1,90 @@
-"""Import a script's module into this process, once, under the name its author imports it by.
-
-The workspace goes first on `sys.path`, so `from f.team.text import clean` works in `f/team/score.py`, and the script itself is
-the module `f.team.score`. A script whose name is no dotted name (`my-script.py`), or whose name something else already has
-(`json.py`, which is also the standard library's), is loaded from its file instead.
-"""
+"""Load a script for running: what the two built-in runtimes do before their first job."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import keyword
-import os
-import sys
+import gc
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
-from hotpath.errors import ScriptError, ScriptImportError
-from hotpath.scripts.failure import is_ours, message_of, traceback_of
+from hotpath.errors import ScriptError
+from hotpath.scripts.load import import_error, load, scrub_environment
+from hotpath.scripts.signature import ArgsDecoder, is_async, read_signature
 
-SECRETS = ("HOTPATH_DATABASE_URL", "HOTPATH_LISTEN_URL", "DATABASE_URL", "PGPASSWORD")
-"""What leaves the environment before user code runs: less exposure, not a wall (the same user can read /proc)."""
+if TYPE_CHECKING:
+    from hotpath.runtime.protocol import Script
 
-
-def scrub_environment() -> None:
-    """Remove the database's addresses and passwords from `os.environ`; read them first."""
-    for name in SECRETS:
-        os.environ.pop(name, None)
+__all__ = ["WarmScript", "await_preload", "call_preload", "scrub_environment", "settle_memory", "warm"]
 
 
 @attrs.frozen
-class Loaded:
-    """A script's module, imported."""
+class WarmScript:
+    """A script that is imported and ready to be called."""
 
-    module: ModuleType
+    name: str
     main: Callable[..., Any]
+    decoder: ArgsDecoder
     preload: Callable[[], Any] | None
 
 
-def load(name: str, file: Path, workspace: Path) -> Loaded:
-    """Import the module and find its `main`; call it in the thread that will run the jobs.
+def warm(script: Script, *, wants_async: bool) -> WarmScript:
+    """Import the script's module into this process, in the thread that calls this, and read its signature.
 
-    Raises `ScriptImportError` if the module raises anything at all, `ScriptError` if it has no `main` to call.
+    Raises `ScriptError` if it cannot be run, or not by a runtime of this kind.
     """
-    root = str(workspace)
-    if root not in sys.path:
-        sys.path.insert(0, root)
+    name = script.version.description.path
+    loaded = load(name, script.file, script.workspace)
+    if is_async(loaded.main) != wants_async:
+        kind, other = ("async", "AsyncRuntime") if not wants_async else ("not async", "SyncRuntime")
+        raise ScriptError(f"`main` of {name} is {kind}: run it with {other}")
     try:
-        module = _import(name, file, workspace)
+        decoder = ArgsDecoder(read_signature(loaded.main))
+    except ScriptError as error:
+        raise ScriptError(f"{name}: {error}") from None
+    return WarmScript(name, loaded.main, decoder, loaded.preload)
+
+
+def call_preload(script: WarmScript) -> None:
+    """Run the script's `preload()`, if it has one, in this thread; an async one in a Trio of its own.
+
+    Raises `ScriptImportError` if it raises.
+    """
+    if script.preload is None:
+        return
+    try:
+        if iscoroutinefunction(script.preload):
+            trio.run(script.preload)
+        else:
+            script.preload()
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and KeyboardInterrupt included
-        raise import_error(name, error) from None
-    main = getattr(module, "main", None)
-    if main is None:
-        message = f"{name} has no function `main` ({file.name})"
-        raise ScriptError(message)
-    if not callable(main):
-        message = f"`main` of {name} is not a function but of type {type(main).__name__} ({file.name})"
-        raise ScriptError(message)
-    preload = getattr(module, "preload", None)
-    return Loaded(module, main, preload if callable(preload) else None)
+        raise import_error(script.name, error, doing="preload() failed") from None
 
 
-def import_error(name: str, error: BaseException, *, doing: str = "cannot be imported") -> ScriptImportError:
-    """What a user is told about an exception in module code: one line, and the traceback of their own frames."""
-    where = ""
-    if isinstance(error, SyntaxError) and error.filename:
-        where = f" ({Path(error.filename).name}, line {error.lineno})"
-        text = error.msg
-    else:
-        tb = error.__traceback__
-        place: tuple[str, int] | None = None
-        while tb is not None:
-            filename = tb.tb_frame.f_code.co_filename
-            if not is_ours(filename):
-                place = Path(filename).name, tb.tb_lineno
-            tb = tb.tb_next
-        if place is not None:
-            where = f" ({place[0]}, line {place[1]})"
-        text = message_of(error)
-    first = (text.splitlines() or [""])[0]
-    detail = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    return ScriptImportError(f"{name} {doing}: {detail}{where}", name=name, traceback=traceback_of(error))
-
-
-def module_name(name: str, file: Path, workspace: Path) -> str:
-    """The dotted name of the file seen from the workspace, whether or not it can be written in an import statement."""
+async def await_preload(script: WarmScript) -> None:
+    """Run the script's `preload()`, if it has one, in this task. Raises `ScriptImportError` if it raises."""
+    if script.preload is None:
+        return
     try:
-        parts = file.resolve().relative_to(workspace.resolve()).with_suffix("").parts
-    except ValueError:
-        parts = tuple(name.split("/"))
-    return ".".join(parts)
-
-
-def _import(name: str, file: Path, workspace: Path) -> ModuleType:
-    dotted = module_name(name, file, workspace)
-    known = sys.modules.get(dotted)
-    if known is not None and _is_file(getattr(known, "__file__", None), file):
-        return known
-    importable = all(part.isidentifier() and not keyword.iskeyword(part) for part in dotted.split("."))
-    if known is None and importable:
-        importlib.invalidate_caches()
-        try:
-            spec = importlib.util.find_spec(dotted)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{dotted}.".startswith(f"{error.name}."):
-                raise  # a package on the way imports something that is missing
-            spec = None  # a parent that is something else's module and no package, such as `token.score`
-        if spec is not None and _is_file(spec.origin, file):
-            return importlib.import_module(dotted)
-    return _import_file(dotted if known is None else f"script_{dotted}", file)
-
-
-def _is_file(origin: str | None, file: Path) -> bool:
-    return origin is not None and Path(origin).exists() and file.exists() and os.path.samefile(origin, file)
-
-
-def _import_file(dotted: str, file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(dotted, file)
-    if spec is None or spec.loader is None:
-        message = f"{file} is not a Python source file"
-        raise ImportError(message)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[dotted] = module  # before it runs: dataclasses and pickle look their module up by name
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(dotted, None)
+        if iscoroutinefunction(script.preload):
+            await script.preload()
+        else:
+            script.preload()
+    except trio.Cancelled:
         raise
-    return module
+    except BaseException as error:  # noqa: BLE001 - user code: SystemExit and KeyboardInterrupt included
+        raise import_error(script.name, error, doing="preload() failed") from None
+
+
+def settle_memory() -> None:
+    """For a process that runs nothing but jobs: take what is loaded out of the garbage collector's sight, and
+    let it look less often.
+
+    Measured with 3,000 sleeping jobs in flight: 63 % of the ideal with Python's defaults, 87 % with this, 93
+    % without any collector.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)

@@ -1,8 +1,9 @@
 """How one job ended, as the JSON that is stored: its result, or its error object (CONTRACT).
 
-A result is encoded the moment `main` returns it, so that nothing which happens to the object later can change what is stored.
-It follows msgspec: attrs classes, dataclasses, structs, date-times, UUIDs, Decimals (as strings), sets, enums, bytes (as base64) all have
-a JSON form, and so do paths. NaN and the infinities become null, because JSON has no name for them.
+A result is encoded the moment `main` returns it, so that nothing which happens to the object later can change
+what is stored. It follows msgspec: attrs classes, dataclasses, structs, date-times, UUIDs, Decimals (as
+strings), sets, enums, bytes (as base64) all have a JSON form, and so do paths. NaN and the infinities become
+null, because JSON has no name for them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def is_storable(payload: bytes) -> bool:
 
 
 def _has_nul(payload: bytes) -> bool:
-    """Whether a `\\u0000` in the JSON is really the escape of a NUL, and not of a backslash before `u0000`."""
+    r"""Whether a `\u0000` in the JSON is really the escape of a NUL, not of a backslash before `u0000`."""
     at = payload.find(NUL)
     while at >= 0:
         start = at
@@ -95,7 +96,10 @@ def bad_result(value: Any, payload: bytes | None, error: BaseException | None) -
     elif payload is not None and len(payload) > MAX_BYTES:
         reason = f"the result is {len(payload):,} bytes of JSON; at most {MAX_BYTES:,} are stored"
     else:
-        reason = find_fault(value) or f"the result cannot be written as JSON: {message_of(error) if error else 'unknown'}"
+        reason = (
+            find_fault(value)
+            or f"the result cannot be written as JSON: {message_of(error) if error else 'unknown'}"
+        )
     return error_object("BadResultError", reason, ErrorKind.BAD_RESULT)
 
 

@@ -1,7 +1,8 @@
 """The runtime of scripts whose `main` is an ordinary function: one job after the other, in one thread.
 
-The loop of `_run_batch` is the hot path that the project is named after. It does per batch what can be done per batch (decode, the
-hop between threads) and per job what must be: a context of its own, two clock readings, the call, the result's JSON.
+The loop of `_run_batch` is the hot path that the project is named after. It does per batch what can be done
+per batch (decode, the hop between threads) and per job what must be: a context of its own, two clock
+readings, the call, the result's JSON.
 """
 
 from __future__ import annotations
@@ -10,18 +11,16 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING
 
 import trio
 
-from hotpath.errors import BadArgsError, ScriptError
+from hotpath.errors import BadArgsError
 from hotpath.runtime import payload
 from hotpath.runtime.capture import capture_logging, capturing
 from hotpath.runtime.context import CLOSED, BatchInHand, RunningJob, current
 from hotpath.runtime.lane import Lane, tell
-from hotpath.runtime.load import Loaded, import_error, load
-from hotpath.scripts.signature import ArgsDecoder, is_async, read_signature
+from hotpath.runtime.load import WarmScript, call_preload, warm
 
 if TYPE_CHECKING:
     from hotpath.runtime.protocol import Batch, Script
@@ -30,9 +29,11 @@ SUCCESS, FAILURE = 1, 2
 
 
 class SyncRuntime:
-    """Runs a synchronous `main` in a lane: the module is imported, preloaded and called in one and the same thread.
+    """Runs a synchronous `main` in a lane: the module is imported, preloaded and called in one and the same
+    thread.
 
-    With `lane=None` it has a daemon thread of its own; give it a lane that runs in the main thread if the script needs that.
+    With `lane=None` it has a daemon thread of its own; give it a lane that runs in the main thread if the
+    script needs that.
     """
 
     concurrency = 1
@@ -41,12 +42,13 @@ class SyncRuntime:
         self._given = lane
         self._lane: Lane | None = None
         self._script: Script | None = None
-        self._loaded: Loaded | None = None
-        self._decoder: ArgsDecoder | None = None
+        self._warm: WarmScript | None = None
 
     @asynccontextmanager
     async def open(self, script: Script) -> AsyncIterator[None]:
-        """Import the script in the lane and run its `preload()`. Raises `ScriptError` for a script that cannot be run."""
+        """Import the script in the lane and run its `preload()`. Raises `ScriptError` for a script that
+        cannot be run.
+        """
         self._lane = self._given or Lane().start()
         self._script = script
         try:
@@ -57,37 +59,22 @@ class SyncRuntime:
         finally:
             if self._given is None:
                 self._lane.close()
-            self._lane = self._loaded = self._decoder = None
+            self._lane = self._warm = None
 
     def _load(self) -> None:
         """In the lane: everything the module creates belongs to the thread that will use it."""
-        script = self._script
-        assert script is not None  # noqa: S101 - open() has just set it
-        name = script.version.description.path
-        loaded = load(name, script.file, script.workspace)
-        if is_async(loaded.main):
-            message = f"`main` of {name} is async: run it with AsyncRuntime"
-            raise ScriptError(message)
-        self._decoder = ArgsDecoder(read_signature(loaded.main))
-        self._loaded = loaded
-        if loaded.preload is not None:
-            try:
-                if iscoroutinefunction(loaded.preload):
-                    trio.run(loaded.preload)
-                else:
-                    loaded.preload()
-            except BaseException as error:  # noqa: BLE001 - user code: SystemExit and KeyboardInterrupt included
-                raise import_error(name, error, doing="preload() failed") from None
+        assert self._script is not None
+        self._warm = warm(self._script, wants_async=False)
+        call_preload(self._warm)
 
     async def run(self, batch: Batch) -> None:
         """Run every job of the batch in the lane, after the batches of earlier calls.
 
-        If cancelled, no further job starts and nothing more is reported. The job in hand cannot be interrupted: it runs on in
-        the lane, and batches given later wait for it.
+        If cancelled, no further job starts and nothing more is reported. The job in hand cannot be
+        interrupted: it runs on in the lane, and batches given later wait for it.
         """
         if self._lane is None or self._script is None:
-            message = "SyncRuntime.run() outside of `async with runtime.open(script)`"
-            raise RuntimeError(message)
+            raise RuntimeError("SyncRuntime.run() outside of `async with runtime.open(script)`")
         hand = BatchInHand(batch, self._script)
         done = trio.Event()
         token = trio.lowlevel.current_trio_token()
@@ -109,10 +96,12 @@ class SyncRuntime:
             raise broken[0]
 
     def _run_batch(self, hand: BatchInHand) -> None:
-        """Run the jobs, in the lane. Whatever `main` raises ends its job; what escapes here means the runtime is broken."""
-        if self._loaded is None or self._decoder is None:
+        """Run the jobs, in the lane. Whatever `main` raises ends its job; what escapes here means the runtime
+        is broken.
+        """
+        if self._warm is None:
             return  # closed while the batch waited
-        main, decoder = self._loaded.main, self._decoder
+        main, decoder = self._warm.main, self._warm.decoder
         batch = hand.batch
         report = batch.report
         try:
@@ -150,7 +139,7 @@ class SyncRuntime:
                 log, job.log = job.log, CLOSED
                 text = log.text() if log else None  # type: ignore[union-attr]
                 if hand.stopped:
-                    break
+                    break  # type: ignore[unreachable]  # Trio's thread sets it
                 report((index, state, started // 1000, (ended - started) // 1000, body, text))
         finally:
             set_current(None)

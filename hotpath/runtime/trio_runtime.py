@@ -1,9 +1,10 @@
 """The runtime of scripts whose `main` is async: up to `concurrency` jobs at a time, on Trio.
 
-A task, a cancel scope or a hop between threads per job would each cost more than a small job. So jobs are run by *runners*:
-tasks that live as long as the runtime and run one job after another from one queue. A runner steps the coroutine of its job by hand,
-which gives two things: each job has a context of its own, and a runner knows whether its job blocks. As long as jobs do not block one runner
-does them all; when one blocks, others are woken (or started, up to `concurrency`), a few at a time, and wake further ones.
+A task, a cancel scope or a hop between threads per job would each cost more than a small job. So jobs are run
+by *runners*: tasks that live as long as the runtime and run one job after another from one queue. A runner
+steps the coroutine of its job by hand, which gives two things: each job has a context of its own, and a
+runner knows whether its job blocks. As long as jobs do not block one runner does them all; when one blocks,
+others are woken (or started, up to `concurrency`), a few at a time, and wake further ones.
 
 Each runner has one cancel scope, in which all its jobs run; it is replaced only after it was used.
 """
@@ -16,19 +17,17 @@ from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
-from inspect import iscoroutinefunction
 from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from hotpath.errors import BadArgsError, ScriptError
+from hotpath.errors import BadArgsError
 from hotpath.runtime import payload
 from hotpath.runtime.capture import capture_logging, capturing
 from hotpath.runtime.context import CLOSED, BatchInHand, RunningJob, current
-from hotpath.runtime.load import Loaded, import_error, load
-from hotpath.scripts.signature import ArgsDecoder, is_async, read_signature
+from hotpath.runtime.load import WarmScript, await_preload, warm
 
 if TYPE_CHECKING:
     from hotpath.runtime.protocol import Batch, Script
@@ -71,8 +70,7 @@ class AsyncRuntime:
 
     def __init__(self, concurrency: int = DEFAULT_CONCURRENCY) -> None:
         if concurrency < 1:
-            message = f"concurrency is at least 1, not {concurrency}"
-            raise ValueError(message)
+            raise ValueError(f"concurrency is at least 1, not {concurrency}")
         self._concurrency = concurrency
         self._queue: deque[_Run] = deque()
         self._lot = trio.lowlevel.ParkingLot()
@@ -81,12 +79,12 @@ class AsyncRuntime:
         self._yielded = 0
         self._nursery: trio.Nursery | None = None
         self._script: Script | None = None
-        self._loaded: Loaded | None = None
-        self._decoder: ArgsDecoder | None = None
+        self._warm: WarmScript | None = None
         self._base = Context()
 
     @property
     def concurrency(self) -> int:
+        """How many jobs run at the same time."""
         return self._concurrency
 
     @asynccontextmanager
@@ -95,41 +93,35 @@ class AsyncRuntime:
 
         Raises `ScriptError` for a script that cannot be run.
         """
-        name = script.version.description.path
         with capturing():
-            loaded = load(name, script.file, script.workspace)
-            if not is_async(loaded.main):
-                message = f"`main` of {name} is not async: run it with SyncRuntime"
-                raise ScriptError(message)
-            self._decoder = ArgsDecoder(read_signature(loaded.main))
-            if loaded.preload is not None:
-                await _preload(name, loaded)
+            ready = warm(script, wants_async=True)
+            await await_preload(ready)
             capture_logging()
             self._base = copy_context()  # with what preload() set in it
-            self._script, self._loaded = script, loaded
+            self._script, self._warm = script, ready
             try:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
                     yield
                     nursery.cancel_scope.cancel(reason="the runtime was closed")
             finally:
-                self._nursery = self._script = self._loaded = self._decoder = None
+                self._nursery = self._script = self._warm = None
                 self._queue.clear()
 
     async def run(self, batch: Batch) -> None:
         """Run every job of the batch; its jobs start after those of earlier calls.
 
-        If cancelled, no further job of the batch starts, those that run are cancelled, and nothing more is reported.
+        If cancelled, no further job of the batch starts, those that run are cancelled, and nothing more is
+        reported.
         """
-        if self._script is None or self._decoder is None:
-            message = "AsyncRuntime.run() outside of `async with runtime.open(script)`"
-            raise RuntimeError(message)
+        if self._script is None or self._warm is None:
+            raise RuntimeError("AsyncRuntime.run() outside of `async with runtime.open(script)`")
         if not len(batch):
             await trio.lowlevel.checkpoint()
             return
         hand = BatchInHand(batch, self._script)
         try:
-            calls, faults = self._decoder.calls(batch.args)
+            calls, faults = self._warm.decoder.calls(batch.args)
         except BadArgsError as error:
             calls, faults = [None] * len(batch), dict.fromkeys(range(len(batch)), str(error))
         run = _Run(hand, calls, faults)
@@ -183,10 +175,8 @@ class AsyncRuntime:
     async def _run_jobs(self, runner: _Runner) -> None:
         """Run jobs until the runner's scope is used up. The async hot path."""
         queue, lot, base, scope = self._queue, self._lot, self._base, runner.scope
-        loaded, decoder = self._loaded, self._decoder
-        if loaded is None or decoder is None:
-            return
-        main, keywords = loaded.main, decoder.keywords
+        assert self._warm is not None
+        main, keywords = self._warm.main, self._warm.decoder.keywords
         clock, encode = time.perf_counter_ns, payload.encode
         nul, large = payload.NUL, payload.MAX_BYTES
         while True:
@@ -236,7 +226,7 @@ class AsyncRuntime:
                 state, outcome = FAILURE, b""
                 if blocked and _cancels(error) and trio.current_effective_deadline() == -math.inf:
                     if hand.timeout is None or not scope.cancel_called or hand.stopped:
-                        # The batch was given up (this scope) or the runtime is closing (one outside, which raises here).
+                        # The batch was given up (this scope), or the runtime is closing (one outside).
                         error = None
                         if not scope.cancel_called:
                             await trio.lowlevel.checkpoint_if_cancelled()
@@ -306,21 +296,5 @@ def _cancels(error: BaseException) -> bool:
 def _hint(error: BaseException) -> str:
     """What to add to the message of an error that asyncio code meets here."""
     if isinstance(error, RuntimeError) and str(error) == "no running event loop":
-        return "an async main runs on Trio: use trio's functions, or make main synchronous and call asyncio.run in it"
+        return "an async main runs on Trio: use trio's functions, or asyncio.run in a synchronous main"
     return ""
-
-
-async def _preload(name: str, loaded: Loaded) -> None:
-    """Run the script's `preload()`, sync or async."""
-    preload = loaded.preload
-    if preload is None:
-        return
-    try:
-        if iscoroutinefunction(preload):
-            await preload()
-        else:
-            preload()
-    except trio.Cancelled:
-        raise
-    except BaseException as error:  # noqa: BLE001 - user code: SystemExit and KeyboardInterrupt included
-        raise import_error(name, error, doing="preload() failed") from None

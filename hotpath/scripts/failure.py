@@ -1,11 +1,13 @@
-"""What a user sees of an exception in their own code: name, message, and a traceback that begins where their code does.
+"""What a user sees of an exception in their own code: name, message, and a traceback that begins where their
+code does.
 
-Frames of Hotpath and of Python's import machinery are left out, since they are ours and not theirs. Everything is bounded and fit for
-a database's text, because an exception's text comes from anywhere.
+Frames of Hotpath and of Python's import machinery are left out, since they are ours and not theirs.
+Everything is bounded and fit for a database's text, because an exception's text comes from anywhere.
 """
 
 from __future__ import annotations
 
+import importlib
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +16,7 @@ MESSAGE_BYTES = 8 * 1024
 TRACEBACK_BYTES = 64 * 1024
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + "/"
-_OURS = (_PACKAGE, "<frozen importlib", "<frozen runpy>")
+_OURS = (_PACKAGE, str(Path(importlib.__file__).parent) + "/", "<frozen importlib", "<frozen runpy>")
 _STORABLE = {0: "\\x00"} | {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
 
 
@@ -56,7 +58,8 @@ def traceback_of(exc: BaseException) -> str:
         _strip(seen, set())
         text = "".join(seen.format())
     except BaseException as fault:  # noqa: BLE001 - a broken __str__, __cause__ or __notes__ must not cost the job its end
-        text = f"{type(exc).__name__}: {message_of(exc)}\n(its traceback cannot be shown: {type(fault).__name__})\n"
+        name = type(fault).__name__
+        text = f"{type(exc).__name__}: {message_of(exc)}\n(its traceback cannot be shown: {name})\n"
     return shorten(storable(text), TRACEBACK_BYTES)
 
 
@@ -72,7 +75,9 @@ def _strip(seen: traceback.TracebackException, done: set[int]) -> None:
     if id(seen) in done:
         return
     done.add(id(seen))
-    seen.stack = traceback.StackSummary.from_list([frame for frame in seen.stack if not is_ours(frame.filename)])
+    seen.stack = traceback.StackSummary.from_list(
+        [frame for frame in seen.stack if not is_ours(frame.filename)]
+    )
     for other in (seen.__cause__, seen.__context__, *(seen.exceptions or ())):
         if other is not None:
             _strip(other, done)

@@ -1,14 +1,17 @@
 """The signature of `main` is the schema of its args: this module reads it.
 
-Parameters become the fields of a msgspec struct, which decodes and validates a job's args in one pass, and a JSON Schema,
-which travels with the version so that whoever enqueues can validate without importing the script.
+Parameters become the fields of a msgspec struct, which decodes and validates a job's args in one pass, and a
+JSON Schema, which travels with the version so that whoever enqueues can validate without importing the
+script.
 
-Defaults stay Python's: the very object in the signature is passed when the field is absent, mutable or not, JSON or not.
+Defaults stay Python's: the very object in the signature is passed when the field is absent, mutable or not,
+JSON or not.
 """
 
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import typing
 from collections.abc import Callable
@@ -26,15 +29,14 @@ STRUCT = "MainArgs"
 _PLAIN = (bool, int, float, str, bytes, type(None), enum.Enum)
 
 
-def decode_custom(kind: type, value: Any) -> Any:
+def decode_custom(kind: Any, value: Any) -> Any:
     """msgspec's hook for the types it leaves to us: paths."""
     if isinstance(kind, type) and issubclass(kind, PurePath) and isinstance(value, str):
         return kind(value)
-    message = f"Expected `{getattr(kind, '__name__', kind)}`, got `{type(value).__name__}`"
-    raise ValueError(message)
+    raise ValueError(f"Expected `{getattr(kind, '__name__', kind)}`, got `{type(value).__name__}`")
 
 
-def schema_of_custom(kind: type) -> dict[str, Any]:
+def schema_of_custom(kind: Any) -> dict[str, Any]:
     """msgspec's hook for the JSON Schema of the types it leaves to us."""
     if isinstance(kind, type) and issubclass(kind, PurePath):
         return {"type": "string", "format": "path"}
@@ -43,9 +45,10 @@ def schema_of_custom(kind: type) -> dict[str, Any]:
 
 def is_async(main: Callable[..., Any]) -> bool:
     """Whether calling `main` gives a coroutine."""
-    while hasattr(main, "func"):  # functools.partial
-        main = main.func
-    return inspect.iscoroutinefunction(main) or inspect.iscoroutinefunction(getattr(main, "__call__", None))  # noqa: B004
+    target: Any = main
+    while isinstance(target, functools.partial):
+        target = target.func
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(type(target).__call__)
 
 
 @attrs.frozen
@@ -53,7 +56,8 @@ class Signature:
     """What `main` takes."""
 
     struct: type[msgspec.Struct]
-    """One field per parameter, in order, keyword-only, unknown fields forbidden unless there is `**kwargs`."""
+    """One field per parameter, in order, keyword-only, unknown fields forbidden unless there is `**kwargs`.
+    """
     keywords: bool
     """Whether `main` must be called with keywords (it has keyword-only parameters or `**kwargs`)."""
     extra: Any
@@ -61,20 +65,20 @@ class Signature:
 
     @property
     def takes_extra(self) -> bool:
+        """Whether `main` has `**kwargs`."""
         return self.extra is not inspect.Parameter.empty
 
 
 def read_signature(main: Callable[..., Any]) -> Signature:
     """Read the parameters of `main`.
 
-    Raises `ScriptError` that names the parameter for what cannot be given by name from JSON: positional-only parameters,
-    `*args`, and types that have no JSON form.
+    Raises `ScriptError` that names the parameter for what cannot be given by name from JSON: positional-only
+    parameters, `*args`, and types that have no JSON form.
     """
     try:
         parameters = inspect.signature(main).parameters.values()
     except (TypeError, ValueError) as error:
-        message = f"the signature of `main` cannot be read: {error}"
-        raise ScriptError(message) from None
+        raise ScriptError(f"the signature of `main` cannot be read: {error}") from None
     scope = getattr(inspect.unwrap(main), "__globals__", {})
     fields: list[Any] = []
     keywords = False
@@ -82,11 +86,12 @@ def read_signature(main: Callable[..., Any]) -> Signature:
     for parameter in parameters:
         name = parameter.name
         if parameter.kind is parameter.POSITIONAL_ONLY:
-            message = f"parameter `{name}` of `main` is positional-only: args are given by name, remove the `/`"
+            message = (
+                f"parameter `{name}` of `main` is positional-only: args are given by name, remove the `/`"
+            )
             raise ScriptError(message)
         if parameter.kind is parameter.VAR_POSITIONAL:
-            message = f"`main` takes `*{name}`: args are given by name, use a list parameter instead"
-            raise ScriptError(message)
+            raise ScriptError(f"`main` takes `*{name}`: args are given by name, use a list parameter instead")
         annotation = _annotation(parameter, scope)
         _check_type(name, annotation)
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -103,8 +108,7 @@ def read_signature(main: Callable[..., Any]) -> Signature:
     try:
         struct = msgspec.defstruct(STRUCT, fields, kw_only=True, forbid_unknown_fields=closed)
     except (TypeError, ValueError) as error:
-        message = f"`main` has parameters that cannot be read from JSON: {error}"
-        raise ScriptError(message) from None
+        raise ScriptError(f"`main` has parameters that cannot be read from JSON: {error}") from None
     return Signature(struct, keywords, extra)
 
 
@@ -123,8 +127,10 @@ def _annotation(parameter: inspect.Parameter, scope: dict[str, Any]) -> Any:
     holder.__annotations__ = {parameter.name: parameter.annotation}
     try:
         return typing.get_type_hints(holder, globalns=scope, include_extras=True)[parameter.name]
-    except Exception as error:  # annotations are expressions: anything may come out of them
-        message = f"the type of parameter `{parameter.name}` cannot be resolved: {type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001 - annotations are expressions: anything comes out
+        message = (
+            f"the type of parameter `{parameter.name}` cannot be resolved: {type(error).__name__}: {error}"
+        )
         raise ScriptError(message) from None
 
 
@@ -133,9 +139,10 @@ def _check_type(name: str, annotation: Any) -> None:
     try:
         custom = list(_custom_types(msgspec.inspect.type_info(annotation), set()))
         msgspec.json.Decoder(annotation, dec_hook=decode_custom)
-    except Exception as error:  # whatever a foreign type's own hooks raise
-        message = f"parameter `{name}` of `main` has a type that cannot be read from JSON: {error}"
-        raise ScriptError(message) from None
+    except Exception as error:  # noqa: BLE001 - whatever a foreign type's own hooks raise
+        raise ScriptError(
+            f"parameter `{name}` of `main` has a type that cannot be read from JSON: {error}"
+        ) from None
     for kind in custom:
         if not (isinstance(kind, type) and issubclass(kind, PurePath)):
             shown = getattr(kind, "__qualname__", repr(kind))
@@ -205,7 +212,8 @@ class ArgsDecoder:
         self._raws = msgspec.json.Decoder(list[msgspec.Raw])
 
     def calls(self, raw: bytes) -> tuple[list[Any], dict[int, str]]:
-        """The calls that a JSON array of args asks for, and what is wrong with those that cannot be made, by index.
+        """The calls that a JSON array of args asks for, and what is wrong with those that cannot be made, by
+        index.
 
         `BadArgsError` if it is no JSON array at all.
         """
@@ -225,8 +233,7 @@ class ArgsDecoder:
         try:
             pieces = self._raws.decode(raw)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            message = f"the args of a batch cannot be read: {error}"
-            raise BadArgsError(message) from None
+            raise BadArgsError(f"the args of a batch cannot be read: {error}") from None
         calls: list[Any] = []
         faults: dict[int, str] = {}
         for index, piece in enumerate(pieces):

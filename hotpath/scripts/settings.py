@@ -1,0 +1,187 @@
+"""What a script says of itself: `hotpath.settings(...)` in its module, or `NAME.script.yaml` beside it.
+
+Where both speak of the same thing the file wins: the code is its author's, the file belongs to whoever
+deploys it. The file may be the one that Windmill's `wmill sync` writes; keys of it that mean nothing here are
+left alone, any other unknown key is an error.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from hotpath.errors import ScriptError
+from hotpath.model import Retry, Settings
+
+PLACE = "__hotpath_settings__"
+"""Name of the module's global that holds its `Settings`."""
+
+MAX_TAG_BYTES = 255
+MAX_CONCURRENCY = 100_000
+BACKOFFS = ("constant", "linear", "exponential")
+
+# Keys of Windmill's script metadata that have no meaning here and do no harm.
+_FOREIGN = frozenset(
+    """
+    auto_kind cache_ttl codebase dedicated_worker delete_after_use description envs has_preprocessor is_template kind
+    labels lock no_main_func on_behalf_of_email restart_unless_cancelled schema summary visible_to_runner_only
+    ws_error_handler_muted
+    """.split()
+)
+
+
+def settings(
+    *,
+    tag: str | None = None,
+    priority: int | None = None,
+    timeout: float | None = None,
+    retry: Retry | int | None = None,
+    concurrency: int | None = None,
+) -> None:
+    """Say how the jobs of this script are to be run; call it at module level. A later call replaces an
+    earlier one.
+
+    - `tag`: the queue its jobs wait in; by default the script's own name.
+    - `priority`: -32768 to 32767, larger first; by default 0.
+    - `timeout`: seconds that a job may run; by default no limit.
+    - `retry`: a `hotpath.Retry`, or how many times a job may run in all.
+    - `concurrency`: for an async `main`, jobs at the same time in one process.
+
+    Raises `ScriptError` that names the setting for a value that makes no sense.
+    """
+    given = {"tag": tag, "priority": priority, "timeout": timeout, "retry": retry, "concurrency": concurrency}
+    value = make_settings(
+        {name: item for name, item in given.items() if item is not None}, "hotpath.settings()"
+    )
+    sys._getframe(1).f_globals[PLACE] = value  # noqa: SLF001 - the calling module's globals are the one place to be found in
+
+
+def settings_of(module: Any) -> Settings:
+    """What the module said of itself."""
+    said = getattr(module, PLACE, None)
+    return said if isinstance(said, Settings) else Settings()
+
+
+def read_settings_file(file: Path) -> dict[str, Any]:
+    """The settings in a `NAME.script.yaml`, as it names them; empty if there is no such file.
+
+    Raises `ScriptError` for a file that is no YAML mapping.
+    """
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScriptError(f"{file.name} cannot be read: {error}") from None
+    import yaml  # here: 15 ms that a script without such a file need not pay
+
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ScriptError(f"{file.name}{where}: not YAML: {getattr(error, 'problem', error)}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ScriptError(f"{file.name}: expected `key: value` lines, got {type(content).__name__}")
+    return {str(key): value for key, value in content.items() if key not in _FOREIGN}
+
+
+def merge(said: Settings, file: Mapping[str, Any], where: str) -> Settings:
+    """The module's settings with those of the file over them. `ScriptError` that names a key that is unknown
+    or wrong.
+    """
+    return make_settings(attrs.asdict(said, recurse=False) | dict(file), where)
+
+
+def make_settings(given: Mapping[str, Any], where: str) -> Settings:
+    """Check every value; `where` begins the `ScriptError` that names the one that is wrong."""
+    known = [field.name for field in attrs.fields(Settings)]
+    for name in given:
+        if name not in known:
+            raise ScriptError(f"{where}: unknown setting `{name}`; known are {', '.join(known)}")
+    priority = given.get("priority")
+    return Settings(
+        tag=_tag(given.get("tag"), where),
+        priority=0 if priority is None else _integer(priority, "priority", -32768, 32767, where),
+        timeout=_number(given.get("timeout"), "timeout", where),
+        retry=_retry(given.get("retry"), where),
+        concurrency=_optional_integer(given.get("concurrency"), "concurrency", 1, MAX_CONCURRENCY, where),
+    )
+
+
+def _tag(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ScriptError(f"{where}: `tag` must be text, not {value!r}")
+    if not value or not value.isprintable() or len(value.encode("utf-8", "replace")) > MAX_TAG_BYTES:
+        raise ScriptError(
+            f"{where}: `tag` must be 1 to {MAX_TAG_BYTES} printable characters, not {value[:80]!r}"
+        )
+    return value
+
+
+def _integer(value: Any, name: str, low: int, high: int, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ScriptError(f"{where}: `{name}` must be a whole number from {low} to {high}, not {value!r}")
+    return value
+
+
+def _optional_integer(value: Any, name: str, low: int, high: int, where: str) -> int | None:
+    return None if value is None else _integer(value, name, low, high, where)
+
+
+def _number(
+    value: Any, name: str, where: str, *, low: float = 0.0, high: float = math.inf, strict: bool = True
+) -> float | None:
+    """A number of seconds or the like: above `low` (or at it, unless `strict`), finite, at most `high`."""
+    if value is None:
+        return None
+    fits = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    if not fits or value > high or value < low or (strict and value == low):
+        bound = f"above {low:g}" if strict else f"of at least {low:g}"
+        most = f" and at most {high:g}" if high < math.inf else ""
+        raise ScriptError(f"{where}: `{name}` must be a number {bound}{most}, not {value!r}")
+    return float(value)
+
+
+def _retry(value: Any, where: str) -> Retry | None:
+    if value is None:
+        return None
+    if isinstance(value, int):
+        value = {"attempts": value}
+    elif isinstance(value, Retry):
+        value = attrs.asdict(value)
+    if not isinstance(value, dict):
+        raise ScriptError(f"{where}: `retry` must be a hotpath.Retry or a number of attempts, not {value!r}")
+    known = {field.name: field.default for field in attrs.fields(Retry)}
+    for name in value:
+        if name not in known:
+            raise ScriptError(f"{where}: unknown setting `retry.{name}`; known are {', '.join(known)}")
+    merged: dict[str, Any] = known | value
+    if merged["backoff"] not in BACKOFFS:
+        raise ScriptError(
+            f"{where}: `retry.backoff` must be one of {', '.join(BACKOFFS)}, not {merged['backoff']!r}"
+        )
+    return Retry(
+        attempts=_integer(merged["attempts"], "retry.attempts", 1, 32767, where),
+        delay=_seconds(merged["delay"], "retry.delay", where),
+        backoff=merged["backoff"],
+        factor=_seconds(merged["factor"], "retry.factor", where, low=1.0),
+        max_delay=_seconds(merged["max_delay"], "retry.max_delay", where),
+        jitter=_seconds(merged["jitter"], "retry.jitter", where, high=1.0),
+    )
+
+
+def _seconds(value: Any, name: str, where: str, *, low: float = 0.0, high: float = math.inf) -> float:
+    number = _number(value, name, where, low=low, high=high, strict=False)
+    if number is None:
+        raise ScriptError(f"{where}: `{name}` must be a number, not null")
+    return number
