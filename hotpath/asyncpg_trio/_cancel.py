@@ -1,10 +1,11 @@
 """How a cancelled task leaves its connection: usable, or closed, never half.
 
-PostgreSQL has no message that stops a query on its own connection. A second connection carries a CancelRequest
-with the session's process id and secret; the server signals the backend and closes that second connection. Only
-then is the signal delivered, and only after that may the next query be sent, or it could be the one that is hit.
-The first connection then reports the end of the operation: an error if the signal came in time, else the result,
-since a statement that had already finished cannot be undone. All this is shielded, and bounded by CANCEL_GRACE.
+PostgreSQL has no message that stops a query on its own connection. A second connection carries a
+CancelRequest with the session's process id and secret; the server signals the backend and closes that
+second connection. Only then is the signal delivered, and only after that may the next query be sent, or it
+could be the one that is hit. The first connection then reports the end of the operation: an error if the
+signal came in time, else the result, since a statement that had already finished cannot be undone. All this
+is shielded, and bounded by CANCEL_GRACE.
 """
 
 from __future__ import annotations
@@ -80,6 +81,5 @@ async def _encrypt_request(session: Session, stream: Any, request: bytes) -> byt
     params = session.params
     if params.ssl_negotiation.value != "direct" and not await request_tls(stream):
         raise ConnectionError("the server offered TLS for the session but not for its cancellation")
-    server_name = session.host_name
-    tls = await open_tls(stream, params.ssl, server_name)
+    tls = await open_tls(stream, params.ssl, session.host_name)
     return tls.encrypt(request)

@@ -1,4 +1,4 @@
-"""From options to an authenticated session: addresses in turn, TLS as ``sslmode`` says, then the host's role."""
+"""From options to a session: addresses in turn, TLS as ``sslmode`` says, then the host's role."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from asyncpg.exceptions import (
 )
 from asyncpg.protocol.protocol import Protocol
 
-from ._cancel import interrupt_operation
 from ._options import ConnectOptions, SocketOptions
 from ._session import Session
 from ._tls import TlsSession, open_tls, request_tls
@@ -29,7 +28,7 @@ Address = str | tuple[str, int]
 
 
 class _OtherTransport(Exception):
-    """The server refused this transport before it looked at who asked: ``sslmode`` may allow the other one."""
+    """The server refused this transport without looking at who asked; the other one may do."""
 
 
 async def open_session(options: ConnectOptions, record_class: type[Any] = asyncpg.Record) -> Session:
@@ -60,11 +59,11 @@ async def open_session(options: ConnectOptions, record_class: type[Any] = asyncp
         return chosen
     if unwanted:
         raise TargetServerAttributeNotMatched(f"none of the hosts is {wanted.value}")
-    error = failures[-1][1]
-    for address, earlier in failures[:-1]:
-        error.add_note(f"tried before: {_name(address)}: {earlier}")
-    error.add_note(f"while connecting to {_name(failures[-1][0])}")
-    raise error
+    address, failure = failures[-1]
+    for earlier_address, earlier in failures[:-1]:
+        failure.add_note(f"tried before: {_name(earlier_address)}: {earlier}")
+    failure.add_note(f"while connecting to {_name(address)}")
+    raise failure
 
 
 def _name(address: Address) -> str:
@@ -81,7 +80,9 @@ async def _with_password(params: Any) -> Any:
     return params._replace(password=password)
 
 
-async def _open_address(address: Address, options: ConnectOptions, params: Any, record_class: type[Any]) -> Session:
+async def _open_address(
+    address: Address, options: ConnectOptions, params: Any, record_class: type[Any]
+) -> Session:
     limit = options.connect_timeout
     with trio.CancelScope(deadline=trio.current_time() + limit if limit else float("inf")) as scope:
         return await _try_transports(address, options, params, record_class)
@@ -89,7 +90,9 @@ async def _open_address(address: Address, options: ConnectOptions, params: Any, 
     raise TimeoutError(f"no connection to {_name(address)} within {limit} s (connect_timeout)")
 
 
-async def _try_transports(address: Address, options: ConnectOptions, params: Any, record_class: type[Any]) -> Session:
+async def _try_transports(
+    address: Address, options: ConnectOptions, params: Any, record_class: type[Any]
+) -> Session:
     """Make the attempts that ``sslmode`` prescribes: allow is plain then TLS, prefer is TLS then plain."""
     if isinstance(address, str) or params.sslmode is SSLMode.disable:
         attempts = [params._replace(ssl=None)]
@@ -102,7 +105,9 @@ async def _try_transports(address: Address, options: ConnectOptions, params: Any
     refusal: BaseException | None = None
     for number, attempt in enumerate(attempts, 1):
         try:
-            return await _open_transport(address, options, attempt, record_class, last=number == len(attempts))
+            return await _open_transport(
+                address, options, attempt, record_class, last=number == len(attempts)
+            )
         except _OtherTransport as signal:
             refusal = signal.__cause__
         except InvalidPasswordError:
@@ -121,9 +126,9 @@ async def _open_transport(
     stream, tls = await _open_stream(address, options.sockets, params, last=last)
     sock = socket.socket(fileno=stream.detach())
     sock.setblocking(False)
-    peer = sock.getpeername() if sock.family != getattr(socket, "AF_UNIX", None) else address
     wire = Wire(sock, tls)
     try:
+        peer = address if isinstance(address, str) else sock.getpeername()
         connected = wire.create_future()
         protocol = Protocol(address, connected, params, record_class, wire)
         wire.attach(protocol)
@@ -137,12 +142,11 @@ async def _open_transport(
             if refused_unseen and not last:
                 raise _OtherTransport from error
             raise
-        session = Session(protocol, wire, address=peer, options=options, params=params)
-        wire.on_interrupt = lambda waiter: interrupt_operation(session, waiter)
+        host_name = None if isinstance(address, str) else address[0]
+        return Session(protocol, wire, address=peer, host_name=host_name, options=options, params=params)
     except BaseException:
         wire.abort()
         raise
-    return session
 
 
 async def _open_stream(
@@ -225,4 +229,6 @@ async def _in_recovery(session: Session) -> str:
     reported = getattr(session.protocol.get_settings(), "in_hot_standby", None)
     if reported is not None:
         return str(reported)
-    return await session.fetch_setting("SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END")
+    return await session.fetch_setting(
+        "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END"
+    )

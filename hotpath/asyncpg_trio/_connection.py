@@ -1,4 +1,4 @@
-"""The public connection: asyncpg's names and meanings, with Trio's cancellation instead of time-out parameters."""
+"""The public connection: asyncpg's names and meanings, with Trio's scopes for its time-outs."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ _RESET_QUERY = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET
 class Connection(CopyMethods):
     """A database session, made by ``connect`` or lent by a ``Pool``.
 
-    One task at a time: a second operation while one is under way raises asyncpg.InterfaceError and harms nothing.
-    A cancelled operation ends on the server before ``Cancelled`` goes on, or the connection is closed; see
-    ``is_closed``. A statement that was cancelled may have taken effect: the server may have finished it first.
+    One task at a time: a second operation while one is under way raises asyncpg.InterfaceError and harms
+    nothing. A cancelled operation ends on the server before ``Cancelled`` goes on, or the connection is
+    closed; see ``is_closed``. A statement that was cancelled may have taken effect: the server may have
+    finished it first.
     """
 
     __slots__ = ("__weakref__", "_session", "_top_transaction")
@@ -50,7 +51,9 @@ class Connection(CopyMethods):
         """Return the session, idle and ours. Raises InterfaceError when it is not."""
         session = self._session
         if session is None:
-            raise InterfaceError("cannot perform operation: the connection has been released back to the pool")
+            raise InterfaceError(
+                "cannot perform operation: the connection has been released back to the pool"
+            )
         session.check_idle()
         return session
 
@@ -111,7 +114,9 @@ class Connection(CopyMethods):
         rows = await self._fetch(query, args, 1, None)
         return rows[0][column] if rows else None
 
-    async def _fetch(self, query: str, args: Sequence[Any], limit: int, record_class: type[Any] | None) -> Any:
+    async def _fetch(
+        self, query: str, args: Sequence[Any], limit: int, record_class: type[Any] | None
+    ) -> Any:
         session = self._live()
         await trio.lowlevel.checkpoint_if_cancelled()
         wire = session.wire
@@ -147,7 +152,8 @@ class Connection(CopyMethods):
     def transaction(
         self,
         *,
-        isolation: Literal["serializable", "repeatable_read", "read_committed", "read_uncommitted"] | None = None,
+        isolation: Literal["serializable", "repeatable_read", "read_committed", "read_uncommitted"]
+        | None = None,
         readonly: bool = False,
         deferrable: bool = False,
     ) -> Transaction:
@@ -163,17 +169,21 @@ class Connection(CopyMethods):
 
     # Notifications.
 
-    def listen(self, *channels: str, max_buffer: int = DEFAULT_BUFFER) -> AbstractAsyncContextManager[Notifications]:
+    def listen(
+        self, *channels: str, max_buffer: int = DEFAULT_BUFFER
+    ) -> AbstractAsyncContextManager[Notifications]:
         """LISTEN to ``channels`` while the context lasts; the value iterates over ``Notification``s.
 
-        The connection may run queries meanwhile, also from another task. Bytes are read while somebody iterates
-        or a query runs; up to ``max_buffer`` notifications wait for the iterator, then the oldest go, and the
-        next one delivered says how many (``Notification.lost``). The iteration raises
+        The connection may run queries meanwhile, also from another task. Bytes are read while somebody
+        iterates or a query runs; up to ``max_buffer`` notifications wait for the iterator, then the oldest
+        go, and the next one delivered says how many (``Notification.lost``). The iteration raises
         asyncpg.ConnectionDoesNotExistError when the server goes away.
         """
         return open_subscription(self, channels, max_buffer)
 
-    def add_log_listener(self, callback: Callable[[Connection, PostgresLogMessage], None]) -> Callable[[], None]:
+    def add_log_listener(
+        self, callback: Callable[[Connection, PostgresLogMessage], None]
+    ) -> Callable[[], None]:
         """Have ``callback`` called with each NOTICE, WARNING and the like; returns what undoes it.
 
         The callback runs amid the reading of messages: it must not await and should be quick.
@@ -200,9 +210,9 @@ class Connection(CopyMethods):
         schema: str = "public",
         encoder: Callable[[Any], Any],
         decoder: Callable[[Any], Any],
-        format: Literal["text", "binary", "tuple"] = "text",  # noqa: A002 - asyncpg's name
+        format: Literal["text", "binary", "tuple"] = "text",
     ) -> None:
-        """Convert values of a scalar or composite type by functions, on this connection; as asyncpg's method."""
+        """Convert values of a scalar or composite type by functions, as asyncpg's method."""
         async with self._operation() as session:
             info = await session.introspect_type(typename, schema)
             composite: list[Any] = []
@@ -210,7 +220,9 @@ class Connection(CopyMethods):
                 kind = "scalar"
             elif introspection.is_composite_type(info):
                 if format != "tuple":
-                    raise UnsupportedClientFeatureError("only tuple-format codecs can be used on composite types")
+                    raise UnsupportedClientFeatureError(
+                        "only tuple-format codecs can be used on composite types"
+                    )
                 kind = "composite"
                 composite, _ = await session.introspect_types((info["oid"],))
             else:
@@ -220,7 +232,9 @@ class Connection(CopyMethods):
                     "custom codecs on domain types are not supported", hint="Set the codec on the base type."
                 )
             settings = session.protocol.get_settings()
-            settings.add_python_codec(info["oid"], typename, schema, composite, kind, encoder, decoder, format)
+            settings.add_python_codec(
+                info["oid"], typename, schema, composite, kind, encoder, decoder, format
+            )
             session.statements.clear()
 
     async def reset_type_codec(self, typename: str, *, schema: str = "public") -> None:
@@ -236,7 +250,7 @@ class Connection(CopyMethods):
         *,
         schema: str = "public",
         codec_name: str,
-        format: Literal["text", "binary"] | None = None,  # noqa: A002 - asyncpg's name
+        format: Literal["text", "binary"] | None = None,
     ) -> None:
         """Treat a type as a built-in one (``"int"``, ``"pg_contrib.hstore"``); as asyncpg's method."""
         async with self._operation() as session:
@@ -248,7 +262,7 @@ class Connection(CopyMethods):
             session.statements.clear()
 
     async def reload_schema_state(self) -> None:
-        """Forget what is known of types and statements, here and in the other connections of the same pool."""
+        """Forget what is known of types and statements, here and in the rest of the pool."""
         session = self._live()
         await trio.lowlevel.checkpoint()
         session.reload_schema_state()
@@ -300,7 +314,7 @@ class Connection(CopyMethods):
         await self.execute(_RESET_QUERY)
 
     async def close(self) -> None:
-        """End the session politely, within CLOSE_GRACE seconds; one at work for another task is ended at once."""
+        """End the session, politely but within CLOSE_GRACE seconds; at once when it is busy."""
         if self._session is not None:
             await self._session.close()
 
@@ -319,5 +333,3 @@ class Connection(CopyMethods):
             yield session
         finally:
             session.wire.release()
-
-

@@ -25,6 +25,10 @@ _FILE_CHUNK = 524_288
 class _UserCodeFailed(Exception):
     """Carries whatever the user's source or sink raised, cancellation too, through the protocol."""
 
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
 
 class CopyMethods:
     """The COPY methods of ``Connection``."""
@@ -54,11 +58,15 @@ class CopyMethods:
         source: Any = records if not isinstance(records, AsyncIterable) else _Guarded(records)
         async with self._copying() as session:
             # Tells the types of the columns, and with them how to encode the records.
-            described = await session.prepare(f"SELECT {wanted} FROM {_table(table_name, schema_name)} LIMIT 1")
+            described = await session.prepare(
+                f"SELECT {wanted} FROM {_table(table_name, schema_name)} LIMIT 1"  # noqa: S608 - quoted
+            )
             described.attach()
             try:
                 statement = f"COPY {table} FROM STDIN (FORMAT binary) {_where(where)}"
-                status: str = await session.protocol.copy_in(statement, None, None, source, described, NO_TIMEOUT)
+                status: str = await session.protocol.copy_in(
+                    statement, None, None, source, described, NO_TIMEOUT
+                )
                 return status
             finally:
                 described.detach()
@@ -89,7 +97,8 @@ class CopyMethods:
             else:
                 data = opened
             async with self._copying() as session:
-                status: str = await session.protocol.copy_in(statement, reader, data, None, None, NO_TIMEOUT)
+                copy_in: Any = session.protocol.copy_in
+                status: str = await copy_in(statement, reader, data, None, None, NO_TIMEOUT)
                 return status
 
     async def copy_from_table(
@@ -109,7 +118,7 @@ class CopyMethods:
         return await self._copy_out(statement, output)
 
     async def copy_from_query(self, query: str, *args: Any, output: Any, **options: Any) -> str:
-        """Copy the rows of a query, as ``copy_from_table``. COPY takes no parameters: the server quotes ``args``."""
+        """Copy the rows of a query, as ``copy_from_table``; the server makes literals of ``args``."""
         if args:
             query = await self._with_literals(query, args)
         return await self._copy_out(f"COPY ({query}) TO STDOUT {_options(options)}", output)
@@ -117,14 +126,16 @@ class CopyMethods:
     async def _copy_out(self, statement: str, output: Any) -> str:
         async with _opened(output, "wb", "write") as (kind, opened):
             if kind != "file" and not callable(opened):
-                raise TypeError(f"output must be a path, a file or an async function, not {type(opened).__name__}")
+                raise TypeError(
+                    f"output must be a path, a file or an async function, not {type(opened).__name__}"
+                )
             write = _file_writer(opened) if kind == "file" else opened
 
             async def sink(data: bytes) -> None:
                 try:
                     await write(data)
-                except BaseException as error:  # kept as the cause and raised again by _copying
-                    raise _UserCodeFailed from error
+                except BaseException as error:  # raised again by _copying
+                    raise _UserCodeFailed(error) from error
 
             async with self._copying() as session:
                 session.copying_out = True
@@ -142,8 +153,7 @@ class CopyMethods:
             yield session
         except _UserCodeFailed as failure:
             await _end_copy(session)
-            assert failure.__cause__ is not None
-            raise failure.__cause__ from None
+            raise failure.error from None
         except (Exception, trio.Cancelled):
             await _end_copy(session)
             raise
@@ -158,7 +168,10 @@ class CopyMethods:
         """Put arguments into a query as literals that the server has quoted, each with its type."""
         connection: Connection = self  # type: ignore[assignment]
         statement = await connection.prepare(query)
-        types = [f"{quote_ident(t.schema)}.{quote_ident(_catalog_name(t.name))}" for t in statement.get_parameters()]
+        types = [
+            f"{quote_ident(t.schema)}.{quote_ident(_catalog_name(t.name))}"
+            for t in statement.get_parameters()
+        ]
         casts = ", ".join(f"quote_nullable(${i}::{name}::text)" for i, name in enumerate(types, 1))
         literals = await connection.fetchrow(f"SELECT {casts}", *args)
         assert literals is not None
@@ -187,7 +200,7 @@ class _Guarded:
         except StopAsyncIteration:
             raise
         except BaseException as error:
-            raise _UserCodeFailed from error
+            raise _UserCodeFailed(error) from error
 
 
 class _FileChunks:

@@ -62,7 +62,12 @@ class _Portal(ConnectionResource):
     __slots__ = ("_args", "_query", "_record_class", "_state", "exhausted", "name")
 
     def __init__(
-        self, connection: Connection, query: str, state: Any, args: Sequence[Any], record_class: type[Any] | None
+        self,
+        connection: Connection,
+        query: str,
+        state: Any,
+        args: Sequence[Any],
+        record_class: type[Any] | None,
     ) -> None:
         super().__init__(connection)
         self._query = query
@@ -117,7 +122,9 @@ class _Portal(ConnectionResource):
             if self.name is None:
                 await self._prepare(session)
                 name = unique_name("portal")
-                rows, _, done = await protocol.bind_execute(self._state, self._args, name, limit, True, NO_TIMEOUT)
+                rows, _, done = await protocol.bind_execute(
+                    self._state, self._args, name, limit, True, NO_TIMEOUT
+                )
                 self.name = name
             else:
                 rows, _, done = await protocol.execute(self._state, self.name, limit, True, NO_TIMEOUT)

@@ -74,15 +74,16 @@ class Notifications:
     async def receive(self) -> Notification:
         """Wait for the next notification.
 
-        Raises asyncpg.ConnectionDoesNotExistError when the connection has gone, asyncpg.InterfaceError when the
-        ``listen`` context has ended. If cancelled, nothing is lost.
+        Raises asyncpg.ConnectionDoesNotExistError when the connection has gone, asyncpg.InterfaceError when
+        the ``listen`` context has ended. If cancelled, nothing is lost.
         """
         await trio.lowlevel.checkpoint()
         while not self._buffer:
             if not self._open:
                 raise InterfaceError("cannot receive: the listen() context has ended")
             if self._session.closed:
-                raise ConnectionDoesNotExistError("the connection was lost while listening")
+                lost = ConnectionDoesNotExistError("the connection was lost while listening")
+                raise lost from self._session.wire.lost_error
             await self._session.wire.wait_traffic()
         return self.receive_nowait()
 
@@ -108,7 +109,9 @@ async def open_subscription(
         raise ValueError("max_buffer must be at least 1")
     for channel in channels:
         if not 0 < len(channel.encode()) <= _MAX_CHANNEL_BYTES or "\0" in channel:
-            raise ValueError(f"a channel name has 1 to {_MAX_CHANNEL_BYTES} bytes and no NUL, got {channel!r}")
+            raise ValueError(
+                f"a channel name has 1 to {_MAX_CHANNEL_BYTES} bytes and no NUL, got {channel!r}"
+            )
     session = connection._live()
     subscription = Notifications(session, channels, max_buffer)
     # Subscribed before LISTEN is sent: what arrives together with its answer is not lost.

@@ -41,15 +41,16 @@ async def connect(
 ) -> Connection:
     """Open a connection to PostgreSQL; arguments win over the URL, the URL over PG* environment variables.
 
-    ``ssl`` is an ``sslmode`` (``"verify-full"``), True, or a context. Several hosts are tried in turn until one
-    has the role that ``target_session_attrs`` names. ``keepalives*`` (seconds) and ``tcp_user_timeout``
+    ``ssl`` is an ``sslmode`` (``"verify-full"``), True, or a context. Several hosts are tried in turn until
+    one has the role that ``target_session_attrs`` names. ``keepalives*`` (seconds) and ``tcp_user_timeout``
     (milliseconds) are libpq's. There is no time-out parameter: put a Trio scope around the call; a URL's
     ``connect_timeout`` counts for each address, as in libpq.
 
-    Raises OSError when no host can be reached (with a note for each that was tried), ssl.SSLError (an OSError)
-    when a certificate is refused, asyncpg.PostgresError when the server refuses (asyncpg.InvalidPasswordError,
-    InvalidCatalogNameError, ...), asyncpg.TargetServerAttributeNotMatched, and asyncpg.ClientConfigurationError
-    (a ValueError) for arguments that make no sense. If cancelled, nothing is left open.
+    Raises OSError when no host can be reached (with a note for each that was tried), ssl.SSLError (an
+    OSError) when a certificate is refused, asyncpg.PostgresError when the server refuses
+    (asyncpg.InvalidPasswordError, InvalidCatalogNameError, ...), asyncpg.TargetServerAttributeNotMatched,
+    and asyncpg.ClientConfigurationError (a ValueError) for arguments that make no sense. If cancelled,
+    nothing is left open.
     """
     options = read_options(
         dsn,

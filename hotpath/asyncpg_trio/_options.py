@@ -1,4 +1,4 @@
-"""What ``connect`` was asked for, read once: asyncpg's own rules, and the socket options that libpq has besides."""
+"""What ``connect`` was asked for, by asyncpg's own rules, and libpq's socket options besides."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import Any
 
 import attrs
 from asyncpg import connect_utils
-from asyncpg.exceptions import ClientConfigurationError
+from asyncpg.exceptions import ClientConfigurationError, InterfaceError
 
 # libpq's names for what is set on a TCP socket, and what each must be.
-_SOCKET_OPTIONS = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+_SOCKET_OPTIONS = (
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+)
 # libpq options that make no difference here, or none that this package offers: in a URL they are let pass.
 _IGNORED_OPTIONS = ("gssencmode", "channel_binding", "sslcompression", "sslsni", "requirepeer")
 
@@ -54,12 +60,27 @@ def read_options(dsn: str | None, arguments: Mapping[str, Any]) -> ConnectOption
             sockets.setdefault(name, _number(name, text))
     for name, value in sockets.items():
         sockets[name] = bool(value) if name == "keepalives" else (value or None)
-    accepted = inspect.signature(connect_utils._parse_connect_arguments).parameters
-    wanted: dict[str, Any] = {name: None for name in accepted}
-    wanted.update(statement_cache_size=100, max_cached_statement_lifetime=300, max_cacheable_statement_size=15360)
+    parse: Any = vars(connect_utils)["_parse_connect_arguments"]
+    accepted = inspect.signature(parse).parameters
+    wanted: dict[str, Any] = dict.fromkeys(accepted)
+    wanted.update(
+        statement_cache_size=100, max_cached_statement_lifetime=300, max_cacheable_statement_size=15360
+    )
     wanted.update(given)
     wanted["dsn"] = dsn
-    addresses, params, config = connect_utils._parse_connect_arguments(**wanted)
+    try:
+        addresses, params, config = parse(**wanted)
+    except InterfaceError:
+        raise
+    except ValueError as error:
+        if dsn is None:
+            raise
+        # What is not a number may be a piece of a password: a "/" or "@" in it that is not percent-encoded.
+        kind = type(error).__name__
+        raise ClientConfigurationError(
+            f"the connection URL cannot be read ({kind})",
+            hint="Percent-encode special characters in user name and password.",
+        ) from None
     return ConnectOptions(
         addresses=tuple(addresses),
         params=params,

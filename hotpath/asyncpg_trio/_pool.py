@@ -92,15 +92,20 @@ class Pool:
             self._pass_turn()
 
     async def _take_turn(self) -> None:
-        if self._closed:
-            raise InterfaceError("pool is closed")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_open()
         if self._lent < self._max_size and not self._queue:
-            await trio.lowlevel.checkpoint_if_cancelled()
             self._lent += 1
             return
         await self._queue.park()  # whoever unparks us has passed us its turn
-        if self._closed:
+        try:
+            self._check_open()
+        except InterfaceError:
             self._pass_turn()
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed:
             raise InterfaceError("pool is closed")
 
     def _pass_turn(self) -> None:
@@ -114,7 +119,8 @@ class Pool:
         while self._idle:
             session, _ = self._idle.pop()
             # The server may have said goodbye meanwhile: that is readable, and seen without waiting.
-            session.wire.receive()
+            while session.wire.receive():
+                pass
             if not session.closed:
                 return session
             self._discard(session)
@@ -124,11 +130,13 @@ class Pool:
         session = await open_session(self._options, self._record_class)
         self._opened += 1
         if self._init is not None:
+            connection = Connection(session)
             try:
-                await self._init(Connection(session))
+                await self._init(connection)
             except BaseException:
                 session.terminate()
                 raise
+            connection._session = None
         self._family.add(session)
         session.family = self._family
         return session
@@ -139,19 +147,21 @@ class Pool:
 
     async def _take_back(self, connection: Connection, session: Session) -> None:
         """Make the session as good as new, or close it. Not interrupted by cancellation, but bounded."""
+        good = False
         try:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + RESET_GRACE):
-                if not session.closed and not session.wire.busy and not self._closed:
+            if not session.closed and not session.wire.busy and not self._closed:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + RESET_GRACE):
                     await (connection.reset() if self._reset is None else self._reset(connection))
-                    connection._session = None
-                    if not session.closed and not session.protocol.is_in_transaction():
-                        self._idle.append((session, time.monotonic()))
-                        return
+                    good = session.reusable and not self._closed
         except (asyncpg.PostgresError, InterfaceError, OSError):
             pass  # it is discarded below, which is all that its state is good for
         finally:
             connection._session = None
-            if not self._idle or self._idle[-1][0] is not session:
+            session.log_listeners.clear()
+            session.subscribers.clear()
+            if good:
+                self._idle.append((session, time.monotonic()))
+            else:
                 self._discard(session)
             self._drop_old()
 
@@ -245,16 +255,18 @@ def create_pool(
 ) -> AbstractAsyncContextManager[Pool]:
     """Open a pool for the length of an ``async with``.
 
-    ``init`` is awaited with each new connection, ``setup`` with each one that is lent, ``reset`` with each one
-    that comes back, instead of ``Connection.reset``. Connections beyond ``min_size`` that were idle for
+    ``init`` is awaited with each new connection, ``setup`` with each one that is lent, ``reset`` with each
+    one that comes back, instead of ``Connection.reset``. Connections beyond ``min_size`` that were idle for
     ``max_inactive_connection_lifetime`` seconds (0: never) are closed when another comes back. The other
-    arguments are those of ``connect``. At the end of the context idle connections are closed; one that a task
-    still holds is closed when that task gives it back.
+    arguments are those of ``connect``. At the end of the context idle connections are closed; one that a
+    task still holds is closed when that task gives it back.
 
     Raises ValueError for sizes that make no sense, and on entry what ``connect`` raises.
     """
     if max_size < 1 or not 0 <= min_size <= max_size:
-        raise ValueError(f"0 <= min_size <= max_size and max_size >= 1 are needed, got {min_size} and {max_size}")
+        raise ValueError(
+            f"0 <= min_size <= max_size and max_size >= 1 are needed, got {min_size} and {max_size}"
+        )
     pool = Pool(
         read_options(dsn, connect_arguments),
         min_size=min_size,

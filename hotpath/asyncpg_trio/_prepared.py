@@ -117,7 +117,9 @@ class PreparedStatement(ConnectionResource):
     def cursor(self, *args: Any, prefetch: int | None = None) -> CursorFactory:
         """Return what can be iterated or awaited, inside a transaction; see ``Connection.cursor``."""
         self._live()
-        return CursorFactory(self._connection, self._query, self._state, args, prefetch, self._state.record_class)
+        return CursorFactory(
+            self._connection, self._query, self._state, args, prefetch, self._state.record_class
+        )
 
     def get_name(self) -> str:
         """Return the statement's name on the server."""

@@ -1,9 +1,10 @@
 """The seam: which asyncpg this package fits, and the few names its compiled protocol takes from asyncio.
 
-asyncpg's protocol is a compiled state machine that never starts a loop, but its bulk paths (``executemany``,
-COPY) name four asyncio functions: ``wait_for``, ``timeout``, ``shield`` and ``sleep``. Inside a Trio task they
-must not be called, so the protocol module's two namespaces are replaced, once, by ones that answer themselves
-under Trio and hand everything else to the originals. asyncpg on asyncio in the same process is not affected.
+asyncpg's protocol is a compiled state machine that never starts a loop, but its bulk paths
+(``executemany``, COPY) name four asyncio functions: ``wait_for``, ``timeout``, ``shield`` and ``sleep``.
+Inside a Trio task they must not be called, so the protocol module's two namespaces are replaced, once, by
+ones that answer themselves under Trio and hand everything else to the originals. asyncpg on asyncio in the
+same process is not affected.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import trio
-from asyncpg.protocol import protocol as _compiled
+from asyncpg.protocol import protocol
 
 _T = TypeVar("_T")
 
@@ -44,7 +45,7 @@ class _Namespace:
 class _Compat(_Namespace):
     """``asyncpg.compat`` as the protocol sees it."""
 
-    async def wait_for(self, awaitable: Awaitable[_T], timeout: float | None) -> _T:  # noqa: ASYNC109 - asyncpg's
+    async def wait_for(self, awaitable: Awaitable[_T], timeout: float | None) -> _T:  # noqa: ASYNC109
         if trio.lowlevel.in_trio_task():
             return await awaitable
         result: _T = await self._original.wait_for(awaitable, timeout)
@@ -77,6 +78,7 @@ class _Asyncio(_Namespace):
 
 def install() -> None:
     """Put the replacements in place; calling it again changes nothing."""
-    if not isinstance(_compiled.compat, _Namespace):
-        _compiled.compat = _Compat(_compiled.compat)
-        _compiled.asyncio = _Asyncio(_compiled.asyncio)
+    compiled: Any = protocol
+    if not isinstance(compiled.compat, _Namespace):
+        compiled.compat = _Compat(compiled.compat)
+        compiled.asyncio = _Asyncio(compiled.asyncio)

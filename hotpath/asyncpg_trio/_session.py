@@ -1,7 +1,8 @@
 """One authenticated session: the protocol, its statements and types. What a Connection or a pool holds.
 
-A session knows nothing of the public API. A ``Connection`` is a handle on it; a pool gives out a new handle each
-time, so that whatever outlives its turn (a statement, a cursor, the handle itself) is refused, not misdirected.
+A session knows nothing of the public API. A ``Connection`` is a handle on it; a pool gives out a new handle
+each time, so that whatever outlives its turn (a statement, a cursor, the handle itself) is refused, not
+misdirected.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from asyncpg.exceptions import (
 )
 from asyncpg.protocol.protocol import BUILTIN_TYPE_NAME_MAP, NO_TIMEOUT, Protocol
 
+from ._cancel import interrupt_operation
 from ._options import ConnectOptions
 from ._statements import StatementCache
 from ._wire import Waiter, Wire
@@ -50,18 +52,28 @@ class Session:
     """See the module's text. Methods other than ``terminate`` expect their caller to hold ``operation``."""
 
     def __init__(
-        self, protocol: Protocol[Any], wire: Wire, *, address: Any, options: ConnectOptions, params: Any
+        self,
+        protocol: Protocol[Any],
+        wire: Wire,
+        *,
+        address: Any,
+        host_name: str | None,
+        options: ConnectOptions,
+        params: Any,
     ) -> None:
         self.protocol = protocol
         self.wire = wire
-        self.address = address
+        self.address = address  # of the peer that answered: a cancellation must go to that one
+        self.host_name = host_name  # as the user gave it: what a certificate has to match
         self.options = options
         self.params = params
         self._config = options.config  # read by the protocol: its command_timeout, always None here
         self.record_class: type[Any] = protocol.get_record_class()
         self.backend_pid: int = protocol.backend_pid
         self.backend_secret: int = protocol.backend_secret
-        self.server_version = serverversion.split_server_version_string(protocol.get_settings().server_version)
+        self.server_version = serverversion.split_server_version_string(
+            protocol.get_settings().server_version
+        )
         self.copying_out = False
         self.cancels_sent = 0
         self.notifications_received = 0
@@ -79,6 +91,7 @@ class Session:
         old = self.server_version < (14, 0)
         self._type_query = introspection.INTRO_LOOKUP_TYPES_13 if old else introspection.INTRO_LOOKUP_TYPES
         protocol.set_connection(self)
+        wire.on_interrupt = _interrupt_weakly(weakref.ref(self))
 
     def __del__(self) -> None:
         # The last reference is gone: nobody waits, so closing the socket is all there is to do.
@@ -93,12 +106,9 @@ class Session:
         return self.wire.lost or not self.protocol.is_connected()
 
     @property
-    def host_name(self) -> str | None:
-        """The host as the user named it: what a certificate has to match."""
-        for address in self.options.addresses:
-            if isinstance(address, tuple):
-                return address[0]
-        return None
+    def reusable(self) -> bool:
+        """Whether somebody else may go on with the session."""
+        return not (self.closed or self.wire.busy or self.protocol.is_in_transaction())
 
     def check_idle(self) -> None:
         """Raise InterfaceError when the session is closed or at work for another task."""
@@ -119,9 +129,11 @@ class Session:
         record_class: type[Any] | None = None,
         ignore_custom_codec: bool = False,
     ) -> Coroutine[Any, Any, Any]:
-        """Run ``query`` through the statement cache; rows, or with ``extra`` rows, status and completeness."""
+        """Run ``query`` with a cached statement: rows, or with ``extra`` (rows, status, completed)."""
         call = self.protocol.bind_execute
-        return self.run_cached(query, call, (args, "", limit, extra, NO_TIMEOUT), record_class, ignore_custom_codec)
+        return self.run_cached(
+            query, call, (args, "", limit, extra, NO_TIMEOUT), record_class, ignore_custom_codec
+        )
 
     async def run_cached(
         self,
@@ -129,9 +141,9 @@ class Session:
         call: Callable[..., Awaitable[Any]],
         arguments: tuple[Any, ...],
         record_class: type[Any] | None = None,
-        ignore_custom_codec: bool = False,
+        ignore_custom_codec: bool = False,  # noqa: FBT001, FBT002 - hot: keywords cost
     ) -> Any:
-        """Call with a statement for ``query``, once more with a fresh one when DDL has outdated the cached one."""
+        """Call with a statement for ``query``; again with a new one if DDL has outdated it."""
         for last in (False, True):
             statement = self.statements.get((query, record_class or self.record_class, ignore_custom_codec))
             if statement is None:
@@ -172,7 +184,8 @@ class Session:
             use_cache = config.statement_cache_size > 0 and (not longest or len(query) <= longest)
         if not isinstance(name, str):
             name = unique_name("stmt") if name or use_cache else ""
-        statement = await self.protocol.prepare(
+        prepare: Any = self.protocol.prepare  # its stub does not know NO_TIMEOUT
+        statement = await prepare(
             name, query, NO_TIMEOUT, record_class=record_class, ignore_custom_codec=ignore_custom_codec
         )
         overwritten = await self._learn_types(statement)
@@ -208,7 +221,9 @@ class Session:
         if self.server_version >= (11, 0):
             # Compiling the look-up would cost far more than running it.
             try:
-                jit = (await self._ask("SELECT current_setting('jit') AS cur, set_config('jit', 'off', false)"))[0][0]
+                jit = (
+                    await self._ask("SELECT current_setting('jit') AS cur, set_config('jit', 'off', false)")
+                )[0][0]
             except UndefinedObjectError:
                 pass
         types = await self._ask(self._type_query, list(oids))
@@ -238,7 +253,7 @@ class Session:
     # Statements and types that are no longer good.
 
     def forget(self, statement: Any) -> None:
-        """Have a statement that nothing refers to any more closed on the server, when next one is prepared."""
+        """Have a statement that nobody refers to closed on the server, when next one is prepared."""
         if statement.refs == 0 and statement.name and not self.statements.holds(statement):
             statement.mark_closed()
             self._unwanted.add(statement)
@@ -269,11 +284,11 @@ class Session:
     def _process_log_message(self, fields: dict[str, str], last_query: str | None) -> None:
         if not self.log_listeners:
             return
-        message = PostgresLogMessage.new(fields, query=last_query)
+        message: Any = PostgresLogMessage.new(fields, query=last_query)
         for listener in list(self.log_listeners):
             try:
                 listener(message)
-            except Exception:  # amid the parsing of a message: an error of the listener's must not end it
+            except Exception:  # noqa: BLE001 - must not end the parsing of a message
                 _log.exception("a log listener failed")
 
     def _cancel_current_command(self, sent: Waiter, acknowledged: Waiter | None = None) -> None:
@@ -328,6 +343,18 @@ class Session:
             self.terminate()
 
 
+# The wire and the cache refer to their session weakly: when the last user drops it, it closes there and then.
+
+
+def _interrupt_weakly(reference: weakref.ref[Session]) -> Callable[[Waiter], Awaitable[None]]:
+    async def interrupt(waiter: Waiter) -> None:
+        session = reference()
+        if session is not None:
+            await interrupt_operation(session, waiter)
+
+    return interrupt
+
+
 def _forget_weakly(reference: weakref.ref[Session]) -> Callable[[Any], None]:
     def forget(statement: Any) -> None:
         session = reference()
@@ -347,4 +374,3 @@ class ConnectionStatistics:
     bytes_received: int
     notifications: int  # received, delivered or not
     cancels_sent: int  # CancelRequests, one for each operation that was cancelled while it ran
-

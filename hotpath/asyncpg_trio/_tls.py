@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-
 # SSLRequest: length and code, to which the server answers with one byte.
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 _READ_BYTES = 65_536
@@ -59,7 +58,7 @@ class TlsSession:
 
     def drain(self) -> tuple[bytes, bool]:
         """Return the plain bytes at hand, as ``decrypt``."""
-        parts = []
+        parts: list[bytes] = []
         while True:
             try:
                 part = self._object.read(_READ_BYTES)
@@ -112,5 +111,3 @@ async def open_tls(sock: Any, context: ssl.SSLContext, server_name: str | None) 
     session = TlsSession(context, server_name)
     await session.handshake(sock)
     return session
-
-

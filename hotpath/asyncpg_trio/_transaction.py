@@ -1,10 +1,10 @@
-"""Transactions and savepoints: whatever ends the block, an error or a cancellation, ends the transaction too."""
+"""Transactions and savepoints: whatever ends the block, ends the transaction too."""
 
 from __future__ import annotations
 
 import enum
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import trio
 from asyncpg.exceptions import InterfaceError, PostgresError
@@ -42,10 +42,14 @@ class Transaction(ConnectionResource):
 
     __slots__ = ("_deferrable", "_isolation", "_managed", "_readonly", "_savepoint", "_state")
 
-    def __init__(self, connection: Connection, isolation: str | None, *, readonly: bool, deferrable: bool) -> None:
+    def __init__(
+        self, connection: Connection, isolation: str | None, *, readonly: bool, deferrable: bool
+    ) -> None:
         super().__init__(connection)
         if isolation is not None and isolation not in _ISOLATION_LEVELS:
-            raise ValueError(f"isolation is expected to be one of {sorted(_ISOLATION_LEVELS)}, got {isolation!r}")
+            raise ValueError(
+                f"isolation is expected to be one of {sorted(_ISOLATION_LEVELS)}, got {isolation!r}"
+            )
         self._isolation = isolation
         self._readonly = readonly
         self._deferrable = deferrable
@@ -56,7 +60,7 @@ class Transaction(ConnectionResource):
     def __repr__(self) -> str:
         return f"<asyncpg_trio.Transaction {self._state.value}>"
 
-    async def __aenter__(self) -> Transaction:
+    async def __aenter__(self) -> Self:
         if self._managed:
             raise InterfaceError("cannot enter context: already in an `async with` block")
         self._managed = True
@@ -166,7 +170,7 @@ class Transaction(ConnectionResource):
                 await connection.execute(command)
                 done = True
         except PostgresError:
-            # E.g. the savepoint is gone because the user rolled back by SQL: the transaction around it decides.
+            # The user has ended the savepoint by SQL: the transaction around it decides.
             done = self._savepoint is not None and not connection.is_closed()
             if not done:
                 raise

@@ -1,9 +1,10 @@
 """One socket, and the task that waits on it: what asyncpg's protocol takes for its loop and its transport.
 
 There is no reader task. The task that awaits an answer moves the bytes itself: it waits until the socket is
-readable, receives, feeds the protocol, and looks whether its answer is there. A write is tried at once, so that
-the usual query costs one ``send``, one wait and one ``recv``. What does not fit in the socket's buffer is kept,
-and sent while answers are read, so that two peers that both write cannot block each other for ever.
+readable, receives, feeds the protocol, and looks whether its answer is there. A write is tried at once, so
+that the usual query costs one ``send``, one wait and one ``recv``. What does not fit in the socket's buffer
+is kept, and sent while answers are read, so that two peers that both write cannot block each other for
+ever.
 
 A wire is *busy* while an operation is under way. Only while it is not busy may a listener wait on the socket
 (``wait_traffic``); an operation that begins takes the socket from it and gives it back at its end.
@@ -82,7 +83,7 @@ class Waiter:
                     if wire.unsent:
                         yield from wire.wait_either().__await__()
                     else:
-                        yield from wait_readable(wire.fd).__await__()
+                        yield from wait_readable(wire.fd).__await__()  # noqa: ASYNC105 - awaited
                     wire.receive()
             except trio.Cancelled:
                 if not self._done:
@@ -147,13 +148,16 @@ class Wire:
         self.busy = False  # an operation is under way
         self.lingering = False  # abort() leaves the socket open, so that the server can be seen to close it
         self.idle_scope: trio.CancelScope | None = None  # of the listener that waits on the socket
-        self.idlers = trio.lowlevel.ParkingLot()  # listeners that wait for their turn or for the end of `busy`
+        self.idlers = (
+            trio.lowlevel.ParkingLot()
+        )  # listeners that wait for their turn or for the end of `busy`
         self.on_interrupt: Callable[[Waiter], Any] | None = None
         self.latest = Waiter(self)  # of the operation under way
         self.bytes_sent = 0
         self.bytes_received = 0
         self._paused = False
         self._send_error: OSError | None = None
+        self.lost_error: Exception | None = None  # what the system or TLS said when the peer was lost
 
     def attach(self, protocol: Protocol[Any]) -> None:
         """Make ``protocol`` the one that is fed, and hold its bulk writers by this wire's measure."""
@@ -252,25 +256,26 @@ class Wire:
             self._paused = False
             self.protocol.resume_writing()
 
-    def receive(self) -> None:
-        """Read what is there and feed the protocol; never waits."""
+    def receive(self) -> bool:
+        """Read what is there and feed the protocol; never waits. True when there was something."""
         if self.lost:
-            return
+            return False
         try:
             data = self.sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             self._lose(error)
-            return
+            return False
         if not data:
             self._lose(self._send_error)
-            return
+            return False
         self.bytes_received += len(data)
         if self.tls is not None:
             self._receive_tls(data)
         elif self.protocol is not None:
             self.protocol.data_received(data)
+        return True
 
     def _receive_tls(self, data: bytes) -> None:
         assert self.tls is not None
@@ -292,6 +297,7 @@ class Wire:
         """The peer is gone: tell the protocol, which tells whoever waits."""
         if self.lost:
             return
+        self.lost_error = error
         self.lingering = False
         self.abort()
         if self.protocol is not None:

@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cluster import Cluster, running_cluster  # noqa: E402
+from driver_cluster import Cluster, running_cluster
 
-from hotpath import asyncpg_trio  # noqa: E402
+from hotpath import asyncpg_trio
 
 
 @pytest.fixture(scope="session")

@@ -99,13 +99,34 @@ def running_cluster(
     process: subprocess.Popen[bytes] | None = None
     try:
         if base is None:
-            initdb = [bin_dir / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+            initdb = [
+                bin_dir / "initdb",
+                "-D",
+                data,
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+            ]
             run_as(account, [*initdb, "--locale=C"])
         if hba is not None:
             (data / "pg_hba.conf").write_text(hba)
         port = free_port()
-        options = [f"port={port}", f"unix_socket_directories={root}", "fsync=off", "max_connections=60", *settings]
-        listen = [] if any(item.startswith("listen_addresses") for item in settings) else ["listen_addresses=127.0.0.1"]
+        options = [
+            f"port={port}",
+            f"unix_socket_directories={root}",
+            "fsync=off",
+            "max_connections=60",
+            *settings,
+        ]
+        listen = (
+            []
+            if any(item.startswith("listen_addresses") for item in settings)
+            else ["listen_addresses=127.0.0.1"]
+        )
         command = [str(bin_dir / "postgres"), "-D", str(data)]
         for item in [*options, *listen]:
             command += ["-c", item]
