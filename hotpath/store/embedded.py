@@ -342,7 +342,7 @@ class EmbeddedPostgres:
         except embedded_wire.ServerRefused as refused:
             if refused.sqlstate == "53100" or is_disk_full(self.home, str(refused)):
                 raise disk_full(self.home, detail=str(refused)) from refused
-            # Made since by somebody else: before we asked, or (23505) while we did, by one killed in mid-statement.
+            # Made by somebody else since, or (23505) at this moment: by a session whose client was killed.
             if refused.sqlstate not in ("42P04", "23505"):
                 raise EmbeddedPostgresError(f"cannot create the database {database}: {refused}") from refused
 

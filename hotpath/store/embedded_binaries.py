@@ -19,6 +19,7 @@ import attrs
 from hotpath.store.embedded_errors import EmbeddedPostgresError
 
 OLDEST_MAJOR = 14
+SYSTEM_DIRECTORY = Path("/usr/lib/postgresql")  # Debian and Ubuntu keep one directory a major version here
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
@@ -157,7 +158,7 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
 
     if on_path := shutil.which("postgres", path=environ.get("PATH")):
         yield Path(on_path).resolve().parent
-    installed = Path("/usr/lib/postgresql").glob("*/bin")
+    installed = SYSTEM_DIRECTORY.glob("*/bin")
     yield from sorted(installed, key=lambda path: _number(path.parent.name), reverse=True)
 
 

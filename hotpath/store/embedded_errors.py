@@ -67,6 +67,8 @@ def explain(error: OSError, home: Path) -> EmbeddedPostgresError:
         return EmbeddedPostgresError(
             f"{where} is not a directory: move it away, or set HOTPATH_HOME to another directory"
         )
+    if error.errno in (errno.EISDIR, errno.ELOOP):
+        return EmbeddedPostgresError(f"{where} is in the way: a plain file belongs there; move it away")
     if error.errno in _NO_LOCKS:
         return EmbeddedPostgresError(
             f"{home} is on a file system without file locks: set HOTPATH_HOME to a local disk"

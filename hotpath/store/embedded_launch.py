@@ -67,11 +67,8 @@ class Launch:
                 ) from None
         self._check_entry()
         binaries = embedded_binaries.find_binaries(self.home, self.user, data_major=None)
-        for stale in self.home.glob(
-            ".data-*"
-        ):  # of a process killed while making a cluster; its initdb may go on
-            self._end_initdb(stale)
-            shutil.rmtree(stale, ignore_errors=True)
+        for stale in self.home.glob(".data-*"):  # of a process killed while it made a cluster
+            _remove_unfinished(stale)
         making = Path(tempfile.mkdtemp(prefix=".data-", dir=self.home))
         try:
             self._own(making)
@@ -159,10 +156,6 @@ class Launch:
                 f"initdb failed in {self.home}: {_last_line(done.stdout)}; try another HOTPATH_HOME",
                 detail=done.stdout,
             )
-
-    def _end_initdb(self, making: Path) -> None:
-        name = os.fsencode(making)
-        _kill_all(lambda argv: name in argv, signal.SIGKILL)
 
     def _write_settings(self, binaries: Binaries) -> None:
         room = os.statvfs(self.home)
@@ -296,8 +289,21 @@ def detach(argv: Sequence[str | Path], user: OsUser | None, *, output: int) -> i
     return int(started.stdout)
 
 
+def _remove_unfinished(cluster: Path) -> None:
+    """Remove a half-made cluster and the initdb that may still be at it; what resists is left to the next
+    start.
+    """
+    name = os.fsencode(cluster)
+    for _ in range(100):
+        _kill_all(lambda argv: name in argv, signal.SIGKILL)
+        shutil.rmtree(cluster, ignore_errors=True)
+        if not cluster.exists():
+            return
+        time.sleep(0.01)  # a killed process may be in the middle of a write
+
+
 def _kill_all(chosen: Callable[[list[bytes]], bool], number: signal.Signals) -> None:
-    """Send a signal to every process whose command line is `chosen` (where there is a /proc to read it from)."""
+    """Send a signal to every process whose command line is `chosen` (Linux only)."""
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if chosen(process.read_bytes().split(b"\0")):

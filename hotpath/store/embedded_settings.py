@@ -15,7 +15,7 @@ def server_settings(*, socket_dir: Path, name: str, free_bytes: int, wal_lz4: bo
     """The settings of a server whose socket is in `socket_dir`, on a disk with `free_bytes` to spare."""
     # WAL may grow to this between checkpoints; a quarter of what is free, so that a small disk is not filled
     # by WAL alone.
-    max_wal = max(256 * _MiB, min(4 * _GiB, free_bytes // 4))
+    max_wal = max(64 * _MiB, min(4 * _GiB, free_bytes // 4))
     return {
         # A Unix socket in a directory of mode 0700 and nothing else: no port to clash on, no password to
         # keep, nobody else gets in.

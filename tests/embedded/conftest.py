@@ -151,7 +151,9 @@ def kill(pid: int) -> None:
 
 
 def directory() -> Path:
-    """A new directory that every user can pass through (pytest's own are closed to others), in memory if there is room."""
+    """A new directory that every user can pass through (pytest's own are closed to others), in memory if
+    there is room.
+    """
     shared = "/dev/shm"
     roomy = os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 2 << 30
     path = Path(tempfile.mkdtemp(prefix="hotpath-embedded-", dir=shared if roomy else None))
@@ -189,7 +191,9 @@ def new_site(base: Path, sites: Callable[[Path], Site]) -> Site:
 
 @pytest.fixture(scope="session")
 def made_home() -> Iterator[Path]:
-    """A home with a cluster that was started and stopped once: copying it is ten times faster than making one."""
+    """A home with a cluster that was started and stopped once: copying it is ten times faster than making
+    one.
+    """
     path = directory()
     server = EmbeddedPostgres(path / "home", linger=-1, settings={"fsync": "off"})
     server.start()

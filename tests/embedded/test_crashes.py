@@ -33,7 +33,9 @@ with Session(Path(sys.argv[1]), database="hotpath", user="hotpath", seconds=30) 
 
 
 def test_killed_server_comes_back_with_its_data(site):
-    """After `kill -9` of the server alone, or of it and all its children, the next start brings it back with what it held."""
+    """After `kill -9` of the server alone, or of it and all its children, the next start brings it back with
+    what it held.
+    """
     server = site.server()
     server.start()
     site.sql("create table kept as select generate_series(1, 1000) as i")
@@ -51,7 +53,9 @@ def test_killed_server_comes_back_with_its_data(site):
 
 @pytest.mark.slow
 def test_busy_session_that_outlives_its_server_does_not_block_the_next(site):
-    """A session deep in a query does not notice that its server died; it is ended, for its memory would block the start."""
+    """A session deep in a query does not notice that its server died; it is ended, for its memory would block
+    the start.
+    """
     server = site.server()
     server.start()
     path = server.socket_dir / ".s.PGSQL.5432"
@@ -83,7 +87,9 @@ def _ignore_loss(session: embedded_wire.Session, statement: str) -> None:
 
 
 def test_process_that_got_the_dead_servers_number_is_left_alone(site):
-    """A pid file that names a living stranger (numbers repeat after a restart of a container) stops and misleads nobody."""
+    """A pid file that names a living stranger (numbers repeat after a restart of a container) stops and
+    misleads nobody.
+    """
     server = site.server()
     server.start()
     site.kill_server()
@@ -116,8 +122,8 @@ def test_zombie_is_not_taken_for_a_server(site):
 
 @pytest.mark.slow
 def test_kill_at_any_moment_of_the_first_start(base, sites):
-    """A process killed at moments from before initdb to after the first connection, alone or with initdb, never spoils
-    the home.
+    """A process killed at moments from before initdb to after the first connection, alone or with initdb,
+    never spoils the home.
     """
     begun = time.monotonic()
     sites(base / "calibrate").client().kill()
@@ -137,7 +143,9 @@ def test_kill_at_any_moment_of_the_first_start(base, sites):
 
 
 def test_kill_of_everything_at_once(site):
-    """User, reaper, server and its children killed together, as by the end of a container: the next start works."""
+    """User, reaper, server and its children killed together, as by the end of a container: the next start
+    works.
+    """
     client = site.client()
     for pid in site.reapers():
         kill(pid)

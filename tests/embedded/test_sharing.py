@@ -15,7 +15,7 @@ from .conftest import eventually, kill
 
 @pytest.mark.slow
 def test_processes_that_start_at_once_share_one_server(new_site):
-    """Six processes that begin together in an empty home get one server, which stops after the last of them."""
+    """Six processes that begin together in an empty home get one server, which stops after the last."""
     clients = [new_site.client(wait=False) for _ in range(6)]
     assert [client.stdout.readline() for client in clients] == ["ready\n"] * 6
     assert len(new_site.postmasters()) == 1
@@ -27,13 +27,15 @@ def test_processes_that_start_at_once_share_one_server(new_site):
 
 
 def test_server_outlives_a_killed_user_while_another_is_left(site):
-    """`kill -9` gives one reference back: the server stays for the others, and stops when the last is killed too."""
+    """`kill -9` gives one reference back: the server stays for the others, and stops when the last is killed
+    too.
+    """
     first, second = site.client(), site.client()
     before = site.postmasters()
     first.kill()
     first.wait()
     with pytest.raises(AssertionError, match="did not come true"):
-        eventually(site.stopped, seconds=1)  # three times its linger
+        eventually(site.stopped, seconds=0.8)  # more than twice its linger
     assert site.postmasters() == before
     second.kill()
     eventually(site.stopped)
@@ -48,14 +50,16 @@ def test_who_comes_back_soon_finds_the_same_server(site):
 
 
 def test_handles_of_one_process_count_each(site):
-    """Two handles in one process are two references, closing one twice gives back one, and a closed one can start again."""
+    """Two handles in one process are two references, closing one twice gives back one, and a closed one can
+    start again.
+    """
     first, second = site.server(), site.server()
     first.start()
     second.start()
     first.close()
     first.close()
     with pytest.raises(AssertionError, match="did not come true"):
-        eventually(site.stopped, seconds=1)
+        eventually(site.stopped, seconds=0.8)
     second.close()
     eventually(site.stopped)
     with first:
@@ -78,7 +82,9 @@ def test_killed_reaper_is_replaced_by_the_next_user(site):
 
 
 def test_terminal_signals_of_a_user_do_not_reach_the_server(site):
-    """Ctrl-C and a closed terminal end the process group that they are sent to, and not the server it started."""
+    """Ctrl-C and a closed terminal end the process group that they are sent to, and not the server it
+    started.
+    """
     first = site.client(start_new_session=True)
     second = site.client()
     before = site.postmasters()
@@ -91,7 +97,7 @@ def test_terminal_signals_of_a_user_do_not_reach_the_server(site):
 
 
 def test_stop_ends_it_for_everybody_and_start_brings_it_back(site):
-    """`stop` waits until the server is down whoever uses it; the handle that started it can start it again."""
+    """Before the first start there is nothing, then a server of some version and size, then its files."""
     server = site.server()
     server.start()
     site.sql("create table kept as select 7 as i")
@@ -118,7 +124,9 @@ def test_start_makes_each_database_once(site):
 
 
 def test_status_tells_what_is_there(new_site):
-    """Before the first start there is nothing, then a server of some version and size, then a stopped cluster."""
+    """Before the first start there is nothing, then a server of some version and size, then a stopped
+    cluster.
+    """
     server = new_site.server()
     assert (server.status().running, server.status().version, server.status().size) == (False, None, 0)
     assert not new_site.home.exists(), "looking makes nothing"
@@ -134,7 +142,9 @@ def test_status_tells_what_is_there(new_site):
 
 
 def test_server_is_durable_private_and_configurable(site):
-    """What was acknowledged is on disk, nothing listens on a network, nobody else gets in, and callers may set what they like."""
+    """What was acknowledged is on disk, nothing listens on a network, nobody else gets in, and callers may
+    set what they like.
+    """
     server = site.server(settings={"work_mem": "5MB", "log_line_prefix": "it's %p "})
     server.start()
     shown = dict(site.sql("select name, setting from pg_settings"))
@@ -150,7 +160,9 @@ def test_server_is_durable_private_and_configurable(site):
 
 
 def test_server_inherits_no_secret_and_no_locale(site, monkeypatch):
-    """A server started from a shell with PG variables, a missing locale or a database password knows none of them."""
+    """A server started from a shell with PG variables, a missing locale or a database password knows none of
+    them.
+    """
     monkeypatch.setenv("LC_ALL", "zz_ZZ.UTF-8")
     monkeypatch.setenv("PGPORT", "9")
     monkeypatch.setenv("DATABASE_URL", "postgresql://somebody:topsecret@db/prod")

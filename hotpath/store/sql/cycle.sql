@@ -1,16 +1,18 @@
 -- One worker cycle: write the outcomes of what ended, claim what comes next. One round trip, one transaction.
 --
--- Flush. $1 worker; $2 leases touched; $3 whether each has ended whole; $4 where each one's outcomes begin in $6 and $7 (from 0);
---   $5 its new `done` bits when it has not ended (null otherwise); $6 start of each job, microseconds since the epoch by the
---   database's clock; $7 duration in microseconds * 4 + state, 0 for a job that has not ended now; $8 per lease a JSON array of
---   results and errors, as UTF-8; $9 lease (from 1), $10 ordinal and $11 text of each log.
--- Claim. $12 how many (0: none); $13 tag; $14 script; $15 priorities known to hold jobs, highest first; $16, $17 position
---   (scheduled_for, id) to look from in each; $18, $19 gaps between the known priorities; $20 base for a new batch; $21 id for the lease.
+-- Flush. $1 worker; $2 leases touched; $3 whether each has ended whole; $4 where each one's outcomes begin in $6, $7 and $8 (from 0);
+--   $5 its new `done` bits when it has not ended (null otherwise); $6 start of each job in microseconds of the worker's clock;
+--   $7 duration in microseconds; $8 state, 0 for a job that has not ended now, or null: all succeeded; $9 per lease a JSON array of
+--   results and errors, as UTF-8; $10 lease (from 1), $11 ordinal and $12 text of each log; $13 what to add to the worker's clock
+--   to have microseconds since the epoch by the database's.
+-- Claim. $14 how many (0: none); $15 tag; $16 script; $17 priorities known to hold jobs, highest first; $18, $19 position
+--   (scheduled_for, id) to look from in each; $20, $21 gaps between the known priorities; $22 base for a new batch; $23 id for the
+--   lease; $24, $25, $26 take only what comes before this priority, scheduled_for and id (null: no such bound).
 --
 -- A lease row is the truth about a lease: outcomes count only if it is there, is this worker's, and does not have them yet (I2).
 with f as materialized (
     select l.id, l.batch, l.lo, l.hi, l.done, u.final, u.at, u.bits, u.payload, u.ord
-    from unnest($2::int8[], $3::bool[], $4::int4[], $5::bytea[], $8::bytea[]) with ordinality as u (id, final, at, bits, payload, ord)
+    from unnest($2::int8[], $3::bool[], $4::int4[], $5::bytea[], $9::bytea[]) with ordinality as u (id, final, at, bits, payload, ord)
     join hotpath.lease l on l.id = u.id and l.worker = $1::int4
     for update of l
 ),
@@ -19,21 +21,22 @@ b as materialized (
 ),
 ended as (
     insert into hotpath.job_done (id, started_at, duration_us, scheduled_for, tag, script, worker, priority, attempt, state, args, result, error)
-    select coalesce(u.id, hotpath.job_id(b.base, (f.lo + u.ord - 1)::int4)), timestamptz 'epoch' + u.started * interval '1 microsecond', u.span >> 2,
-        coalesce(u.scheduled, b.scheduled_for), b.tag, b.script, $1, coalesce(u.priority, b.priority), coalesce(u.attempt, 0) + 1, u.span & 3,
-        u.args, case when u.span & 3 = 1 then u.outcome end, case when u.span & 3 <> 1 then u.outcome end
+    select coalesce(u.id, hotpath.job_id(b.base, (f.lo + u.ord - 1)::int4)), timestamptz 'epoch' + (u.started + $13::int8) * interval '1 microsecond', u.duration,
+        coalesce(u.scheduled, b.scheduled_for), b.tag, b.script, $1, coalesce(u.priority, b.priority), coalesce(u.attempt, 0) + 1, coalesce(u.state, 1),
+        u.args, case when coalesce(u.state, 1) = 1 then u.outcome end, case when u.state <> 1 then u.outcome end
     from f join b on b.base = f.batch
-    cross join lateral rows from (unnest(($7::int8[])[f.at + 1:f.at + f.hi - f.lo]), unnest(($6::int8[])[f.at + 1:f.at + f.hi - f.lo]),
+    cross join lateral rows from (unnest(($6::int8[])[f.at + 1:f.at + f.hi - f.lo]), unnest(($7::int8[])[f.at + 1:f.at + f.hi - f.lo]),
+        unnest(($8::int2[])[f.at + 1:f.at + f.hi - f.lo]),
         json_array_elements(convert_from(f.payload, 'UTF8')::json), unnest(b.args[f.lo + 1:f.hi]), unnest(b.ids[f.lo + 1:f.hi]),
         unnest(b.scheduled[f.lo + 1:f.hi]), unnest(b.priorities[f.lo + 1:f.hi]), unnest(b.attempts[f.lo + 1:f.hi]))
-        with ordinality as u (span, started, outcome, args, id, scheduled, priority, attempt, ord)
-    where u.span <> 0 and (f.done is null or get_bit(f.done, (u.ord - 1)::int4) = 0)
+        with ordinality as u (started, duration, state, outcome, args, id, scheduled, priority, attempt, ord)
+    where coalesce(u.state, 1) <> 0 and (f.done is null or get_bit(f.done, (u.ord - 1)::int4) = 0)
     returning id, attempt
 ),
 logged as (
     insert into hotpath.job_log (id, attempt, text)
     select coalesce(b.ids[u.k + 1], hotpath.job_id(b.base, u.k)), coalesce(b.attempts[u.k + 1], 0) + 1, u.text
-    from unnest($9::int4[], $10::int4[], $11::text[]) as u (lease, k, text)
+    from unnest($10::int4[], $11::int4[], $12::text[]) as u (lease, k, text)
     join f on f.ord = u.lease join b on b.base = f.batch
     where f.done is null or get_bit(f.done, u.k - f.lo) = 0
 ),
@@ -47,45 +50,51 @@ closed as materialized (select batch, sum(hi - lo)::int2 as k from f where final
 -- The best sealed batch, looked at and not yet locked.
 peek as materialized (
     select h.* from (
-        (select p.priority, t.scheduled_for, t.base from unnest($15::int2[]) as p (priority)
-         cross join lateral (select scheduled_for, base from hotpath.batch where tag = $13 and script = $14 and next < n and priority = p.priority
+        (select p.priority, t.scheduled_for, t.base from unnest($17::int2[]) as p (priority)
+         cross join lateral (select scheduled_for, base from hotpath.batch where tag = $15 and script = $16 and next < n and priority = p.priority
              and scheduled_for <= now() order by scheduled_for, base limit 1) t
          limit 1)
         union all
-        (select t.* from unnest($18::int2[], $19::int2[]) as g (hi, lo)
-         cross join lateral (select priority, scheduled_for, base from hotpath.batch where tag = $13 and script = $14 and next < n
+        (select t.* from unnest($20::int2[], $21::int2[]) as g (hi, lo)
+         cross join lateral (select priority, scheduled_for, base from hotpath.batch where tag = $15 and script = $16 and next < n
              and priority <= g.hi and priority >= g.lo and scheduled_for <= now() order by priority desc, scheduled_for, base limit 1) t
          limit 1)) h
-    where $12::int4 > 0 order by priority desc, scheduled_for, base limit 1
+    where $14::int4 > 0 order by priority desc, scheduled_for, base limit 1
+),
+-- Where loose jobs have to stop: at the batch, or at the caller's bound.
+stop as materialized (
+    select s.* from (select priority, scheduled_for, base, true as sealed from peek
+        union all select $24::int2, $25::timestamptz, $26::uuid, false where $24 is not null) s
+    order by priority desc, scheduled_for, base limit 1
 ),
 -- The highest priority that nobody knew of.
 news as materialized (
-    select t.priority from unnest($18::int2[], $19::int2[]) as g (hi, lo)
-    cross join lateral (select priority from hotpath.job_queue where tag = $13 and script = $14 and priority <= g.hi and priority >= g.lo
+    select t.priority from unnest($20::int2[], $21::int2[]) as g (hi, lo)
+    cross join lateral (select priority from hotpath.job_queue where tag = $15 and script = $16 and priority <= g.hi and priority >= g.lo
         and scheduled_for <= now() order by priority desc limit 1) t
-    where $12 > 0 limit 1
+    where $14 > 0 limit 1
 ),
--- Positions to take loose jobs from, in order: the known priorities above the batch and the news, then the one where they are.
+-- Positions to take loose jobs from, in order: the known priorities above the stop and the news, then the one where they are.
 span as materialized (
     select k.priority, k.since, k.since_id, 'infinity'::timestamptz as until, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid as until_id
-    from unnest($15::int2[], $16::timestamptz[], $17::uuid[]) as k (priority, since, since_id)
-    where k.priority > coalesce((select priority from peek), -32769) and k.priority > coalesce((select priority from news), -32769)
+    from unnest($17::int2[], $18::timestamptz[], $19::uuid[]) as k (priority, since, since_id)
+    where k.priority > coalesce((select priority from stop), -32769) and k.priority > coalesce((select priority from news), -32769)
     union all
     select m.priority, coalesce(k.since, '-infinity'), coalesce(k.since_id, '00000000-0000-0000-0000-000000000000'),
-        case when m.priority = m.batch then m.scheduled_for else 'infinity' end,
-        case when m.priority = m.batch then m.base else 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid end
-    from (select greatest(p.priority, n.priority) as priority, p.priority as batch, p.scheduled_for, p.base
-          from (select) one left join peek p on true left join news n on true) m
-    left join unnest($15::int2[], $16::timestamptz[], $17::uuid[]) as k (priority, since, since_id) on k.priority = m.priority
+        case when m.priority = m.stop then m.scheduled_for else 'infinity' end,
+        case when m.priority = m.stop then m.base else 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid end
+    from (select greatest(p.priority, n.priority) as priority, p.priority as stop, p.scheduled_for, p.base
+          from (select) one left join stop p on true left join news n on true) m
+    left join unnest($17::int2[], $18::timestamptz[], $19::uuid[]) as k (priority, since, since_id) on k.priority = m.priority
     where m.priority is not null
 ),
 q as materialized (
     select t.place from span
     cross join lateral (select ctid as place from hotpath.job_queue j
-        where j.tag = $13 and j.script = $14 and j.priority = span.priority and j.scheduled_for <= now()
+        where j.tag = $15 and j.script = $16 and j.priority = span.priority and j.scheduled_for <= now()
           and (j.scheduled_for, j.id) >= (span.since, span.since_id) and (j.scheduled_for, j.id) < (span.until, span.until_id)
-        order by j.scheduled_for, j.id limit $12 for update skip locked) t
-    where $12 > 0 limit $12
+        order by j.scheduled_for, j.id limit $14 for update skip locked) t
+    where $14 > 0 limit $14
 ),
 d as materialized (
     delete from hotpath.job_queue where ctid = any (array(select place from q))
@@ -93,7 +102,7 @@ d as materialized (
 ),
 made as (
     insert into hotpath.batch (base, tag, script, priority, scheduled_for, n, next, open, ids, scheduled, priorities, attempts, crashes, suspects, args)
-    select $20::uuid, $13, $14, max(s.priority), min(s.scheduled_for), count(*), count(*), count(*), array_agg(s.id), array_agg(s.scheduled_for),
+    select $22::uuid, $15, $16, max(s.priority), min(s.scheduled_for), count(*), count(*), count(*), array_agg(s.id), array_agg(s.scheduled_for),
         case when min(s.priority) < max(s.priority) then array_agg(s.priority) end, case when max(s.attempt) > 0 then array_agg(s.attempt) end,
         case when max(s.crashes) > 0 then array_agg(s.crashes) end, case when max(s.suspect) > 0 then array_agg(s.suspect) end, array_agg(s.args)
     from (select * from d order by priority desc, scheduled_for, id) s having count(*) > 0
@@ -101,8 +110,8 @@ made as (
 ),
 -- No loose job comes before the batch: take a slice of it, as it is now that it is locked.
 slice as materialized (
-    select base, next, least(n - next, $12)::int2 as k from hotpath.batch
-    where base = (select base from peek) and next < n and not exists (select from q) for update skip locked
+    select base, next, least(n - next, $14)::int2 as k from hotpath.batch
+    where base = (select base from stop where sealed) and next < n and not exists (select from q) for update skip locked
 ),
 taken as (
     update hotpath.batch t set next = t.next + s.k, open = t.open - coalesce((select c.k from closed c where c.batch = t.base), 0)
@@ -119,16 +128,16 @@ opened as (
     where t.base = b.base and b.open > c.k and not exists (select from slice s where s.base = b.base)
 ),
 x as (select * from made union all select * from taken),
-leased as (insert into hotpath.lease (id, worker, batch, lo, hi) select $21::int8, $1, x.base, x.lo, x.hi from x)
+leased as (insert into hotpath.lease (id, worker, batch, lo, hi) select $23::int8, $1, x.base, x.lo, x.hi from x)
 select
-    array(select id from f) as accepted,
-    (select count(*) from told) as told,
-    x.base, x.lo, x.hi,
-    x.ids, x.attempts[x.lo + 1:x.hi] as attempts, x.skip,
+    array(select id from f) as accepted, x.base, x.lo, x.hi, x.ids, x.attempts[x.lo + 1:x.hi] as attempts, x.skip,
     convert_to(array_to_json(x.args[x.lo + 1:x.hi])::text, 'UTF8') as args,
     x.priority, x.priorities, x.scheduled[x.hi] as until, case when x.priorities is not null then x.scheduled end as scheduled,
-    case when x.base is null and $12 > 0 then
-        exists (select from hotpath.job_queue where tag = $13 and script = $14 and scheduled_for <= now() and priority = any ($15) limit 1)
+    case when x.base is null and $14 > 0 then
+        exists (select from hotpath.job_queue where tag = $15 and script = $16 and scheduled_for <= now() and priority = any ($17) limit 1)
         or exists (select from peek) end as saw,
-    extract(epoch from clock_timestamp())::float8 as clock
+    (extract(epoch from clock_timestamp()) * 1000000)::int8 as clock,
+    (select count(*) from told) as told,
+    -- A claim alone need not wait for the disk: if the server forgets it, the lease is gone too and the job runs again.
+    case when $2 = '{}' then set_config('synchronous_commit', 'off', true) end as asynchronous
 from (select) one left join x on true
