@@ -16,10 +16,10 @@ _SHOWN_DIFFERENCES = 5
 
 
 def run_demo(directory: Path | None = None, *, as_json: bool = False, database_url: str | None = None) -> int:
-    """Run the demo on the files below `directory`, by default the standard library, and print what came of it.
+    """Run the demo on the files below `directory`, by default the standard library; print what came of it.
 
-    Returns the exit code: 1 when any outcome differs from the for-loop's. `database_url` is for a database other
-    than the one that every command would use; a workspace of the demo's own keeps it out of the user's scripts.
+    Returns the exit code: 1 when any outcome differs from the for-loop's. `database_url`: a database other
+    than the one every command would use.
     """
     import trio
 
@@ -85,12 +85,11 @@ def _cell(value: Any) -> str:
 
 def _verdict(found: Comparison) -> list[str]:
     jobs, megabytes = len(found.files), found.total_bytes / 1e6
+    took = f"The command took {found.command_seconds:.2f} s from start to exit"
     lines = [
-        f"{jobs:,} jobs over {megabytes:.1f} MB of source; each has its own row, state, result, times and log.",
-        "Hotpath's time runs from the first job's start to the last one's end; "
-        f"{found.inside_main:.1%} of it is inside main.",
-        f"The command took {found.command_seconds:.2f} s from start to exit, "
-        f"the push before it {found.push_seconds:.2f} s.",
+        f"{jobs:,} jobs over {megabytes:.1f} MB of source; each has its row, state, result, times and log.",
+        f"Hotpath's time: first job's start to last one's end, {found.inside_main:.1%} of it inside main.",
+        f"{took}, the push before it {found.push_seconds:.2f} s.",
     ]
     if found.differing:
         lines.append(f"WRONG: {len(found.differing):,} files have another outcome than in the for-loop:")
