@@ -1,7 +1,7 @@
 """Hotpath: a for-loop with a queue around it.
 
-Public names only. They are loaded when first used (PEP 562), because every script imports this package and a script should not
-pay for a database driver that it does not use.
+Public names only. They are loaded when first used (PEP 562), because every script imports this package and a
+script should not pay for a database driver that it does not use.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from hotpath.core.storable import storable
 from hotpath.runtime.context import CLOSED, RunningJob, current
-from hotpath.scripts.failure import storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -69,7 +69,7 @@ def running_job() -> RunningJob:
     job = current.get()
     if job is None:
         raise HotpathError(
-            "no job is running here: call this from `main` or from what `main` started (not from a bare thread)"
+            "no job is running here: call this from `main`, or from a task that it started (no bare thread)"
         )
     return job
 

@@ -22,9 +22,10 @@ from typing import Any
 import msgspec
 
 from hotpath.errors import ScriptError, ScriptImportError
+from hotpath.scripts.args_schema import args_schema
 from hotpath.scripts.load import load
 from hotpath.scripts.settings import settings_of
-from hotpath.scripts.signature import args_schema, is_async, read_signature
+from hotpath.scripts.signature import is_async, read_signature
 
 
 def describe_here(name: str, file: Path, workspace: Path) -> dict[str, Any]:

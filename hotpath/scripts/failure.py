@@ -12,19 +12,13 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from hotpath.core.storable import storable
+
 MESSAGE_BYTES = 8 * 1024
 TRACEBACK_BYTES = 64 * 1024
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + "/"
 _OURS = (_PACKAGE, str(Path(importlib.__file__).parent) + "/", "<frozen importlib", "<frozen runpy>")
-_STORABLE = {0: "\\x00"} | {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
-
-
-def storable(text: str) -> str:
-    """The text with what PostgreSQL cannot hold (NUL, lone surrogates) written out as escapes."""
-    if text.isascii():
-        return text.replace("\0", "\\x00") if "\0" in text else text
-    return text.translate(_STORABLE)
 
 
 def shorten(text: str, size: int) -> str:

@@ -27,12 +27,13 @@ BACKOFFS = ("constant", "linear", "exponential")
 
 # Keys of Windmill's script metadata that have no meaning here and do no harm.
 _FOREIGN = frozenset(
-    """
-    auto_kind cache_ttl codebase dedicated_worker delete_after_use description envs has_preprocessor is_template kind
-    labels lock no_main_func on_behalf_of_email restart_unless_cancelled schema summary visible_to_runner_only
-    ws_error_handler_muted
-    """.split()
-)
+    {
+        "auto_kind", "cache_ttl", "codebase", "dedicated_worker", "delete_after_use", "description",
+        "envs", "has_preprocessor", "is_template", "kind", "labels", "lock", "no_main_func",
+        "on_behalf_of_email", "restart_unless_cancelled", "schema", "summary",
+        "visible_to_runner_only", "ws_error_handler_muted",
+    }
+)  # fmt: skip
 
 
 def settings(

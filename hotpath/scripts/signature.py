@@ -36,13 +36,6 @@ def decode_custom(kind: Any, value: Any) -> Any:
     raise ValueError(f"Expected `{getattr(kind, '__name__', kind)}`, got `{type(value).__name__}`")
 
 
-def schema_of_custom(kind: Any) -> dict[str, Any]:
-    """msgspec's hook for the JSON Schema of the types it leaves to us."""
-    if isinstance(kind, type) and issubclass(kind, PurePath):
-        return {"type": "string", "format": "path"}
-    raise NotImplementedError  # what msgspec's hook is to raise for a type it does not know
-
-
 def is_async(main: Callable[..., Any]) -> bool:
     """Whether calling `main` gives a coroutine."""
     target: Any = main
@@ -166,36 +159,6 @@ def _custom_types(node: Any, seen: set[int]) -> typing.Iterator[Any]:
     elif isinstance(node, msgspec.inspect.Type | msgspec.inspect.Field):
         for field in node.__struct_fields__:
             yield from _custom_types(getattr(node, field), seen)
-
-
-def args_schema(signature: Signature) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of the args object, with the types that it refers to in `$defs`."""
-    schema: dict[str, Any] = msgspec.json.schema(signature.struct, schema_hook=schema_of_custom)
-    name = schema.pop("$ref").rpartition("/")[2]
-    defs = schema.pop("$defs")
-    schema = dict(defs.pop(name))
-    schema.pop("title", None)
-    for field in msgspec.structs.fields(signature.struct):
-        shown = schema["properties"].get(field.encode_name)
-        if shown is None or isinstance(field.default_factory, msgspec.UnsetType):
-            continue
-        factory = field.default_factory
-        if callable(factory):
-            shown.pop("default", None)
-            try:
-                shown["default"] = msgspec.to_builtins(factory(), str_keys=True)
-            except Exception:  # noqa: BLE001, S110 - a default without a JSON form is simply not shown
-                pass
-    if signature.takes_extra:
-        if signature.extra is Any:
-            schema["additionalProperties"] = True
-        else:
-            extra = msgspec.json.schema(signature.extra, schema_hook=schema_of_custom)
-            defs |= extra.pop("$defs", {})
-            schema["additionalProperties"] = extra
-    if defs:
-        schema["$defs"] = defs
-    return schema
 
 
 class ArgsDecoder:
