@@ -74,6 +74,8 @@ class Connection(CopyMethods):
                 return str(status, "utf-8")
             text: str = await session.protocol.query(query, None)
             return text
+        except AttributeError:
+            return ""  # an empty query has no status, which the protocol does not expect
         finally:
             wire.release()
 

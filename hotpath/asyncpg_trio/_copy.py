@@ -13,6 +13,7 @@ import trio
 from asyncpg.protocol.protocol import NO_TIMEOUT
 
 from ._cancel import drain_operation
+from ._wire import AnsweredEarly
 
 if TYPE_CHECKING:
     from ._connection import Connection
@@ -154,6 +155,9 @@ class CopyMethods:
         except _UserCodeFailed as failure:
             await _end_copy(session)
             raise failure.error from None
+        except AnsweredEarly:
+            wire.latest.result()  # raises what the server said
+            raise
         except (Exception, trio.Cancelled):
             await _end_copy(session)
             raise

@@ -72,7 +72,7 @@ def read_options(dsn: str | None, arguments: Mapping[str, Any]) -> ConnectOption
         addresses, params, config = parse(**wanted)
     except InterfaceError:
         raise
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         if dsn is None:
             raise
         # What is not a number may be a piece of a password: a "/" or "@" in it that is not percent-encoded.

@@ -36,6 +36,10 @@ class InterruptedTransfer(TimeoutError):
     """Tells the protocol, in a form it handles, that the task was cancelled amid a bulk transfer."""
 
 
+class AnsweredEarly(BaseException):
+    """Ends a bulk transfer whose answer is there already; passes by what the protocol does for errors."""
+
+
 class Waiter:
     """The future of one answer: awaiting it does the reading."""
 
@@ -127,11 +131,12 @@ class WriteGate:
             while not self._open and not wire.lost and not wire.latest.done():
                 await wire.step()
         except trio.Cancelled as cancelled:
-            # The scope stays cancelled, so the protocol's next wait raises Cancelled again, after it has
-            # told the server that the transfer is over.
-            raise InterruptedTransfer from cancelled
-        if wire.lost or wire.latest.done():
-            raise InterruptedTransfer  # the server has given its answer: sending more would be in vain
+            if not wire.latest.done():
+                # The scope stays cancelled, so the protocol's next wait raises Cancelled again, after it
+                # has told the server that the transfer is over.
+                raise InterruptedTransfer from cancelled
+        if wire.latest.done():
+            raise AnsweredEarly  # the server has refused, or gone: sending more would be in vain
         return True
 
 

