@@ -1,0 +1,353 @@
+"""The library: put jobs in, wait for results, look.
+
+    async with hotpath.open_client() as client:
+        job_id = await client.enqueue("f/team/score", {"x": 1})
+        print(await client.result(job_id))
+
+The same database rules as the command's. User code is never imported here: args are checked against the
+schema that was stored when the script's version was registered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from hotpath.config import Config, read_config
+from hotpath.core.schema import ArgsValidator
+from hotpath.errors import (
+    BadArgsError,
+    JobCanceled,
+    JobFailed,
+    ScriptError,
+    UnknownJobError,
+    UnknownScriptError,
+)
+from hotpath.model import Job, ScriptVersion, State
+from hotpath.scripts.describe import describe
+from hotpath.scripts.locate import locate
+from hotpath.store import jobs as store
+from hotpath.store import listing
+from hotpath.store.completions import Completions, open_completions
+from hotpath.store.database import Database, open_database
+from hotpath.store.scripts import Registered, find_script, register_version
+from hotpath.store.seal import JobIds, Sealer
+from hotpath.store.status import Status, read_status
+
+FRESH_SECONDS = 5.0
+"""How long a client believes what it knows of a script before it asks again."""
+
+Args = Mapping[str, Any]
+
+
+@attrs.frozen
+class _Known:
+    """What a client remembers of a script."""
+
+    script: Registered
+    validator: ArgsValidator
+    read_at: float
+
+
+@attrs.frozen
+class ClientStatistics:
+    """What a client has done so far, and what it does now."""
+
+    enqueued: int
+    """Jobs that this client's calls have put in."""
+    waiting: int
+    """Jobs that somebody awaits the result of."""
+    connections: int
+    """Connections open in its pool."""
+
+
+class Client:
+    """Made by `open_client`; may be used by any number of tasks."""
+
+    def __init__(self, database: Database, completions: Completions, config: Config) -> None:
+        self.database = database
+        self.config = config
+        self._completions = completions
+        self._known: dict[str, _Known] = {}
+        self._enqueued = 0
+
+    async def enqueue(
+        self,
+        script: str,
+        args: Args | None = None,
+        *,
+        tag: str | None = None,
+        priority: int = 0,
+        scheduled_for: datetime | None = None,
+    ) -> UUID:
+        """Put one job in; return its id once it is committed.
+
+        `priority`: larger first, -32768 to 32767; 0 means the script's own. `scheduled_for`: not before
+        then (with a time zone); None means now. A script that nobody has registered is registered if the
+        workspace has it. Raises `UnknownScriptError`, `BadArgsError` that names the field, `UsageError`
+        for the other values.
+        """
+        known = await self._know(script)
+        raw = await self._check(known, {} if args is None else args)
+        async with self.database.connection() as connection:
+            job_id = await store.enqueue(
+                connection, script, raw, tag=tag, priority=priority, scheduled_for=scheduled_for
+            )
+        self._enqueued += 1
+        return job_id
+
+    async def enqueue_many(
+        self,
+        script: str,
+        args: Iterable[Args] | AsyncIterable[Args],
+        *,
+        tag: str | None = None,
+        priority: int = 0,
+        scheduled_for: datetime | None = None,
+    ) -> Sequence[UUID]:
+        """Put many jobs in, all of them or none; return their ids in order.
+
+        `args` is read as it is sent, in constant memory, so it may be a generator of ten million. What it
+        raises comes out and leaves nothing behind; so does being cancelled. Raises `BadArgsError` that
+        names the job (from 0) and the field, and what `enqueue` raises.
+        """
+        known = await self._know(script, fresh=True)
+        encode = known.validator.encode
+        sealer = Sealer()
+        raws: Iterable[bytes] | AsyncIterable[bytes]
+        raws = _Encoded(args, known.validator) if isinstance(args, AsyncIterable) else map(encode, args)
+        try:
+            return await self.enqueue_json(
+                script, raws, tag=tag, priority=priority, scheduled_for=scheduled_for, sealer=sealer
+            )
+        except BadArgsError as error:
+            raise BadArgsError(f"job {sealer.count} of {script}: {error}") from None
+
+    async def enqueue_json(
+        self,
+        script: str,
+        raws: Iterable[bytes] | AsyncIterable[bytes],
+        *,
+        tag: str | None = None,
+        priority: int = 0,
+        scheduled_for: datetime | None = None,
+        sealer: Sealer | None = None,
+    ) -> JobIds:
+        """`enqueue_many` for args that are JSON already, and have been through `validator(script)`."""
+        known = await self._know(script)
+        source = _Source(raws) if not isinstance(raws, AsyncIterable) else raws
+        try:
+            async with self.database.connection() as connection:
+                ids = await store.enqueue_many(
+                    connection,
+                    known.script,
+                    source,
+                    tag=tag,
+                    priority=priority,
+                    scheduled_for=scheduled_for,
+                    sealer=sealer,
+                )
+        except _SourceFailed as failed:
+            raise failed.error from None
+        self._enqueued += len(ids)
+        return ids
+
+    async def validator(self, script: str) -> ArgsValidator:
+        """What checks args of this script and encodes them, by the schema of its current version."""
+        return (await self._know(script, fresh=True)).validator
+
+    async def register(self, script: str) -> ScriptVersion:
+        """Find the script in the workspace, read it in a child process and make that its current version.
+
+        Raises `UnknownScriptError` if the workspace has no such script, `ScriptError` if it cannot be loaded.
+        """
+        located = locate(script, self.config.workspace)
+        description = await describe(located)
+        async with self.database.connection() as connection:
+            version = await register_version(connection, description)
+        self._known.pop(description.path, None)
+        return version
+
+    async def result(self, job: UUID) -> Any:
+        """Wait until the job has ended, and return its result.
+
+        Raises `JobFailed` or `JobCanceled`, with the stored error in `.error`, and `UnknownJobError`.
+        Give it a deadline with a scope outside; if cancelled, the job goes on.
+        """
+        ended = await self.wait(job)
+        error = ended.error or {}
+        message = f"{error.get('name', 'Error')}: {error.get('message', '')}"
+        if ended.state is State.FAILURE:
+            raise JobFailed(message, error)
+        if ended.state is State.CANCELED:
+            raise JobCanceled(message, error)
+        return ended.result
+
+    async def wait(self, job: UUID) -> Job:
+        """Wait until the job has ended, however it did, and return it. Raises `UnknownJobError`."""
+        while True:
+            found = await self.job(job)
+            if found.state not in (State.QUEUED, State.RUNNING):
+                return found
+            await self._completions.wait(job)
+
+    async def job(self, job: UUID) -> Job:
+        """The job as it is now. Raises `UnknownJobError`."""
+        async with self.database.connection() as connection:
+            found = await store.get_job(connection, job)
+        if found is None:
+            raise UnknownJobError(f"no job has the id {job} in this database")
+        return found
+
+    async def jobs(
+        self,
+        *,
+        state: State | str | None = None,
+        script: str | None = None,
+        tag: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        before: UUID | None = None,
+    ) -> list[Job]:
+        """Jobs, the newest first, at most `limit`; the next page is `before` the id of the last."""
+        async with self.database.connection() as connection:
+            return await listing.list_jobs(
+                connection, state=state, script=script, tag=tag, since=since, limit=limit, before=before
+            )
+
+    async def log(self, job: UUID) -> str:
+        """What the job printed and logged, over all its attempts. Raises `UnknownJobError`."""
+        async with self.database.connection() as connection:
+            chunks = await store.get_log(connection, job)
+        if not chunks:
+            await self.job(job)
+        return "".join(text for _, text in chunks)
+
+    async def cancel(self, job: UUID) -> bool:
+        """Cancel a job that waits: True when it is canceled now, False when it runs or has ended.
+
+        Raises `UnknownJobError`.
+        """
+        async with self.database.connection() as connection:
+            canceled = await store.cancel(connection, job)
+        if not canceled:
+            await self.job(job)
+        return canceled
+
+    async def status(self) -> Status:
+        """Tags, workers and rates as they are now."""
+        async with self.database.connection() as connection:
+            return await read_status(connection)
+
+    def statistics(self) -> ClientStatistics:
+        """What this client has done so far."""
+        return ClientStatistics(
+            enqueued=self._enqueued,
+            waiting=self._completions.waiting,
+            connections=self.database.pool.statistics().size,
+        )
+
+    async def _know(self, script: str, *, fresh: bool = False) -> _Known:
+        """What is known of the script: remembered for a moment, then read, and registered from the workspace
+        if need be.
+        """
+        known = self._known.get(script)
+        now = time.monotonic()
+        if known is not None and now - known.read_at < (1.0 if fresh else FRESH_SECONDS):
+            return known
+        try:
+            found = await self._find(script)
+        except UnknownScriptError as unknown:
+            found = await self._register_unknown(script, unknown)
+        known = self._known[script] = _Known(found, ArgsValidator(found.version.description.schema), now)
+        return known
+
+    async def _register_unknown(self, script: str, unknown: UnknownScriptError) -> Registered:
+        try:
+            located = locate(script, self.config.workspace)
+        except ScriptError:
+            raise unknown from None
+        if located.name != script:
+            raise unknown
+        await self.register(script)
+        return await self._find(script)
+
+    async def _find(self, script: str) -> Registered:
+        async with self.database.connection() as connection:
+            return await find_script(connection, script)
+
+    async def _check(self, known: _Known, args: Args) -> bytes:
+        """The args as JSON. Refused ones are looked at again with the current schema, which may have changed
+        since.
+        """
+        try:
+            return known.validator.encode(args)
+        except BadArgsError:
+            script = known.script.version.description.path
+            if time.monotonic() - known.read_at < 0.1:
+                raise
+            del self._known[script]
+            return (await self._know(script)).validator.encode(args)
+
+
+class _SourceFailed(Exception):
+    """Carries what a caller's iterable raised past the translation of database errors."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _Source:
+    """A caller's iterable whose errors stay the caller's: an OSError of a file is no trouble with the
+    database.
+    """
+
+    def __init__(self, raws: Iterable[bytes]) -> None:
+        self._raws = raws
+
+    def __iter__(self) -> Any:
+        try:
+            yield from self._raws
+        except Exception as error:  # noqa: BLE001 - the caller's code raises what it likes
+            raise _SourceFailed(error) from None
+
+
+class _Encoded:
+    """The args of an async iterable as JSON."""
+
+    def __init__(self, args: AsyncIterable[Args], validator: ArgsValidator) -> None:
+        self._source = aiter(args)
+        self._encode = validator.encode
+
+    def __aiter__(self) -> _Encoded:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return self._encode(await anext(self._source))
+        except StopAsyncIteration:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            raise _SourceFailed(error) from None
+
+
+@asynccontextmanager
+async def open_client(
+    database_url: str | None = None, *, workspace: str | Path | None = None, config: Config | None = None
+) -> AsyncIterator[Client]:
+    """Open the database that the arguments, else the environment, name (CONTRACT: the command's own rules).
+
+    Raises `UsageError` for a URL or workspace that cannot be, `DatabaseUnavailableError` when there is no
+    database.
+    """
+    chosen = config or read_config(workspace, database_url=database_url)
+    async with open_database(chosen) as database, open_completions(database) as completions:
+        yield Client(database, completions, chosen)

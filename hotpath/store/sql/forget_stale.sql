@@ -1,0 +1,2 @@
+-- Clients that died left their marks.
+delete from hotpath.waiter where until < clock_timestamp() - interval '1 minute'

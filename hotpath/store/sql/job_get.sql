@@ -1,0 +1,2 @@
+-- One job, wherever it is. $1 id.
+select * from hotpath.job_get($1)

@@ -1,0 +1,2 @@
+-- Key of a tag. $1 name.
+select hotpath.tag_id($1)
