@@ -45,13 +45,12 @@ __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "EmbeddedStatus", "datab
 
 USER = "hotpath"
 _LOCK_SECONDS = 360.0  # longer than the longest start that another process may be busy with
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+@%~-]+")  # safe in a DSN, a setting and every client, unquoted
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./@~-]+")  # safe in a DSN, a setting and every client, unquoted
 _SOCKET_PATH_BYTES = 80  # sun_path has 108 bytes, 104 on macOS; "/.s.PGSQL.5432.lock" takes 19
 
 
 def default_home() -> Path:
-    """Where the cluster lives: `HOTPATH_HOME`, else `/var/lib/hotpath` for root and `~/.local/share/hotpath`
-        for others.
+    """Where the cluster lives: `HOTPATH_HOME`, else `~/.local/share/hotpath` (`/var/lib/hotpath` for root).
 
     `~` is `HOME`, or the password database's where `HOME` is unset or empty. Where that directory does not
     exist and cannot be made (no home, or not ours to write), it is `/tmp/hotpath-UID`, which `start` refuses
@@ -90,9 +89,7 @@ def _can_make(path: Path) -> bool:
 
 
 def database_name(workspace: Path) -> str:
-    """The database of a workspace directory, the same whichever way the directory is named: 63 bytes at most,
-    never needs quotes.
-    """
+    """The database of a workspace directory, by whatever path it is named; needs no quotes, 63 bytes at most."""
     real = os.path.realpath(workspace)
     slug = re.sub(r"[^a-z0-9]+", "_", os.path.basename(real).lower()).strip("_")[:40]
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:10]
@@ -101,15 +98,16 @@ def database_name(workspace: Path) -> str:
 
 @attrs.frozen
 class EmbeddedStatus:
-    """What is known of a cluster: its home, whether its server runs (and as which process), its version and
-    size in bytes.
+    """What is known of a cluster.
+
+    `pid` is its server's process, None when it does not run. `version` is `18.6` from a running server, `18`
+    from the data of a stopped one, None before the first start. `size` is what the data takes, in bytes.
     """
 
     home: Path
     running: bool
     pid: int | None
     version: str | None
-    """`18.6` from a running server, `18` from the data of a stopped one, None before the first start."""
     size: int
 
 
@@ -129,7 +127,7 @@ class EmbeddedPostgres:
         that starts it. `linger`: seconds that the server outlives its last user; below zero nobody stops it
         but `stop`.
         """
-        self.home = Path(home).absolute()
+        self.home = Path(os.path.realpath(home))  # one cluster, one name, by whatever path it is reached
         self.data = self.home / "data"
         self.log = self.home / "log"
         self._settings = dict(settings or {})
@@ -148,9 +146,7 @@ class EmbeddedPostgres:
 
     @property
     def socket_dir(self) -> Path:
-        """The directory of the server's socket: `run/` in the home, or a short one where that path is too
-        long or too odd.
-        """
+        """The server's socket is in `run/` in the home, or elsewhere if that path is too long or odd."""
         inside = self.home / "run"
         if len(os.fsencode(inside)) <= _SOCKET_PATH_BYTES and _PLAIN_PATH.fullmatch(str(inside)):
             return inside
@@ -165,11 +161,10 @@ class EmbeddedPostgres:
         return f"postgresql://{USER}@/{quote(database, safe='')}?host={self.socket_dir}&port={PORT}"
 
     def start(self, database: str = "hotpath") -> str:
-        """Make sure that the server runs and that `database` exists, hold a reference to it, and return the
-                database's DSN.
+        """Make sure that the server runs, hold a reference to it, and return the DSN of `database` in it.
 
-        Cheap when it runs already (a few ms), and safe to call again: after the server was lost it brings it
-        back. Raises `EmbeddedPostgresError`.
+        The database is made if it is missing. Cheap when the server runs already (a few ms), and safe to call
+        again: when the server was lost, it comes back. Raises `EmbeddedPostgresError`.
         """
         if not database or "\0" in database or len(database.encode()) > 63:
             raise EmbeddedPostgresError(f"not a database name: {database!r} (1 to 63 bytes)")
@@ -177,6 +172,7 @@ class EmbeddedPostgres:
         try:
             user = self._prepare_home()
             with self._locked():
+                self._prepare_socket_dir(user)
                 self._hold()
                 launch = embedded_launch.Launch(
                     home=self.home,
@@ -198,9 +194,7 @@ class EmbeddedPostgres:
         return self.dsn(database)
 
     def close(self) -> None:
-        """Give up this object's reference: the server stops once nobody has one. Does not wait, does not
-        fail.
-        """
+        """Give up this object's reference: the server stops once nobody has one. Neither waits nor fails."""
         self._give_back(held_before=False)
 
     def stop(self) -> None:
@@ -244,7 +238,7 @@ class EmbeddedPostgres:
         return self.socket_dir / f".s.PGSQL.{PORT}"
 
     def _prepare_home(self) -> OsUser | None:
-        """Make the directories, check whose they are, and return whom the server runs as."""
+        """Make the home, check whose it is, and return whom the server runs as."""
         missing = [path for path in (self.home, *self.home.parents) if not os.path.lexists(path)]
         user = server_user(self.home)
         for path in reversed(missing):
@@ -252,13 +246,18 @@ class EmbeddedPostgres:
             # Root's server user has to pass through what we make; what others made is left as it is.
             path.chmod(0o711 if user else 0o700)
         _check_owner(self.home, user)
-        socket_dir = self.socket_dir
-        if not os.path.lexists(socket_dir):
-            socket_dir.mkdir(mode=0o700, exist_ok=True)
-            if user:
-                os.chown(socket_dir, user.uid, user.gid)
-        _check_owner(socket_dir, user)
         return user
+
+    def _prepare_socket_dir(self, user: OsUser | None) -> None:
+        """Make the door of the server, which only its user can pass (and root)."""
+        path = self.socket_dir
+        if not os.path.lexists(path):
+            path.mkdir(mode=0o700)
+        _check_owner(path, user)
+        if (
+            user and path.lstat().st_uid != user.uid
+        ):  # just made, or by a process killed before it came to this
+            os.chown(path, user.uid, user.gid, follow_symlinks=False)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -282,12 +281,9 @@ class EmbeddedPostgres:
 
     def _open(self, name: str) -> int:
         """Open a lock file, owned as the home is, so that root and the home's owner can share one."""
-        path = self.home / name
-        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         home = self.home.stat()
-        if os.geteuid() == 0 and home.st_uid != os.fstat(descriptor).st_uid:
-            os.fchown(descriptor, home.st_uid, home.st_gid)
-        return descriptor
+        owner = OsUser(home.st_uid, home.st_gid) if os.geteuid() == 0 else None
+        return embedded_launch.open_owned(self.home / name, os.O_RDONLY, owner)
 
     def _hold(self) -> None:
         if self._reference is not None:

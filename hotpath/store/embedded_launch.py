@@ -7,9 +7,11 @@ meanwhile.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -52,9 +54,7 @@ class Launch:
         return self.home / "log"
 
     def make_cluster(self) -> None:
-        """Run initdb, unless there is a cluster: never where files of another origin lie, and never a second
-        one.
-        """
+        """Run initdb unless there is a cluster: never where files of another origin lie, never a second."""
         if (self.data / "PG_VERSION").exists():
             return
         if os.path.lexists(self.data):
@@ -73,10 +73,9 @@ class Launch:
         try:
             self._own(making)
             self._initdb(binaries, making)
-            with open(making / "postgresql.conf", "a", encoding="utf-8") as file:
-                file.write(
-                    "\ninclude 'hotpath.conf'\n"
-                )  # no "if exists": without it the server would open a port
+            # Not `include_if_exists`: a server without our settings would listen on a network port.
+            self._write(making / "hotpath.conf", "listen_addresses = ''\n")
+            self._write(making / "postgresql.conf", "include 'hotpath.conf'\n", append=True)
             if self.settings.get("fsync") != "off":
                 _sync(making)
             making.rename(self.data)  # atomic: a half-made cluster is never taken for one
@@ -85,9 +84,7 @@ class Launch:
             raise
 
     def ensure_running(self) -> None:
-        """Return when the server takes connections; start it if it does not run, wait if it is still
-        recovering.
-        """
+        """Return when the server takes connections; start it if it does not run, wait if it recovers."""
         if self._answers():
             return
         pid = embedded_reaper.postmaster_pid(self.data)
@@ -119,7 +116,7 @@ class Launch:
         argv: list[str | Path] = ["/bin/sh", "-c", 'test -x "$1"', "sh", self.home]
         try:
             entered = embedded_binaries.run(argv, self.user, seconds=20).returncode == 0
-        except (OSError, subprocess.SubprocessError) as error:
+        except OSError as error:
             raise EmbeddedPostgresError(
                 f"PostgreSQL does not run as root, and this process may not become user id {self.user.uid} "
                 f"({error}): run Hotpath as an ordinary user, or set HOTPATH_DATABASE_URL to a server"
@@ -132,7 +129,7 @@ class Launch:
 
     def _own(self, path: Path) -> None:
         if self.user is not None:
-            os.chown(path, self.user.uid, self.user.gid)
+            os.chown(path, self.user.uid, self.user.gid, follow_symlinks=False)
 
     def _initdb(self, binaries: Binaries, making: Path) -> None:
         argv: list[str | Path] = [binaries.directory / "initdb", "-D", making, "-U", "hotpath", "-E", "UTF8"]
@@ -143,12 +140,7 @@ class Launch:
             binaries.major >= 16
         ):  # those before cannot be told, and a killed initdb leaves its segment in /dev/shm
             argv += ["-c", "dynamic_shared_memory_type=mmap"]
-        try:
-            done = embedded_binaries.run(argv, self.user, seconds=_INITDB_SECONDS)
-        except subprocess.TimeoutExpired as late:
-            raise EmbeddedPostgresError(
-                f"initdb in {self.home} did not end within {_INITDB_SECONDS:.0f} s: is the disk overloaded?"
-            ) from late
+        done = embedded_binaries.run(argv, self.user, seconds=_INITDB_SECONDS)
         if done.returncode != 0:
             if is_disk_full(self.home, done.stdout):
                 raise disk_full(self.home, detail=done.stdout)
@@ -175,11 +167,24 @@ class Launch:
             text = render_settings(settings | dict(self.settings))
         except ValueError as error:
             raise EmbeddedPostgresError(str(error)) from error
-        # Whole or not at all: a file cut short by a full disk could open a network port.
-        partial = self.data / "hotpath.conf.new"
-        partial.write_text(text, encoding="utf-8")
-        self._own(partial)
-        partial.rename(self.data / "hotpath.conf")
+        self._write(self.data / "hotpath.conf", text)
+
+    def _write(self, path: Path, text: str, *, append: bool = False) -> None:
+        """Write a file among the server's, as its user: root must not follow a link of that user's.
+
+        Replaced whole or not at all: settings cut short by a full disk could open a network port.
+        """
+        script = 'printf %s "$2" >>"$1"' if append else 'printf %s "$2" >"$1.new" && mv "$1.new" "$1"'
+        done = embedded_binaries.run(
+            ["/bin/sh", "-c", f"umask 077; {script}", "sh", path, text], self.user, seconds=20
+        )
+        if done.returncode != 0:
+            if is_disk_full(self.home, done.stdout):
+                raise disk_full(self.home, detail=done.stdout)
+            raise EmbeddedPostgresError(
+                f"cannot write {path}: {_last_line(done.stdout)}; check the directory, or set HOTPATH_HOME",
+                detail=done.stdout,
+            )
 
     def _answers(self) -> bool:
         """Whether the server takes connections, or has too many: not when it is away or recovering."""
@@ -202,12 +207,9 @@ class Launch:
             pid = embedded_reaper.postmaster_pid(self.data)
             if pid is not None and embedded_reaper.is_postmaster(pid, self.data):
                 child = child or pid
-            elif child is None or not embedded_reaper.is_alive(
-                child
-            ):  # alive without a pid file: it has just begun
+            elif child is None or not embedded_reaper.is_alive(child):  # else it has just begun
                 printed = self._printed(log_from)
-                # Sessions of a killed server keep its memory for a moment: that is no failure, they are being
-                # ended.
+                # Sessions of a killed server keep its memory for a moment: no failure, they are being ended.
                 if child is not None and binaries is not None and "shared memory block" not in printed:
                     raise self._failure(printed)
                 self._clear_what_the_dead_left()
@@ -225,20 +227,17 @@ class Launch:
         )
 
     def _spawn(self, binaries: Binaries) -> int:
-        # Not pg_ctl: it pastes paths into a shell command unquoted, and polls at 0.1 s without a way to watch
-        # recovery.
+        # Not pg_ctl: it pastes paths into a shell command unquoted, and cannot say how recovery goes.
         if self._log_size() > _LOG_BYTES:
             self.log.replace(self.log.with_name("log.1"))
-        with open(self.log, "ab") as output:
-            self._own(self.log)
-            return detach(
-                [binaries.directory / "postgres", "-D", self.data], self.user, output=output.fileno()
-            )
+        output = open_owned(self.log, os.O_WRONLY | os.O_APPEND, self.user)
+        try:
+            return detach([binaries.directory / "postgres", "-D", self.data], self.user, output=output)
+        finally:
+            os.close(output)
 
     def _clear_what_the_dead_left(self) -> None:
-        """Remove a dead server's lock files and end sessions that outlived it: called only when no server
-        lives.
-        """
+        """Remove a dead server's lock files, and end sessions that outlived it; only when no server lives."""
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self.socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
         title = f"postgres: {self.name}: ".encode()
@@ -266,9 +265,28 @@ class Launch:
         )
 
 
+def open_owned(path: Path, flags: int, owner: OsUser | None) -> int:
+    """Open a plain file, made if need be, that belongs to `owner` (None: to us); returns the descriptor.
+
+    Where root works in a user's directory, that user may have put a link there: it is not followed.
+    """
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise EmbeddedPostgresError(f"{path} is in the way: a plain file belongs there; move it away")
+        if owner is not None and found.st_uid != owner.uid:
+            os.fchown(descriptor, owner.uid, owner.gid)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def detach(argv: Sequence[str | Path], user: OsUser | None, *, output: int) -> int:
-    """Start a program that outlives us and our terminal, as nobody's child; its output goes to `output`.
-    Returns its process id.
+    """Start a program that outlives us and our terminal, as nobody's child; returns its process id.
+
+    Its output goes to the descriptor `output`.
     """
     shell = ["/bin/sh", "-c", '"$@" </dev/null >&2 & echo $!', "sh", *(os.fspath(arg) for arg in argv)]
     started = subprocess.run(
@@ -284,8 +302,10 @@ def detach(argv: Sequence[str | Path], user: OsUser | None, *, output: int) -> i
         stdout=subprocess.PIPE,
         stderr=output,
         text=True,
-        check=True,
+        check=False,
     )
+    if started.returncode != 0:
+        raise ChildProcessError(errno.ECHILD, f"the shell could not start {argv[0]}")
     return int(started.stdout)
 
 
@@ -313,9 +333,7 @@ def _kill_all(chosen: Callable[[list[bytes]], bool], number: signal.Signals) -> 
 
 
 def _sync(directory: Path) -> None:
-    """Bring a new cluster to the disk, and only its file system: `sync -f` takes what syncing every file
-    alone takes ten times.
-    """
+    """Bring a new cluster to the disk, with its file system alone: ten times faster than file by file."""
     done = None
     try:
         done = subprocess.run(["sync", "-f", str(directory)], capture_output=True, check=False)

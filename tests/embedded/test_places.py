@@ -223,7 +223,7 @@ def test_servers_of_root_and_of_a_user_run_side_by_side(site, base, sites, made_
         extra_groups=[],
         check=False,
     )
-    assert f"{site.home}/run belongs to user id" in other.stderr
+    assert f"no permission to write {site.home}/lock: set HOTPATH_HOME" in other.stderr
     assert other.returncode == 1
     assert "ready" not in other.stdout
 
