@@ -287,7 +287,7 @@ class _Types:
         return kind
 
     def _row(self, schema: Mapping[str, Any], name: str | None = None) -> Any:
-        """A tuple, or a class that is written as an array; remembered under `name` before its items are looked at."""
+        """A tuple, or a class that is written as an array; remembered before its items are looked at."""
         items = list(schema["prefixItems"])
         needed = schema.get("minItems", 0)
         closed = schema.get("items") is False
@@ -303,7 +303,7 @@ class _Types:
         if (
             closed and tag_field is None
         ):  # msgspec names the field when a named tuple is too long, a struct's not
-            row = collections.namedtuple("array", names)  # type: ignore[misc]  # noqa: PYI024
+            row = collections.namedtuple("array", names)  # type: ignore[misc,no-redef]  # noqa: PYI024
             row._field_defaults = dict.fromkeys(names[needed:])
         else:
             fields = [
