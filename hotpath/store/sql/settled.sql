@@ -1,0 +1,4 @@
+-- Of leases whose flush was refused, those whose outcomes are there all the same: the reply to an earlier, equal flush was lost.
+-- $1 worker; $2 leases; $3 a job of each that the flush ended.
+select u.lease from unnest($2::int8[], $3::uuid[]) as u (lease, job)
+where exists (select from hotpath.job_done d where d.id = u.job and d.worker = $1::int4 and d.done_at >= hotpath.uuid_time(u.job) - interval '5 minutes')

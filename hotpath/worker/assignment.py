@@ -1,0 +1,41 @@
+"""What one worker is to do: everything that was resolved for it, as one value that travels to its process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import msgspec
+
+from hotpath.model import ScriptVersion
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker's work. The DSNs hold passwords: it is sent through a pipe, never through argv or the environment."""
+
+    dsn: str
+    listen_dsn: str
+    worker: int
+    """Id of its row in `hotpath.worker`."""
+    name: str
+    version: ScriptVersion
+    file: str
+    workspace: str
+    tags: list[tuple[int, str]]
+    concurrency: int | None = None
+    drain: bool = False
+
+
+@attrs.frozen
+class ScriptInHand:
+    """The script as a runtime is told of it (`hotpath.runtime.Script`)."""
+
+    version: ScriptVersion
+    file: Path
+    workspace: Path
+    worker: str
+
+    @classmethod
+    def of(cls, assignment: Assignment) -> ScriptInHand:
+        """The script that the assignment is about."""
+        return cls(assignment.version, Path(assignment.file), Path(assignment.workspace), assignment.name)

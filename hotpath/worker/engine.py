@@ -1,0 +1,44 @@
+"""One worker: a runtime that is warm, a link to the database, a loop between the two."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from hotpath.worker.assignment import Assignment, ScriptInHand
+from hotpath.worker.clock import DatabaseClock
+from hotpath.worker.link import open_link
+from hotpath.worker.loop import Loop
+from hotpath.worker.search import Search
+from hotpath.worker.statistics import WorkerStatistics
+from hotpath.worker.wake import Waker
+
+if TYPE_CHECKING:
+    from hotpath.runtime.protocol import Runtime
+
+
+async def work(
+    assignment: Assignment, runtime: Runtime, *, task_status: trio.TaskStatus[Loop] = trio.TASK_STATUS_IGNORED
+) -> WorkerStatistics:
+    """Run the worker until it is stopped (`Loop.stop`), or, to drain, until nothing is left.
+
+    Started when the script is loaded and the database connected. Raises `hotpath.errors.ScriptError` for a script that cannot be
+    loaded. If cancelled, jobs under way are given up; what was reported is flushed, the rest is given back.
+    """
+    hands: dict[int, object] = {}
+    tags = assignment.tags
+    async with (
+        runtime.open(ScriptInHand.of(assignment)),
+        open_link(assignment.dsn, assignment.worker, lambda: list(hands)) as link,
+        trio.open_nursery() as nursery,
+    ):
+        clock = DatabaseClock()
+        search = Search(assignment.version.script, tags, clock)
+        waker = Waker(assignment.listen_dsn, assignment.worker, [tag for tag, _ in tags], lambda: loop.wake())
+        loop = Loop(link, search, waker, runtime, drain=assignment.drain, clock=clock, hands=hands)  # type: ignore[arg-type]
+        nursery.start_soon(waker.run)
+        task_status.started(loop)
+        await loop.run()
+        nursery.cancel_scope.cancel(reason="the worker is done")
+    return loop.statistics()

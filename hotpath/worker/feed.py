@@ -1,0 +1,81 @@
+"""Hand a claimed batch to the runtime; args that were too large to travel with the claim are fetched a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import attrs
+import trio
+
+from hotpath.store.work import WorkerSession, join, split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hotpath.core.hand import Hand
+    from hotpath.runtime.protocol import Outcome, Runtime
+    from hotpath.worker.link import Link
+
+LARGE_AT_ONCE = 8
+"""Jobs with large args that are in memory together: at most 128 MiB of args."""
+
+
+@attrs.define(eq=False)
+class _Part:
+    """Some neighbouring jobs of a batch, as a batch of their own."""
+
+    hand: Hand
+    first: int
+    args: bytes
+    ids: Sequence[UUID]
+    attempts: Sequence[int]
+    tag: str
+    report: Callable[[Outcome], object] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        first, report = self.first, self.hand.report
+        self.report = lambda outcome: report((outcome[0] + first, *outcome[1:]))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def stopped(self) -> bool:
+        return self.hand.stopped
+
+
+async def feed(runtime: Runtime, hand: Hand, link: Link) -> None:
+    """Run the batch. Returns when each job is reported, or when the batch was stopped."""
+    elements = split(hand.args) if b"null" in hand.args else []
+    if b"null" not in elements:
+        await runtime.run(hand)
+        return
+    room = trio.CapacityLimiter(LARGE_AT_ONCE if runtime.concurrency > 1 else 1)
+
+    async def run(part: _Part, token: object) -> None:
+        try:
+            await runtime.run(part)
+        finally:
+            room.release_on_behalf_of(token)
+
+    async with trio.open_nursery() as nursery:
+        at = 0
+        while at < len(elements):
+            token = object()
+            await room.acquire_on_behalf_of(token)  # with one job at a time, this also keeps their order
+            if hand.stopped:
+                break
+            end = at + 1
+            args = elements[at]
+            if args == b"null":
+                job = hand.ids[at]
+                args = (await link.guarded(WorkerSession.payloads, [job])).get(job, b"{}")
+            while end < len(elements) and b"null" not in (elements[end - 1], elements[end]):
+                end += 1
+            document = join([args, *elements[at + 1 : end]])
+            ids = [hand.ids[index] for index in range(at, end)]
+            attempts = [hand.attempts[index] for index in range(at, end)]
+            nursery.start_soon(run, _Part(hand, at, document, ids, attempts, hand.tag), token)
+            at = end

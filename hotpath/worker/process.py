@@ -1,0 +1,199 @@
+"""A worker process: what `python -m hotpath.worker.process` runs, started by the supervisor.
+
+It talks to its supervisor over two pipes. Down comes its assignment, one line of JSON, and later perhaps `stop` or `release`; the
+end of that pipe means that the supervisor has died, and the worker goes with it. Up go lines of JSON: ready, counts, the end.
+
+A synchronous script has the main thread to itself, as libraries and signal handlers expect; Trio runs beside it in a second one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+import trio
+
+from hotpath.errors import HotpathError, ScriptImportError
+from hotpath.runtime.choose import choose
+from hotpath.runtime.lane import Lane
+from hotpath.scripts.load import scrub_environment
+from hotpath.worker.assignment import Assignment
+from hotpath.worker.engine import work
+from hotpath.worker.loop import Loop
+
+if TYPE_CHECKING:
+    from hotpath.runtime.protocol import Runtime
+
+REPORT_EVERY = 0.25
+"""Seconds between two reports of counts."""
+ORPHANED_GRACE = 2.0
+"""Seconds that jobs under way get when the supervisor has died: nobody renews the lease any more."""
+
+
+class Process:
+    """The worker process as seen from Trio."""
+
+    def __init__(self, control: int, status: int, assignment: Assignment, lane: Lane | None) -> None:
+        self._control = control
+        self._status = status
+        self._assignment = assignment
+        self._lane = lane
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._stops = 0
+        self._loop: Loop | None = None
+        self._scope = trio.CancelScope()
+        self._done = trio.Event()
+        self.exit_code = 0
+
+    def signalled(self, *_: Any) -> None:
+        """SIGTERM or SIGINT: the first stops, the second releases at once."""
+        if self._token is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._stop)
+
+    def _stop(self) -> None:
+        self._stops += 1
+        if self._loop is not None:
+            self._loop.stop()
+        if self._stops > 1 or self._loop is None:
+            self._scope.cancel(reason="asked to stop at once")
+
+    async def run(self) -> None:
+        """Work until done. Whatever goes wrong is told to the supervisor, which decides."""
+        self._token = trio.lowlevel.current_trio_token()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._obey)
+                runtime = choose(self._assignment.version.description, lane=self._lane, concurrency=self._assignment.concurrency)
+                self._loop = await nursery.start(self._work, runtime)
+                if self._stops:
+                    self._loop.stop()
+                self._say({"ready": True, "rss": rss()})
+                await self._report()
+                nursery.cancel_scope.cancel(reason="the worker is done")
+        except* HotpathError as group:
+            error = _first(group)
+            self.exit_code = error.exit_code
+            traceback = error.traceback if isinstance(error, ScriptImportError) else ""
+            self._say({"error": str(error), "code": error.exit_code, "traceback": traceback})
+        finally:
+            if self._loop is not None:
+                self._say({"over": attrs.asdict(self._loop.statistics())})
+
+    async def _work(self, runtime: Runtime, task_status: trio.TaskStatus[Loop] = trio.TASK_STATUS_IGNORED) -> None:
+        try:
+            with self._scope:
+                await work(self._assignment, runtime, task_status=task_status)
+        finally:
+            self._done.set()
+
+    async def _report(self) -> None:
+        """Tell the counts from time to time, until the work is done."""
+        loop = self._loop
+        assert loop is not None  # noqa: S101 - set before this is called
+        while not self._done.is_set():
+            with trio.move_on_after(REPORT_EVERY):
+                await self._done.wait()
+            self._say({"counts": attrs.asdict(loop.statistics())})
+
+    async def _obey(self) -> None:
+        """Read the supervisor's words; its death is one of them."""
+        stream = trio.lowlevel.FdStream(os.dup(self._control))
+        async with stream:
+            try:
+                async for words in stream:
+                    for _ in words.split():
+                        self._stop()
+            except OSError:
+                pass
+        self._stop()
+        await trio.sleep(ORPHANED_GRACE)
+        os._exit(70)
+
+    def _say(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._status, msgspec.json.encode(message) + b"\n")
+
+
+def _first(group: BaseExceptionGroup[HotpathError]) -> HotpathError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, HotpathError)  # noqa: S101 - what the group was caught for
+    return error
+
+
+def rss() -> int:
+    """Resident memory of this process in bytes; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def _read_assignment(control: int) -> Assignment:
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(control, 65536)
+        if not part:
+            raise SystemExit(0)  # the supervisor changed its mind
+        line += part
+    return msgspec.json.decode(line, type=Assignment)
+
+
+def main() -> None:
+    """Entry point: two file descriptors as arguments, the pipe to read from and the one to write to."""
+    control, status = int(sys.argv[1]), int(sys.argv[2])
+    faulthandler.enable()
+    logging.basicConfig(level=logging.WARNING, format="hotpath: %(message)s")
+    assignment = _read_assignment(control)
+    scrub_environment()
+    os.set_inheritable(control, False)
+    os.set_inheritable(status, False)
+    lane = None if assignment.version.description.is_async else Lane()
+    process = Process(control, status, assignment, lane)
+    signal.signal(signal.SIGTERM, process.signalled)
+    signal.signal(signal.SIGINT, process.signalled)
+    if lane is None:
+        trio.run(process.run, restrict_keyboard_interrupt_to_checkpoints=True)
+        sys.exit(process.exit_code)
+
+    def beside() -> None:
+        try:
+            trio.run(process.run)
+        finally:
+            lane.close()
+            if threading.current_thread() is not threading.main_thread():
+                over.set()
+
+    over = threading.Event()
+    thread = threading.Thread(target=beside, name="hotpath-io", daemon=True)
+    thread.start()
+    threading.Thread(target=_leave_when, args=(over, process), name="hotpath-exit", daemon=True).start()
+    lane.run_here()
+    thread.join()
+    sys.exit(process.exit_code)
+
+
+LEAVE = 1.0
+"""Seconds that the main thread gets to come back from a job that nobody waits for any more."""
+
+
+def _leave_when(over: threading.Event, process: Process) -> None:
+    """End the process when the work is settled and a job still holds the main thread."""
+    over.wait()
+    threading.Event().wait(LEAVE)
+    os._exit(process.exit_code)
+
+
+if __name__ == "__main__":
+    main()

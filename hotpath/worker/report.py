@@ -1,0 +1,98 @@
+"""What `hotpath dedicate` tells its user: that it is ready, how far it is, what it did."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
+
+import attrs
+import msgspec
+import trio
+
+from hotpath.model import ScriptVersion
+from hotpath.worker.options import DedicateOptions
+from hotpath.worker.statistics import WorkerStatistics
+
+REFRESH = 0.25
+
+
+@attrs.define(eq=False)
+class Reporter:
+    """Writes to stderr for people, to stdout as JSON lines where that was asked for."""
+
+    options: DedicateOptions
+    version: ScriptVersion
+    tags: Sequence[str]
+    stream: TextIO = attrs.field(factory=lambda: sys.stderr)
+    _ready: int = 0
+
+    def ready(self, worker: str, rss: int) -> None:
+        """A worker process is ready for jobs."""
+        self._ready += 1
+        if self.options.json:
+            self._json({"event": "ready", "worker": worker, "script": self.version.description.path, "tags": list(self.tags), "rss": rss})
+        elif self._ready == self.options.processes and not self.options.quiet:
+            kind = "async" if self.version.description.is_async else "sync"
+            count = "1 worker" if self._ready == 1 else f"{self._ready} workers"
+            self._line(f"hotpath: {self.version.description.path} is ready: {count} ({kind}), tag {', '.join(self.tags)}")
+
+    async def run(self, statistics: Callable[[], Sequence[WorkerStatistics]]) -> None:
+        """On a terminal, while draining: a line that shows the progress. Until cancelled."""
+        if self.options.quiet or self.options.json or not self.options.drain or not self.stream.isatty():
+            await trio.sleep_forever()
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        with Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(pulse_style="cyan"), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(),
+            console=Console(file=self.stream), transient=True,
+        ) as progress:  # fmt: skip
+            bar = progress.add_task(self.version.description.path, total=None, rate="")
+            last_jobs, last_at = 0, time.monotonic()
+            while True:
+                await trio.sleep(REFRESH)
+                jobs, failed = total(statistics())
+                now = time.monotonic()
+                rate = (jobs - last_jobs) / (now - last_at)
+                last_jobs, last_at = jobs, now
+                text = f"{jobs:,} jobs, {rate:,.0f}/s" + (f", {failed:,} failed" if failed else "")
+                progress.update(bar, rate=text)
+
+    def summary(self, statistics: Sequence[WorkerStatistics], elapsed: float, *, drained: bool) -> None:
+        """What was done, after the last worker has ended."""
+        jobs, failed = total(statistics)
+        starts = [one.first_claim for one in statistics if one.first_claim is not None]
+        ends = [one.last_flush for one in statistics if one.last_flush is not None]
+        seconds = max(ends) - min(starts) if starts and ends else 0.0
+        released = sum(one.released for one in statistics)
+        document: dict[str, Any] = {
+            "event": "drained" if drained else "stopped", "jobs": jobs, "success": jobs - failed, "failure": failed, "released": released,
+            "seconds": round(seconds, 6), "jobs_per_second": round(jobs / seconds, 1) if seconds else None,
+            "busy_seconds": round(sum(one.busy for one in statistics), 6), "cycles": sum(one.cycles for one in statistics),
+            "elapsed_seconds": round(elapsed, 6),
+        }  # fmt: skip
+        if self.options.json:
+            self._json(document)
+        elif not self.options.quiet:
+            if not jobs:
+                self._line("hotpath: nothing to run" if drained else "hotpath: stopped, no job was run")
+                return
+            rate = f", {jobs / seconds:,.0f} jobs/s" if seconds else ""
+            back = f", {released:,} given back" if released else ""
+            word = "drained" if drained else "stopped"
+            self._line(f"hotpath: {word}: {jobs:,} jobs ({jobs - failed:,} success, {failed:,} failure{back}) in {seconds:.2f} s{rate}")
+
+    def _json(self, document: dict[str, Any]) -> None:
+        sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+        sys.stdout.flush()
+
+    def _line(self, text: str) -> None:
+        self.stream.write(text + "\n")
+        self.stream.flush()
+
+
+def total(statistics: Sequence[WorkerStatistics]) -> tuple[int, int]:
+    """Jobs and failures of all workers."""
+    return sum(one.jobs for one in statistics), sum(one.failed for one in statistics)
