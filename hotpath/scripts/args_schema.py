@@ -51,6 +51,7 @@ def args_schema(signature: Signature) -> dict[str, Any]:
     node = info.type_info(signature.struct)
     assert isinstance(node, info.StructType)
     schema = writer.object(node.fields, closed=not signature.takes_extra)
+    schema["order"] = list(schema["properties"])
     if signature.takes_extra:
         schema["additionalProperties"] = writer.schema(info.type_info(signature.extra)) or True
     if writer.defs:

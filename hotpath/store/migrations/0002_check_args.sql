@@ -98,8 +98,8 @@ begin
             if problem is null then
                 return null;
             end if;
-            -- The member of the value's own type says best what is wrong with it.
-            if answer is null and problem not like where_is || ': expected %' then
+            -- The member of the value's own type, and with its tag, says best what is wrong with it.
+            if problem not like where_is || ': expected %' and (answer is null or answer like '%: invalid enum value %') then
                 answer := problem;
             end if;
         end loop;
@@ -164,6 +164,9 @@ begin
                 where case jsonb_typeof(m)
                     when member ->> 'type' then
                         member ?| '{format,pattern,contentEncoding,minLength,maxLength,minimum,maximum,exclusiveMinimum,exclusiveMaximum,multipleOf,properties,additionalProperties,propertyNames,items,prefixItems,minItems,maxItems,minProperties,maxProperties}'
+                    when 'number' then
+                        member ->> 'type' is distinct from 'integer' or strpos(m::text, '.') > 0
+                        or member ?| '{minimum,maximum,exclusiveMinimum,exclusiveMaximum,multipleOf}'
                     else true end
             loop
                 problem := hotpath.check_value(member, item, path || '[' || n || ']', defs);
@@ -247,13 +250,46 @@ end $$;
 -- What is wrong with a job's args, as one line that names the field; null when nothing is.
 create function hotpath.check_args(schema jsonb, args jsonb) returns text
 language plpgsql immutable parallel safe as $$
+declare
+    properties constant jsonb := schema -> 'properties';
+    names_in_order constant jsonb := schema -> 'order';
+    closed constant boolean := schema -> 'additionalProperties' = 'false';
+    name text;
+    known text[];
+    problem text;
 begin
     if jsonb_typeof(args) is distinct from 'object' then
         return 'args must be one JSON object, got ' || coalesce(hotpath.type_word(args), 'null');
-    elsif schema ? 'properties' then
+    elsif properties is null or not (closed or names_in_order is null or jsonb_array_length(names_in_order) > 0
+                                     or jsonb_typeof(schema -> 'additionalProperties') = 'object') then
+        return null;
+    elsif names_in_order is null or not closed then
         return hotpath.check_object(schema, args, '', schema -> '$defs');
-    elsif schema ? 'type' and schema ?| '{additionalProperties}' then
-        return hotpath.check_value(schema, args, '', schema -> '$defs');
+    end if;
+    -- Nothing but simple expressions, which cost a tenth of a query.
+    for i in 0 .. jsonb_array_length(names_in_order) - 1 loop
+        name := names_in_order ->> i;
+        if args ? name then
+            known := known || name;
+            if (case jsonb_typeof(args -> name)
+                when properties -> name ->> 'type' then
+                    (properties -> name) ?| '{format,pattern,contentEncoding,minLength,maxLength,minimum,maximum,exclusiveMinimum,exclusiveMaximum,multipleOf,properties,additionalProperties,propertyNames,items,prefixItems,minItems,maxItems,minProperties,maxProperties}'
+                when 'number' then
+                    properties -> name ->> 'type' is distinct from 'integer' or strpos(args ->> name, '.') > 0
+                    or (properties -> name) ?| '{minimum,maximum,exclusiveMinimum,exclusiveMaximum,multipleOf}'
+                else true end)
+            then
+                problem := hotpath.check_value(properties -> name, args -> name, name, schema -> '$defs');
+                if problem is not null then
+                    return problem;
+                end if;
+            end if;
+        elsif schema -> 'required' ? name then
+            return 'field `' || name || '` is missing';
+        end if;
+    end loop;
+    if args - coalesce(known, '{}') <> '{}' then
+        return 'field `' || (select k from jsonb_object_keys(args - coalesce(known, '{}')) k limit 1) || '` is unknown';
     end if;
     return null;
 end $$;
