@@ -1,0 +1,71 @@
+"""`hotpath scripts`: the versions that the database knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hotpath.cli.options import Given, common
+
+if TYPE_CHECKING:
+    from hotpath.store.scripts import ListedVersion
+
+
+@click.command("scripts")
+@common
+def command(given: Given) -> int:
+    """List the scripts in the database with all their versions; `*` marks the one that new jobs are checked
+    against.
+    """
+    return given.run(_list, given)
+
+
+async def _list(given: Given) -> int:
+    from hotpath.cli.output import clock, print_json, print_table
+    from hotpath.store.database import open_database
+    from hotpath.store.scripts import versions
+
+    async with open_database(given.config) as database, database.connection() as connection:
+        found = await versions(connection)
+    if given.json:
+        for each in found:
+            print_json(document(each))
+        return 0
+    print_table(
+        ("SCRIPT", "", "VERSION", "KIND", "TAG", "REGISTERED", "ARGS", "SUMMARY"),
+        [
+            (
+                each.version.description.path,
+                "*" if each.current else "",
+                each.version.description.hash[:12],
+                "async" if each.version.description.is_async else "sync",
+                each.tag,
+                clock(each.version.created_at),
+                ", ".join(each.version.description.schema.get("properties", {})) or "-",
+                each.version.description.summary,
+            )
+            for each in found
+        ],
+    )
+    return 0
+
+
+def document(each: ListedVersion) -> dict[str, Any]:
+    """A version as `--json` prints it."""
+    import attrs
+
+    from hotpath.cli.output import utc
+
+    description = each.version.description
+    return {
+        "script": description.path,
+        "hash": description.hash,
+        "current": each.current,
+        "is_async": description.is_async,
+        "tag": each.tag,
+        "created_at": utc(each.version.created_at),
+        "summary": description.summary,
+        "schema": description.schema,
+        "settings": attrs.asdict(description.settings),
+    }
