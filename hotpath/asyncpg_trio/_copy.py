@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,14 @@ import trio
 from asyncpg.protocol.protocol import NO_TIMEOUT
 
 from ._cancel import drain_operation
-from ._wire import AnsweredEarly
+from ._wire import AnsweredEarly, Wire
 
 if TYPE_CHECKING:
     from ._connection import Connection
     from ._session import Session
 
+# Seconds between two looks at the socket while a slow source is copied in.
+_LOOK_EVERY = 0.1
 # One read of a file that is copied in, as asyncpg does.
 _FILE_CHUNK = 524_288
 
@@ -56,8 +59,10 @@ class CopyMethods:
         names = None if columns is None else list(columns)
         table = _table(table_name, schema_name, names)
         wanted = "*" if names is None else ", ".join(map(quote_ident, names))
-        source: Any = records if not isinstance(records, AsyncIterable) else _Guarded(records)
         async with self._copying() as session:
+            source: Any = records
+            if isinstance(records, AsyncIterable):
+                source = _Guarded(records, session.wire)
             # Tells the types of the columns, and with them how to encode the records.
             described = await session.prepare(
                 f"SELECT {wanted} FROM {_table(table_name, schema_name)} LIMIT 1"  # noqa: S608 - quoted
@@ -89,18 +94,17 @@ class CopyMethods:
         """
         table = _table(table_name, schema_name, columns)
         statement = f"COPY {table} FROM STDIN {_options(options)} {_where(where)}"
-        async with _opened(source, "rb", "read") as (kind, opened):
+        async with _opened(source, "rb", "read") as (kind, opened), self._copying() as session:
             reader, data = None, None
             if kind == "file":
-                reader = _Guarded(_FileChunks(opened))
+                reader = _Guarded(_FileChunks(opened), session.wire)
             elif isinstance(opened, AsyncIterable):
-                reader = _Guarded(opened)
+                reader = _Guarded(opened, session.wire)
             else:
                 data = opened
-            async with self._copying() as session:
-                copy_in: Any = session.protocol.copy_in
-                status: str = await copy_in(statement, reader, data, None, None, NO_TIMEOUT)
-                return status
+            copy_in: Any = session.protocol.copy_in
+            status: str = await copy_in(statement, reader, data, None, None, NO_TIMEOUT)
+            return status
 
     async def copy_from_table(
         self,
@@ -190,15 +194,26 @@ async def _end_copy(session: Session) -> None:
 
 
 class _Guarded:
-    """An async iterable whose every failure the protocol understands as one; see ``_UserCodeFailed``."""
+    """An async iterable whose every failure the protocol understands as one; see ``_UserCodeFailed``.
 
-    def __init__(self, source: AsyncIterable[Any]) -> None:
+    It also looks now and then whether the server still wants more: between two big messages nobody else does.
+    """
+
+    def __init__(self, source: AsyncIterable[Any], wire: Wire) -> None:
         self._iterator = source.__aiter__()
+        self._wire = wire
+        self._look_at = time.monotonic() + _LOOK_EVERY
 
     def __aiter__(self) -> _Guarded:
         return self
 
     async def __anext__(self) -> Any:
+        now = time.monotonic()
+        if now > self._look_at:
+            self._look_at = now + _LOOK_EVERY
+            self._wire.receive()
+            if self._wire.lost or self._wire.latest.done():
+                raise AnsweredEarly
         try:
             return await self._iterator.__anext__()
         except StopAsyncIteration:

@@ -128,6 +128,7 @@ class WriteGate:
         wire = self._wire
         try:
             await trio.lowlevel.checkpoint()
+            wire.receive()  # a refusal, or the end of the connection, shows only here
             while not self._open and not wire.lost and not wire.latest.done():
                 await wire.step()
         except trio.Cancelled as cancelled:
@@ -135,7 +136,7 @@ class WriteGate:
                 # The scope stays cancelled, so the protocol's next wait raises Cancelled again, after it
                 # has told the server that the transfer is over.
                 raise InterruptedTransfer from cancelled
-        if wire.latest.done():
+        if wire.lost or wire.latest.done():
             raise AnsweredEarly  # the server has refused, or gone: sending more would be in vain
         return True
 
