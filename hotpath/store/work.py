@@ -7,8 +7,7 @@ settings of the connection pin the generic plans; behind a transaction pooler th
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -226,11 +225,7 @@ def _advance(
             positions.advance(known, time, job, now)
 
 
-@asynccontextmanager
-async def open_session(dsn: str, worker: int) -> AsyncIterator[WorkerSession]:
-    """A connection for one worker's cycles, with the settings that pin its plans."""
-    connection = await asyncpg_trio.connect(dsn, server_settings={**SETTINGS, "application_name": f"hotpath worker {worker}"})
-    try:
-        yield WorkerSession(connection, worker)
-    finally:
-        await connection.close()
+async def connect_session(dsn: str, worker: int) -> WorkerSession:
+    """A connection for one worker's cycles, with the settings that pin its plans; the caller closes it."""
+    settings = {**SETTINGS, "application_name": f"hotpath worker {worker}"}
+    return WorkerSession(await asyncpg_trio.connect(dsn, server_settings=settings), worker)

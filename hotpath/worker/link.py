@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from hotpath.store.trouble import CONNECTION_ERRORS, DATA_ERRORS
-from hotpath.store.work import Claim, Cycle, WorkerSession, open_session
+from hotpath.store.work import Claim, Cycle, WorkerSession, connect_session
 
 if TYPE_CHECKING:
     from hotpath.core.hand import LeaseFlush
@@ -108,8 +108,7 @@ class Link:
         return True
 
     async def _connect(self) -> WorkerSession:
-        manager = open_session(self.dsn, self.worker)
-        session = await manager.__aenter__()
+        session = await connect_session(self.dsn, self.worker)
         try:
             await session.prepare()
             lost = await session.unlisted(self.leases())

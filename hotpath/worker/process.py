@@ -154,7 +154,7 @@ def main() -> None:
     """Entry point: two file descriptors as arguments, the pipe to read from and the one to write to."""
     control, status = int(sys.argv[1]), int(sys.argv[2])
     faulthandler.enable()
-    logging.basicConfig(level=logging.WARNING, format="hotpath: %(message)s")
+    set_up_logging()
     assignment = _read_assignment(control)
     scrub_environment()
     os.set_inheritable(control, False)
@@ -182,6 +182,15 @@ def main() -> None:
     lane.run_here()
     thread.join()
     sys.exit(process.exit_code)
+
+
+def set_up_logging() -> None:
+    """What Hotpath itself has to say goes to stderr, and not into the logs of jobs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("hotpath: %(message)s"))
+    ours = logging.getLogger("hotpath")
+    ours.addHandler(handler)
+    ours.propagate = False
 
 
 LEAVE = 1.0
