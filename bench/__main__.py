@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -81,15 +82,17 @@ def main(arguments: list[str]) -> int:
             print(f"{scenario.name:<{width}}  {scenario.summary}")
         print("\npython -m bench NAME... | all  [--quick] [--repeat N] [--json FILE] [--chart FILE.svg]")
         return 0
+    code = 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server's directory goes then too
     try:
         trio.run(run, options)
     except* (CheckFailed, HotpathError) as group:
         for error in leaves(group):
             print(f"bench: FAILED: {error}", file=sys.stderr)
-        return 1
+        code = 1
     except* KeyboardInterrupt:
-        return 130
-    return 0
+        code = 130
+    return code
 
 
 def leaves(error: BaseException) -> list[BaseException]:

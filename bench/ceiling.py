@@ -17,7 +17,7 @@ import trio
 from hotpath.core.hand import Hand, LeaseFlush
 from hotpath.core.pacing import MAX_CLAIM
 from hotpath.core.positions import Positions
-from hotpath.store.work import Claim, WorkerSession, open_session
+from hotpath.store.work import Claim, WorkerSession, connect_session
 
 WORKER = 0  # no worker has this number: the lease is held by nobody who could be taken for dead
 RESULT = b"123456"  # as wide as the results of the real jobs
@@ -68,14 +68,15 @@ async def drain(session: WorkerSession, claim: Claim) -> tuple[int, int]:
 
 async def main(dsn: str, script: str) -> None:
     """Drain and report."""
-    async with open_session(dsn, WORKER) as session:
-        await session.prepare()
-        row = await session.connection.fetchrow("select id, tag from hotpath.script where name = $1", script)
-        assert row is not None, f"{script} is not registered"
-        claim = Claim(MAX_CLAIM, row["tag"], script, row["id"], Positions())
-        began = time.perf_counter()
-        jobs, cycles = await drain(session, claim)
-        json.dump({"jobs": jobs, "cycles": cycles, "seconds": time.perf_counter() - began}, sys.stdout)
+    session = await connect_session(dsn, WORKER)
+    await session.prepare()
+    row = await session.connection.fetchrow("select id, tag from hotpath.script where name = $1", script)
+    assert row is not None, f"{script} is not registered"
+    claim = Claim(MAX_CLAIM, row["tag"], script, row["id"], Positions())
+    began = time.perf_counter()
+    jobs, cycles = await drain(session, claim)
+    json.dump({"jobs": jobs, "cycles": cycles, "seconds": time.perf_counter() - began}, sys.stdout)
+    await session.connection.close()
 
 
 if __name__ == "__main__":

@@ -30,11 +30,12 @@ def lines(name: str, findings: list[Finding]) -> list[str]:
         rows.append((finding.measure, number(finding.median, finding.unit), spread, target, reached))
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     found = [f"== {name}"]
-    for row, finding in zip(rows, [None, *findings], strict=True):
+    binds = ["", *[finding.binds for finding in findings]]
+    for row, bound in zip(rows, binds, strict=True):
         cells = [row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2])]
         found.append("  ".join([*cells, row[3].ljust(widths[3]), row[4]]).rstrip())
-        if finding is not None and finding.binds:
-            found.append(f"    binds: {finding.binds}")
+        if bound:
+            found.append(f"    binds: {bound}")
     return found
 
 

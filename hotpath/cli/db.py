@@ -103,7 +103,7 @@ def psql(given: Given, arguments: tuple[str, ...]) -> int:
 
 
 def _run_psql(program: str, url: str, arguments: tuple[str, ...]) -> int:
-    """Run psql; the password goes through its environment, since everybody sees the arguments of a process."""
+    """Run psql; the password goes through its environment: everybody sees the arguments of a process."""
     from hotpath.config import redact
 
     environment = dict(os.environ)
