@@ -89,7 +89,7 @@ def _can_make(path: Path) -> bool:
 
 
 def database_name(workspace: Path) -> str:
-    """The database of a workspace directory, by whatever path it is named; needs no quotes, 63 bytes at most."""
+    """The database of a workspace directory, by whatever path it is named; 63 bytes at most, unquoted."""
     real = os.path.realpath(workspace)
     slug = re.sub(r"[^a-z0-9]+", "_", os.path.basename(real).lower()).strip("_")[:40]
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:10]
