@@ -108,10 +108,12 @@ made as (
     from (select * from d order by priority desc, scheduled_for, id) s having count(*) > 0
     returning base, 0 as lo, n::int4 as hi, ids, scheduled, priority, priorities, attempts, skip, args
 ),
--- No loose job comes before the batch: take a slice of it, as it is now that it is locked.
+-- No loose job comes before the batch: take a slice of it, as it is now that it is locked. `b` is read first: its own FOR UPDATE
+-- would pass over a row that `taken` has changed already, and the outcomes of that batch with it.
 slice as materialized (
     select base, next, least(n - next, $14)::int2 as k from hotpath.batch
-    where base = (select base from stop where sealed) and next < n and not exists (select from q) for update skip locked
+    where base = (select base from stop where sealed) and next < n and not exists (select from q) and (select count(*) from b) >= 0
+    for update skip locked
 ),
 taken as (
     update hotpath.batch t set next = t.next + s.k, open = t.open - coalesce((select c.k from closed c where c.batch = t.base), 0)
