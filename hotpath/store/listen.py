@@ -32,7 +32,9 @@ class Listener:
 async def open_listener(dsn: str, channel: str) -> AsyncIterator[Listener]:
     """Listen to one channel; iteration over the notifications raises when the connection is lost."""
     # Notes of sleep are hints: they need not wait for the disk.
-    connection = await asyncpg_trio.connect(dsn, server_settings={"synchronous_commit": "off", "application_name": "hotpath listen"})
+    connection = await asyncpg_trio.connect(
+        dsn, server_settings={"synchronous_commit": "off", "application_name": "hotpath listen"}
+    )
     try:
         async with connection.listen(channel) as notifications:
             yield Listener(connection, notifications)

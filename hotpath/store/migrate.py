@@ -26,7 +26,9 @@ _LOCK = 7310868735400
 def migrations() -> list[tuple[int, str, str]]:
     """All migrations as (number, file name, SQL), in order."""
     folder = resources.files("hotpath.store") / "migrations"
-    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+    files = sorted(
+        (entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name
+    )
     return [(int(entry.name[:4]), entry.name, entry.read_text(encoding="utf-8")) for entry in files]
 
 
@@ -83,7 +85,11 @@ async def ensure_schema(connection: Connection, *, may_create: bool) -> None:
     if version is None and not may_create:
         may_create = await _is_empty(connection)
     if not may_create:
-        state = "has no Hotpath schema" if version is None else f"has schema version {version}, this program needs {newest}"
+        state = (
+            "has no Hotpath schema"
+            if version is None
+            else f"has schema version {version}, this program needs {newest}"
+        )
         raise SchemaError(f"the database {state}; run: hotpath migrate")
     await migrate(connection)
 

@@ -18,4 +18,6 @@ def query(name: str) -> str:
 def names() -> list[str]:
     """Names of all statements, sorted."""
     folder = resources.files("hotpath.store") / "sql"
-    return sorted(entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return sorted(
+        entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql")
+    )

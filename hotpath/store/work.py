@@ -72,7 +72,9 @@ class WorkerSession:
         """Prepare the hot statement, so that the first job does not wait for it."""
         self._cycle = await self.connection.prepare(query("cycle"))
 
-    async def cycle(self, flushes: Sequence[LeaseFlush], claim: Claim | None, *, clock_offset_us: int = 0) -> Cycle:
+    async def cycle(
+        self, flushes: Sequence[LeaseFlush], claim: Claim | None, *, clock_offset_us: int = 0
+    ) -> Cycle:
         """Flush and claim. `clock_offset_us` turns the worker's `perf_counter` microseconds into the database's time.
 
         Not to be cancelled half-way: the caller shields it, with a deadline.
@@ -91,14 +93,49 @@ class WorkerSession:
             upper, lower = claim.positions.gaps()
             lease = secrets.randbits(62)
             before = claim.before or (None, None, None)
-            asked = (claim.want, claim.tag, claim.script, known, since, since_ids, upper, lower, uuid_utils.uuid7(), lease, *before)
+            asked = (
+                claim.want,
+                claim.tag,
+                claim.script,
+                known,
+                since,
+                since_ids,
+                upper,
+                lower,
+                uuid_utils.uuid7(),
+                lease,
+                *before,
+            )
         row = await statement.fetchrow(self.worker, *outcomes, *asked)
         assert row is not None  # noqa: S101 - the statement answers one row, always
-        accepted, base, lo, hi, ids, attempts, skip, args, priority, priorities, until, scheduled, saw, clock = row[:14]
+        (
+            accepted,
+            base,
+            lo,
+            hi,
+            ids,
+            attempts,
+            skip,
+            args,
+            priority,
+            priorities,
+            until,
+            scheduled,
+            saw,
+            clock,
+        ) = row[:14]
         hand = None
         if base is not None and claim is not None:
             hand = _hand(lease, base, lo, hi, ids, attempts, skip, args, claim.tag_name)
-            _advance(claim.positions, priority, priorities, until, scheduled, ids, _EPOCH + timedelta(microseconds=clock))
+            _advance(
+                claim.positions,
+                priority,
+                priorities,
+                until,
+                scheduled,
+                ids,
+                _EPOCH + timedelta(microseconds=clock),
+            )
         return Cycle(frozenset(accepted), hand, bool(saw), clock)
 
     async def look(self, tag: int) -> tuple[list[int], float | None]:
@@ -128,7 +165,9 @@ class WorkerSession:
         if not flushes:
             return set()
         leases = [flush.hand.lease for flush in flushes]
-        rows = await self.connection.fetch(query("settled"), self.worker, leases, [flush.some_job() for flush in flushes])
+        rows = await self.connection.fetch(
+            query("settled"), self.worker, leases, [flush.some_job() for flush in flushes]
+        )
         return {row[0] for row in rows}
 
     async def payloads(self, jobs: Sequence[UUID]) -> dict[UUID, bytes]:
@@ -185,7 +224,16 @@ def _hand(
     size = hi - lo
     runs: Sequence[int] = _Ones(size) if attempts is None else [attempt + 1 for attempt in attempts]
     if skip is None or not any(_canceled(skip, ordinal) for ordinal in range(lo, hi)):
-        return Hand(lease, base, lo, hi, ids=ids if ids is not None else SealedIds(base, range(lo, hi)), args=args, attempts=runs, tag=tag)
+        return Hand(
+            lease,
+            base,
+            lo,
+            hi,
+            ids=ids if ids is not None else SealedIds(base, range(lo, hi)),
+            args=args,
+            attempts=runs,
+            tag=tag,
+        )
     places = [place for place in range(size) if not _canceled(skip, lo + place)]
     elements = split(args)
     return Hand(

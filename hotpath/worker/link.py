@@ -46,7 +46,12 @@ class Link:
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
     _breaks: int = 0
 
-    async def guarded(self, statement: Callable[Concatenate[WorkerSession, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def guarded(
+        self,
+        statement: Callable[Concatenate[WorkerSession, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         """Run a statement that may be repeated, on whatever connection works; shielded, since none is cut off half-way."""
         async with self._lock:
             wait = FIRST_BACKOFF
@@ -97,7 +102,12 @@ class Link:
                     middle = (places.start + places.stop) // 2
                     parts += [range(middle, places.stop), range(places.start, middle)]
                     continue
-                failure = {"name": type(error).__name__, "message": _line(error), "traceback": "", "kind": "bad_result"}
+                failure = {
+                    "name": type(error).__name__,
+                    "message": _line(error),
+                    "traceback": "",
+                    "kind": "bad_result",
+                }
                 part = flush.part(places, before, msgspec.json.encode(failure))
                 accepted = (await self.guarded(_timed, [part], None, clock)).accepted
             if not accepted:
@@ -113,7 +123,9 @@ class Link:
             await session.prepare()
             lost = await session.unlisted(self.leases())
             if lost:
-                log.warning("%d leases of ours were unknown to us (a reply was lost): they are given back", len(lost))
+                log.warning(
+                    "%d leases of ours were unknown to us (a reply was lost): they are given back", len(lost)
+                )
                 await session.give_back(lost)
         except BaseException:
             session.connection.terminate()
@@ -147,7 +159,9 @@ async def open_link(dsn: str, worker: int, leases: Callable[[], Sequence[int]]) 
             await link.aclose()
 
 
-async def _timed(session: WorkerSession, flushes: Sequence[LeaseFlush], claim: Claim | None, clock: DatabaseClock) -> Cycle:
+async def _timed(
+    session: WorkerSession, flushes: Sequence[LeaseFlush], claim: Claim | None, clock: DatabaseClock
+) -> Cycle:
     cycle = await session.cycle(flushes, claim, clock_offset_us=clock.offset_us or 0)
     clock.observe(cycle.clock_us, time.perf_counter_ns() // 1000)
     return cycle

@@ -147,7 +147,9 @@ class Loop:
         now = trio.current_time()
         flushes, size = [], 0
         for hand in self.hands.values():
-            if (hand.over or hand.unreported == 0 or now - hand.flushed_at >= self._linger) and (hand.reported or not hand.left):
+            if (hand.over or hand.unreported == 0 or now - hand.flushed_at >= self._linger) and (
+                hand.reported or not hand.left
+            ):
                 flush = hand.take()
                 if flush is not None:
                     hand.flushed_at = now
@@ -189,7 +191,9 @@ class Loop:
             hand.over = True
             self._wake.set()
         if hand.unreported and not hand.stopped:
-            log.warning("the runtime returned without an outcome of %d jobs: they are given back", hand.unreported)
+            log.warning(
+                "the runtime returned without an outcome of %d jobs: they are given back", hand.unreported
+            )
 
     async def _nothing_found(self, *, saw: bool) -> None:
         """A claim came back empty: look everywhere if that was not done just now, else doze."""
@@ -226,7 +230,11 @@ class Loop:
             if hand.lease not in accepted:
                 self._refused += flush.jobs
                 hand.stopped = True
-                log.warning("lease %d was lost: outcomes of %d jobs are dropped, they run again elsewhere", hand.lease, flush.jobs)
+                log.warning(
+                    "lease %d was lost: outcomes of %d jobs are dropped, they run again elsewhere",
+                    hand.lease,
+                    flush.jobs,
+                )
             if flush.final or hand.lease not in accepted:
                 self.hands.pop(hand.lease, None)
         jobs, failed, busy_us, size = totals(written)

@@ -72,7 +72,11 @@ class Process:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey)
-                runtime = choose(self._assignment.version.description, lane=self._lane, concurrency=self._assignment.concurrency)
+                runtime = choose(
+                    self._assignment.version.description,
+                    lane=self._lane,
+                    concurrency=self._assignment.concurrency,
+                )
                 self._loop = await nursery.start(self._work, runtime)
                 if self._stops:
                     self._loop.stop()
@@ -88,7 +92,9 @@ class Process:
             if self._loop is not None:
                 self._say({"over": attrs.asdict(self._loop.statistics())})
 
-    async def _work(self, runtime: Runtime, task_status: trio.TaskStatus[Loop] = trio.TASK_STATUS_IGNORED) -> None:
+    async def _work(
+        self, runtime: Runtime, task_status: trio.TaskStatus[Loop] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         try:
             with self._scope:
                 await work(self._assignment, runtime, task_status=task_status)

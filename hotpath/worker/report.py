@@ -32,11 +32,21 @@ class Reporter:
         """A worker process is ready for jobs."""
         self._ready += 1
         if self.options.json:
-            self._json({"event": "ready", "worker": worker, "script": self.version.description.path, "tags": list(self.tags), "rss": rss})
+            self._json(
+                {
+                    "event": "ready",
+                    "worker": worker,
+                    "script": self.version.description.path,
+                    "tags": list(self.tags),
+                    "rss": rss,
+                }
+            )
         elif self._ready == self.options.processes and not self.options.quiet:
             kind = "async" if self.version.description.is_async else "sync"
             count = "1 worker" if self._ready == 1 else f"{self._ready} workers"
-            self._line(f"hotpath: {self.version.description.path} is ready: {count} ({kind}), tag {', '.join(self.tags)}")
+            self._line(
+                f"hotpath: {self.version.description.path} is ready: {count} ({kind}), tag {', '.join(self.tags)}"
+            )
 
     async def run(self, statistics: Callable[[], Sequence[WorkerStatistics]]) -> None:
         """On a terminal, while draining: a line that shows the progress. Until cancelled."""
@@ -82,7 +92,9 @@ class Reporter:
             rate = f", {jobs / seconds:,.0f} jobs/s" if seconds else ""
             back = f", {released:,} given back" if released else ""
             word = "drained" if drained else "stopped"
-            self._line(f"hotpath: {word}: {jobs:,} jobs ({jobs - failed:,} success, {failed:,} failure{back}) in {seconds:.2f} s{rate}")
+            self._line(
+                f"hotpath: {word}: {jobs:,} jobs ({jobs - failed:,} success, {failed:,} failure{back}) in {seconds:.2f} s{rate}"
+            )
 
     def _json(self, document: dict[str, Any]) -> None:
         sys.stdout.write(msgspec.json.encode(document).decode() + "\n")

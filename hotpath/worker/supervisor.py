@@ -25,7 +25,14 @@ from hotpath.scripts.locate import Located, locate
 from hotpath.store.database import Database, open_database
 from hotpath.store.scripts import register_version
 from hotpath.store.trouble import CONNECTION_ERRORS
-from hotpath.store.workers import heartbeat, make_partitions, reap, register_tags, register_worker, stop_worker
+from hotpath.store.workers import (
+    heartbeat,
+    make_partitions,
+    reap,
+    register_tags,
+    register_worker,
+    stop_worker,
+)
 from hotpath.worker.assignment import Assignment
 from hotpath.worker.child import Child, spawn
 from hotpath.worker.options import LEASE, DedicateOptions
@@ -67,7 +74,9 @@ async def supervise(config: Config, options: DedicateOptions) -> int:
                 database = await nursery.start(_hold_database, config)
             async with database.connection() as connection:
                 version = await register_version(connection, found[0])
-                tags = await register_tags(connection, options.tags or (version.description.settings.tag or located.name,))
+                tags = await register_tags(
+                    connection, options.tags or (version.description.settings.tag or located.name,)
+                )
             supervisor = Supervisor(database, options, located, version, tags, early)
             code = await supervisor.run()
         finally:
@@ -120,7 +129,9 @@ class Supervisor:
             nursery.cancel_scope.cancel(reason="all workers have ended")
         if self._failure is not None:
             raise self._failure
-        self.reporter.summary(self.statistics(), time.perf_counter() - began, drained=self.options.drain and not self._stopping)
+        self.reporter.summary(
+            self.statistics(), time.perf_counter() - began, drained=self.options.drain and not self._stopping
+        )
         return 0
 
     def statistics(self) -> list[WorkerStatistics]:
@@ -176,7 +187,9 @@ class Supervisor:
                     await self._bury(worker, name, child)
         if child.error is not None:
             message, code, traceback = child.error
-            self._failure = ScriptImportError(message, traceback=traceback) if code == 1 else HotpathError(message)
+            self._failure = (
+                ScriptImportError(message, traceback=traceback) if code == 1 else HotpathError(message)
+            )
             return True
         if child.returncode == 0 and (self.options.drain or self._stopping):
             return True
@@ -191,7 +204,9 @@ class Supervisor:
             if released:
                 log.warning("worker %s left %d jobs behind: they are back in the queue", name, released)
         except (HotpathError, *CONNECTION_ERRORS) as error:
-            log.warning("what worker %s held comes back when its lease ends, in %g s at most: %s", name, LEASE, error)
+            log.warning(
+                "what worker %s held comes back when its lease ends, in %g s at most: %s", name, LEASE, error
+            )
 
     # ------------------------------------------------------------ what goes on beside
 
@@ -262,5 +277,3 @@ class Supervisor:
             except (HotpathError, *CONNECTION_ERRORS) as error:
                 log.warning("the database is out of reach: %s", error)
                 await trio.sleep(HEARTBEAT)
-
-
