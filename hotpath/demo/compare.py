@@ -10,7 +10,6 @@ import json
 import operator
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 import time
@@ -226,7 +225,7 @@ async def _dedicate(workspace: Path, say: Callable[[str], None], database_url: s
         cwd=workspace,
         env=environment,
         capture_stdout=True,
-        stderr=None if visible else subprocess.PIPE,
+        capture_stderr=not visible,
         check=False,
     )
     for line in done.stdout.decode(errors="replace").splitlines():
