@@ -32,13 +32,13 @@ Log: TypeAlias = "JobLog | bool | None"
 class BatchInHand:
     """What the jobs of one batch share while they run."""
 
-    __slots__ = ("_raw", "batch", "script", "stopped", "timeout")
+    __slots__ = ("_raw", "batch", "given_up", "script", "timeout")
 
     def __init__(self, batch: Batch, script: Script) -> None:
         self.batch = batch
         self.script = script
         self.timeout = script.version.description.settings.timeout
-        self.stopped = False
+        self.given_up = False
         """True once `run` was cancelled: no further job starts, nothing more is reported."""
         self._raw: list[msgspec.Raw] | None = None
 
@@ -92,7 +92,7 @@ def current_job() -> JobContext:
         worker=hand.script.worker,
         # perf_counter and monotonic are one clock on Linux and macOS, which spares the loop a second reading.
         deadline=None if hand.timeout is None else job.started / 1e9 + hand.timeout,
-        cancel_requested=hand.stopped,
+        cancel_requested=hand.given_up,
     )
 
 

@@ -1,13 +1,14 @@
 """The protocol between a worker and whatever runs a script's jobs.
 
-A worker claims jobs ahead and flushes outcomes behind; a runtime keeps one script warm and runs what it is given, a
-*batch* at a time, because work per batch is cheap and work per job is not (DESIGN section 5). The two built-in
-runtimes, `SyncRuntime` and `AsyncRuntime`, use nothing that is not in this module.
+A worker claims jobs ahead and flushes outcomes behind; a runtime keeps one script warm and runs what it is
+given, a *batch* at a time, because work per batch is cheap and work per job is not. The
+two built-in runtimes, `SyncRuntime` and `AsyncRuntime`, use nothing that is not in this module.
 
-The life of a runtime: the worker enters `runtime.open(script)` once, then awaits `runtime.run(batch)` for each batch,
-up to `batches_ahead` of them at the same time so that the next batch is at hand when one ends. `run` returns when every
-job of the batch has been reported, or raises if the runtime itself is broken (the worker then stops, and whatever was not
-reported goes back to the queue).
+The life of a runtime: the worker enters `runtime.open(script)` once, then awaits `runtime.run(batch)` for
+each batch, several of them at the same time so that the next batch is at hand when one ends.
+`run` returns when every job of the batch has been reported (or, once `batch.stopped`, every job that had
+begun), or raises if the runtime itself is broken (the worker then stops, and whatever was not reported goes
+back to the queue).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Outcome: TypeAlias = "tuple[int, int, int, int, bytes, str | None]"
 
 - `index`: position of the job in its batch;
 - `state`: an `OutcomeState` (1 success, 2 failure, 3 canceled);
-- `started_us`: `time.perf_counter_ns() // 1000` as `main` was entered; `duration_us`: microseconds inside `main`;
+- `started_us`: `time.perf_counter_ns() // 1000` as `main` was entered; `duration_us`: microseconds inside
+  `main`;
 - `payload`: JSON, UTF-8: the result, or the error object of CONTRACT;
 - `log`: what the job printed and logged, or None.
 
@@ -57,6 +59,12 @@ class Batch(Protocol):
     @property
     def report(self) -> Callable[[Outcome], object]:
         """Hand over the outcome of one job; callable from any thread, never blocks."""
+
+    @property
+    def stopped(self) -> bool:
+        """True once no further job of it should start: jobs under way are finished and reported, then
+        `run` returns.
+        """
 
     def __len__(self) -> int:
         """Number of jobs."""
@@ -99,6 +107,7 @@ class Runtime(Protocol):
     async def run(self, batch: Batch) -> None:
         """Run every job of the batch and report each one's outcome once.
 
-        Several calls may be under way together; jobs start in the order of the calls. If cancelled, it stops at the
-        next job boundary; jobs it has not reported are released by the worker.
+        Several calls may be under way together; jobs start in the order of the calls. Look at `batch.stopped`
+        before each job. If cancelled, it stops at the next job boundary; jobs it has not reported are
+        released by the worker.
         """

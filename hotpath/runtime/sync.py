@@ -70,8 +70,9 @@ class SyncRuntime:
     async def run(self, batch: Batch) -> None:
         """Run every job of the batch in the lane, after the batches of earlier calls.
 
-        If cancelled, no further job starts and nothing more is reported. The job in hand cannot be
-        interrupted: it runs on in the lane, and batches given later wait for it.
+        Once `batch.stopped`, the job in hand is finished and reported and no further one starts. If
+        cancelled, nothing more is reported either; the job in hand cannot be interrupted: it runs on in the
+        lane, and batches given later wait for it.
         """
         if self._lane is None or self._script is None:
             raise RuntimeError("SyncRuntime.run() outside of `async with runtime.open(script)`")
@@ -91,7 +92,7 @@ class SyncRuntime:
         try:
             await done.wait()
         finally:
-            hand.stopped = True
+            hand.given_up = True
         if broken:
             raise broken[0]
 
@@ -99,8 +100,8 @@ class SyncRuntime:
         """Run the jobs, in the lane. Whatever `main` raises ends its job; what escapes here means the runtime
         is broken.
         """
-        if self._warm is None:
-            return  # closed while the batch waited
+        if self._warm is None or hand.given_up:
+            return  # while the batch waited
         main, decoder = self._warm.main, self._warm.decoder
         batch = hand.batch
         report = batch.report
@@ -113,10 +114,12 @@ class SyncRuntime:
         nul, large = payload.NUL, payload.MAX_BYTES
         try:
             for index, call in enumerate(calls):
-                if hand.stopped:
+                if batch.stopped:
                     break
                 if faults and index in faults:
                     report((index, FAILURE, clock() // 1000, 0, payload.bad_args(faults[index]), None))
+                    if hand.given_up:
+                        break  # type: ignore[unreachable]  # Trio's thread sets it
                     continue
                 job = RunningJob(hand, index)
                 set_current(job)
@@ -138,7 +141,7 @@ class SyncRuntime:
                     result = None
                 log, job.log = job.log, CLOSED
                 text = log.text() if log else None  # type: ignore[union-attr]
-                if hand.stopped:
+                if hand.given_up:
                     break  # type: ignore[unreachable]  # Trio's thread sets it
                 report((index, state, started // 1000, (ended - started) // 1000, body, text))
         finally:

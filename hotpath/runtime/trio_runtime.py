@@ -45,10 +45,11 @@ WAKE_AT_ONCE = 8
 class _Run:
     """One call of `AsyncRuntime.run`: a batch and how much of it is left."""
 
-    __slots__ = ("calls", "done", "faults", "hand", "left", "next", "report")
+    __slots__ = ("batch", "calls", "done", "faults", "hand", "left", "next", "report")
 
     def __init__(self, hand: BatchInHand, calls: list[Any], faults: dict[int, str]) -> None:
         self.hand = hand
+        self.batch = hand.batch
         self.calls = calls
         self.faults = faults
         self.next = 0
@@ -111,8 +112,8 @@ class AsyncRuntime:
     async def run(self, batch: Batch) -> None:
         """Run every job of the batch; its jobs start after those of earlier calls.
 
-        If cancelled, no further job of the batch starts, those that run are cancelled, and nothing more is
-        reported.
+        Once `batch.stopped`, no further job of it starts, and it returns when those that run are reported. If
+        cancelled, those that run are cancelled too, and nothing more is reported.
         """
         if self._script is None or self._warm is None:
             raise RuntimeError("AsyncRuntime.run() outside of `async with runtime.open(script)`")
@@ -134,7 +135,7 @@ class AsyncRuntime:
                 self._abandon(run)
 
     def _abandon(self, run: _Run) -> None:
-        run.hand.stopped = True
+        run.hand.given_up = True
         if run in self._queue:
             self._queue.remove(run)
         for runner in self._runners:
@@ -186,6 +187,10 @@ class AsyncRuntime:
                 self._yielded = clock()
                 continue
             run = queue[0]
+            if run.batch.stopped:
+                queue.popleft()
+                self._ended(run, len(run.calls) - run.next)
+                continue
             index = run.next
             run.next = index + 1
             if run.next == len(run.calls):
@@ -225,7 +230,7 @@ class AsyncRuntime:
             if error is not None:
                 state, outcome = FAILURE, b""
                 if blocked and _cancels(error) and trio.current_effective_deadline() == -math.inf:
-                    if hand.timeout is None or not scope.cancel_called or hand.stopped:
+                    if hand.timeout is None or not scope.cancel_called or hand.given_up:
                         # The batch was given up (this scope), or the runtime is closing (one outside).
                         error = None
                         if not scope.cancel_called:
@@ -244,7 +249,7 @@ class AsyncRuntime:
                     state, outcome = FAILURE, payload.bad_result(result, None, raised)
                 result = None
             log, job.log = job.log, CLOSED
-            if not hand.stopped:
+            if not hand.given_up:
                 text = log.text() if log else None  # type: ignore[union-attr]
                 run.report((index, state, started // 1000, (ended - started) // 1000, outcome, text))
             self._ended(run)
@@ -256,8 +261,8 @@ class AsyncRuntime:
                 await trio.lowlevel.checkpoint()
                 self._yielded = clock()
 
-    def _ended(self, run: _Run) -> None:
-        run.left -= 1
+    def _ended(self, run: _Run, jobs: int = 1) -> None:
+        run.left -= jobs
         if not run.left:
             run.done.set()
 
