@@ -1,7 +1,7 @@
 """Every error Hotpath raises on purpose, in one tree.
 
-Each class says who is at fault through its exit code (CONTRACT): 1 the job or the request, 2 the usage, 3 the database.
-The message is one line: what happened, and what to do about it.
+Each class says who is at fault through its exit code (CONTRACT): 1 the job or the request, 2 the usage, 3 the
+database. The message is one line: what happened, and what to do about it.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ class JobError(HotpathError):
         self.error: dict[str, Any] = error or {}
 
 
-class JobFailed(JobError):  # noqa: N818 - the public name, as CONTRACT gives it
+class JobFailed(JobError):
     """The job ended in `failure`."""
 
 
-class JobCanceled(JobError):  # noqa: N818 - the public name, as CONTRACT gives it
+class JobCanceled(JobError):
     """The job was canceled."""

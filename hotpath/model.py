@@ -63,7 +63,9 @@ class Job:
 
 @attrs.frozen
 class Retry:
-    """When a failed attempt runs again: up to `attempts` runs, `delay` seconds apart, growing as `backoff` says."""
+    """When a failed attempt runs again: up to `attempts` runs, `delay` seconds apart, growing as
+    `backoff` says.
+    """
 
     attempts: int = 1
     delay: float = 1.0
@@ -75,7 +77,7 @@ class Retry:
 
 @attrs.frozen
 class Settings:
-    """What a script says of itself with `hotpath.settings(...)` or `NAME.script.yaml`; None means not said."""
+    """What a script says of itself in `hotpath.settings(...)` or `NAME.script.yaml`; None: not said."""
 
     tag: str | None = None
     priority: int = 0
@@ -86,7 +88,7 @@ class Settings:
 
 @attrs.frozen
 class Description:
-    """What one immutable version of a script is: read once in a child process, then stored with the version."""
+    """What one immutable version of a script is: read once in a child process, stored with the version."""
 
     path: str
     """Name of the script, such as `f/team/score`."""

@@ -1,7 +1,9 @@
-"""The jobs in hand: leases this worker holds, what was reported of them, and what of that is still to be flushed.
+"""The jobs in hand: leases this worker holds, what was reported of them, and what of that is still to be
+flushed.
 
-A `Hand` is one lease. The runtime appends outcomes to it from any thread (`report` is a deque's own `append`); the worker's
-loop takes them out in bulk and makes one `Flush` of all that touched leases have to say. Neither knows of a database.
+A `Hand` is one lease. The runtime appends outcomes to it from any thread (`report` is a deque's own
+`append`); the worker's loop takes them out in bulk and makes one `Flush` of all that touched leases have to
+say. Neither knows of a database.
 """
 
 from __future__ import annotations
@@ -43,18 +45,42 @@ class SealedIds(Sequence[UUID]):
 class Hand:
     """One lease: jobs `lo` to `hi` of a batch, as `hotpath.runtime.Batch` shows them to a runtime.
 
-    `places` maps the runtime's index to the place in the lease where jobs were canceled before the claim; None where it is
-    the same.
+    `places` maps the runtime's index to the place in the lease where jobs were canceled before the claim;
+    None where it is the same.
     """
 
     __slots__ = (
-        "_ended", "args", "attempts", "base", "flushed_at", "hi", "ids", "lease", "left", "lo", "over", "places", "report", "reported", "stopped", "tag",
-    )  # fmt: skip
+        "_ended",
+        "args",
+        "attempts",
+        "base",
+        "flushed_at",
+        "hi",
+        "ids",
+        "lease",
+        "left",
+        "lo",
+        "over",
+        "places",
+        "report",
+        "reported",
+        "stopped",
+        "tag",
+    )
 
     def __init__(
-        self, lease: int, base: UUID, lo: int, hi: int, *, ids: Sequence[UUID], args: bytes, attempts: Sequence[int], tag: str,
+        self,
+        lease: int,
+        base: UUID,
+        lo: int,
+        hi: int,
+        *,
+        ids: Sequence[UUID],
+        args: bytes,
+        attempts: Sequence[int],
+        tag: str,
         places: list[int] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.lease = lease
         self.base = base
         self.lo = lo
@@ -112,9 +138,19 @@ class Hand:
                 if size <= limit or count == 1:
                     self.left = 0
                     return LeaseFlush(
-                        self, final=True, before=0, started=started, durations=durations, states=None if set(states) == {1} else states,
-                        payloads=payloads, logs=_logs(logs, self.lo), jobs=count, failed=count - states.count(1), busy_us=sum(durations), size=size,
-                    )  # fmt: skip
+                        self,
+                        final=True,
+                        before=0,
+                        started=started,
+                        durations=durations,
+                        states=None if set(states) == {1} else states,
+                        payloads=payloads,
+                        logs=_logs(logs, self.lo),
+                        jobs=count,
+                        failed=count - states.count(1),
+                        busy_us=sum(durations),
+                        size=size,
+                    )
         return self._take_some(outcomes, limit)
 
     def _take_some(self, outcomes: list[Outcome], limit: int) -> LeaseFlush:
@@ -144,9 +180,19 @@ class Hand:
         self.left -= jobs
         self._ended = ended
         return LeaseFlush(
-            self, final=self.left == 0, before=before, started=started, durations=durations, states=states,
-            payloads=payloads, logs=logs, jobs=jobs, failed=failed, busy_us=busy, size=total,
-        )  # fmt: skip
+            self,
+            final=self.left == 0,
+            before=before,
+            started=started,
+            durations=durations,
+            states=states,
+            payloads=payloads,
+            logs=logs,
+            jobs=jobs,
+            failed=failed,
+            busy_us=busy,
+            size=total,
+        )
 
 
 def _index(outcome: Outcome) -> int:
@@ -159,7 +205,9 @@ def _logs(logs: Sequence[str | None], lo: int) -> list[tuple[int, str]]:
 
 @attrs.frozen(eq=False)
 class LeaseFlush:
-    """What one flush says of one lease; `started`, `durations` and `states` have one entry for each place of it."""
+    """What one flush says of one lease; `started`, `durations` and `states` have one entry for each place
+    of it.
+    """
 
     hand: Hand
     final: bool
@@ -210,9 +258,11 @@ class LeaseFlush:
         return b"[" + b",".join(self.payloads) + b"]"
 
     def part(self, places: range, before: int, failure: bytes | None = None) -> LeaseFlush:
-        """What it says of these places, and the lease goes on; with `failure`, they end in that error instead.
+        """What it says of these places, and the lease goes on; with `failure`, they end in that error
+        instead.
 
-        For a flush that the database refuses because of one job's data: halves of it are tried until the job is found.
+        For a flush that the database refuses because of one job's data: halves of it are tried until the job
+        is found.
         """
         size = len(self.started)
         old = self.states if self.states is not None else [1] * size

@@ -1,7 +1,7 @@
 """How many jobs to claim, and when to look again: rules without I/O and without a clock.
 
-A claim aims at a fixed slice of work, so that a batch of no-ops is hundreds of jobs and a slow job is claimed alone. The
-first claims are small, since nobody knows yet how long a job takes.
+A claim aims at a fixed slice of work, so that a batch of no-ops is hundreds of jobs and a slow job is claimed
+alone. The first claims are small, since nobody knows yet how long a job takes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ FIRST_CLAIM = 8
 MAX_CLAIM = 500
 """As many as a sealed batch holds; larger claims measured no faster."""
 ALONE_US = 1_000_000
-"""Jobs longer than this are not claimed ahead: the round trip is 0.3 % of them, and another worker may be free."""
+"""Jobs longer than this are not claimed ahead: the round trip is 0.3 % of them, and another worker may be
+free.
+"""
 AHEAD_US = 50_000
 """Work that a concurrent worker holds beyond the jobs it can run at once."""
 MAX_ARGS_BYTES = 4 << 20
@@ -34,7 +36,9 @@ class Pace:
     result_bytes: float = 0.0
 
     def observe(self, jobs: int, busy_us: int, result_bytes: int) -> None:
-        """Learn from jobs that ended: their number, their time in `main` together, and the size of their results."""
+        """Learn from jobs that ended: their number, their time in `main` together, and the size of
+        their results.
+        """
         mean = busy_us / jobs
         if self.measured:
             self.service_us += _WEIGHT * (mean - self.service_us)
@@ -47,7 +51,9 @@ class Pace:
         self.args_bytes += _WEIGHT * (size / jobs - self.args_bytes) if self.args_bytes else size / jobs
 
     def want(self, jobs: int, batches: int) -> int:
-        """How many jobs to claim now, with `jobs` in hand that have not ended, in `batches` batches; 0 for none."""
+        """How many jobs to claim now, with `jobs` in hand that have not ended, in `batches` batches;
+        0 for none.
+        """
         if self.concurrency == 1:
             if batches > 1 or (batches and (not self.measured or self.service_us > ALONE_US)):
                 return 0
@@ -58,7 +64,8 @@ class Pace:
             ahead = max(1, int(AHEAD_US * self.concurrency / max(self.service_us, 1.0)))
             ahead = min(ahead, 2 * MAX_CLAIM)
         room = self.concurrency + ahead - jobs
-        # A claim for every job that ends would be a round trip a job: wait until half of what is ahead is used up.
+        # A claim for every job that ends would be a round trip a job: wait until half of what is
+        # ahead is used up.
         if room <= 0 or (jobs >= self.concurrency and room < (ahead + 1) // 2):
             return 0
         return self._bounded(room)
@@ -102,7 +109,9 @@ LOOK_SHARE = 50.0
 
 @attrs.define
 class LookRation:
-    """When a full look may be taken: once a second, or sooner when a hinted look came back empty, within its share."""
+    """When a full look may be taken: once a second, or sooner when a hinted look came back empty, within
+    its share.
+    """
 
     last: float = -1e9
     cost: float = 0.0

@@ -1,9 +1,10 @@
-"""Where a worker starts to look for loose jobs: one position a priority, and the gaps between the priorities it knows.
+"""Where a worker starts to look for loose jobs: one position a priority, and the gaps between the priorities
+it knows.
 
-Claimed rows leave dead index entries behind until vacuum comes, and a transaction left open keeps vacuum away; a claim that
-starts where the last one ended does not walk them (157k/s fell to 33k/s in 45 s without). Order never depends on it: the
-claim looks into the gaps each time, and a full look forgets the positions once a second, so that late-committed and
-back-dated jobs are found (I4).
+Claimed rows leave dead index entries behind until vacuum comes, and a transaction left open keeps vacuum
+away; a claim that starts where the last one ended does not walk them (157k/s fell to 33k/s in 45 s without).
+Order never depends on it: the claim looks into the gaps each time, and a full look forgets the positions once
+a second, so that late-committed and back-dated jobs are found (I4).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ FIRST_ID = UUID(int=0)
 SLACK = timedelta(milliseconds=10)
 """How far behind the last claimed job to start while jobs keep coming: transactions commit out of order."""
 SETTLED = timedelta(seconds=1)
-"""A position this old is not among jobs that are being enqueued now: no slack, or equal times would be walked again and again."""
+"""A position this old is not among jobs that are being enqueued now: no slack, or equal times would be walked
+again and again.
+"""
 MAX_KNOWN = 200
 """Positions that are kept: each one costs the claim an index probe."""
 
@@ -69,9 +72,6 @@ class Positions:
 
     def advance(self, priority: int, scheduled_for: datetime, job: UUID, now: datetime) -> None:
         """The last loose job that was claimed at this priority, at `now` by the database's clock."""
-        if now - scheduled_for > SETTLED:
-            place = (scheduled_for, job)
-        else:
-            place = (scheduled_for - SLACK, FIRST_ID)
+        place = (scheduled_for, job) if now - scheduled_for > SETTLED else (scheduled_for - SLACK, FIRST_ID)
         if priority in self.since or len(self.since) < MAX_KNOWN:
             self.since[priority] = max(place, self.since.get(priority, place))

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeGuard
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -21,7 +21,7 @@ from hotpath import asyncpg_trio
 from hotpath.errors import BadArgsError, UnknownScriptError, UsageError
 from hotpath.model import Job, State
 from hotpath.store.queries import query
-from hotpath.store.scripts import Registered
+from hotpath.store.scripts import Registered, is_text
 from hotpath.store.seal import LARGE, MAX_BYTES, MAX_JOBS, Bases, Contents, JobIds, Sealer
 
 TAG_BYTES = 255
@@ -34,7 +34,7 @@ _decode = msgspec.json.decode
 def check_options(tag: object, priority: object, scheduled_for: object) -> None:
     """Refuse values that no job can have, naming the field. Raises `UsageError`."""
     if tag is not None:
-        if not _is_text(tag):
+        if not is_text(tag):
             raise UsageError(f"tag must be text without NUL and without lone surrogates, not {tag!r}")
         if not 0 < len(tag.encode()) <= TAG_BYTES:
             raise UsageError(f"tag must be 1 to {TAG_BYTES} bytes long")
@@ -44,16 +44,6 @@ def check_options(tag: object, priority: object, scheduled_for: object) -> None:
         return
     if not isinstance(scheduled_for, datetime) or scheduled_for.tzinfo is None:
         raise UsageError(f"scheduled_for must be a datetime with a time zone, not {scheduled_for!r}")
-
-
-def _is_text(text: object) -> TypeGuard[str]:
-    if not isinstance(text, str) or "\0" in text:
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from hotpath.errors import UsageError
 from hotpath.model import Job, OutcomeState, State
 from hotpath.store.jobs import job_of, oldest_id
 from hotpath.store.queries import query
+from hotpath.store.scripts import is_text
 
 LIMIT = 10_000
 """Jobs that one page may hold."""
@@ -52,6 +53,9 @@ async def list_jobs(
         raise UsageError(f"limit must be from 1 to {LIMIT}, not {limit}")
     if since is not None and since.tzinfo is None:
         raise UsageError(f"since must be a time with a time zone, not {since}")
+    for name, value in (("script", script), ("tag", tag)):
+        if value is not None and not is_text(value):
+            raise UsageError(f"{name} must be text without NUL and without lone surrogates, not {value!r}")
     upper = before or _LAST_ID
     lower = UUID(int=0) if since is None else oldest_id(since)
     ended_after = _EVER if since is None else since - _CLOCKS

@@ -1,7 +1,7 @@
 """Schema versions: forward-only migrations, and the question whether this program may use this database.
 
-The database stores the oldest program that it can serve (`meta.oldest_program`), so a newer schema goes on serving older
-programs until a migration says otherwise: changes expand first and contract a version later.
+The database stores the oldest program that it can serve (`meta.oldest_program`), so a newer schema goes on
+serving older programs until a migration says otherwise: changes expand first and contract a version later.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from hotpath.errors import SchemaError
+from hotpath.store.queries import query
 
 if TYPE_CHECKING:
     from hotpath.asyncpg_trio import Connection
 
 PROGRAM = 1
-"""Level of this program: what `meta.oldest_program` is compared with. Raise it when the program needs a newer schema."""
+"""Level of this program: what `meta.oldest_program` is compared with. Raise it when the program needs a newer
+schema.
+"""
 
 _LOCK = 7310868735400
 """Advisory lock that migrations of one database take, one after the other."""
@@ -45,7 +48,8 @@ async def installed_version(connection: Connection) -> int | None:
     if row["oldest_program"] > PROGRAM:
         raise SchemaError(
             f"the database's schema (version {row['version']}) is too new for this hotpath: "
-            f"it serves programs of level {row['oldest_program']} and up, this one is {PROGRAM}; upgrade hotpath-runtime"
+            f"it serves programs of level {row['oldest_program']} and up, this one is {PROGRAM}; "
+            "upgrade hotpath-runtime"
         )
     version: int = row["version"]
     return version
@@ -54,8 +58,8 @@ async def installed_version(connection: Connection) -> int | None:
 async def migrate(connection: Connection) -> list[str]:
     """Bring the schema up to date; return the names of the migrations that were applied.
 
-    All of them in one transaction, under an advisory lock: two programs that start together do not meet half-way.
-    Raises SchemaError when the schema is too new for this program.
+    All of them in one transaction, under an advisory lock: two programs that start together do not meet half-
+    way. Raises SchemaError when the schema is too new for this program.
     """
     applied: list[str] = []
     async with connection.transaction():
@@ -96,8 +100,5 @@ async def ensure_schema(connection: Connection, *, may_create: bool) -> None:
 
 async def _is_empty(connection: Connection) -> bool:
     """Whether the database holds no tables but the system's."""
-    found = await connection.fetchval(
-        "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
-        "where n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') and n.nspname not like 'pg\\_%' and c.relkind in ('r', 'p'))"
-    )
+    found = await connection.fetchval(query("has_tables"))
     return not found

@@ -7,7 +7,7 @@ nothing, so any number of workers may do it at the same time.
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, TypeGuard
 
 import attrs
 import msgspec
@@ -105,8 +105,19 @@ async def unknown_script(connection: asyncpg_trio.Connection, name: str) -> str:
     return f"no script {shown!r} is registered in this database; run `hotpath deploy` in its workspace first"
 
 
+def is_text(text: object) -> TypeGuard[str]:
+    """Whether it is text that PostgreSQL can hold: without NUL and without lone surrogates."""
+    if not isinstance(text, str) or "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 async def _find(connection: asyncpg_trio.Connection, name: str) -> Registered | None:
-    if "\0" in name:
+    if not is_text(name):
         return None
     row = await connection.fetchrow(query("find_script"), name)
     return None if row is None else Registered(_version(row), row["tag"], row["priority"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 
+from hotpath.errors import HotpathError
+
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     asyncpg.InterfaceError,  # used after the connection was lost
@@ -17,6 +19,9 @@ CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.TargetServerAttributeNotMatched,
 )
 """The connection or the server is in trouble: wait, connect again, send again."""
+
+TROUBLE: tuple[type[Exception], ...] = (HotpathError, *CONNECTION_ERRORS)
+"""The same, as `hotpath.store.database` may already have put it."""
 
 DATA_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.exceptions.DataError,

@@ -1,7 +1,8 @@
 """What a worker says to the database: one connection, prepared statements, no decisions.
 
-`WorkerSession.cycle` is the hot one: it flushes what ended and claims what comes next in one round trip and one transaction. The
-settings of the connection pin the generic plans; behind a transaction pooler they are lost, and the statements stay right.
+`WorkerSession.cycle` is the hot one: it flushes what ended and claims what comes next in one round trip and
+one transaction. The settings of the connection pin the generic plans; behind a transaction pooler they are
+lost, and the statements stay right.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SETTINGS = {
     "enable_seqscan": "off",  # a plan made while a table was empty must not survive its growth
     "enable_bitmapscan": "off",
     "jit": "off",
-    "idle_in_transaction_session_timeout": "10s",  # below the lease: a dead client's backend must not sit on a row
+    "idle_in_transaction_session_timeout": "10s",  # below the lease: a dead client must not hold a row
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: tuple[Any, ...] = ([], [], [], [], [], [], None, [], [], [], [], 0)
@@ -75,7 +76,8 @@ class WorkerSession:
     async def cycle(
         self, flushes: Sequence[LeaseFlush], claim: Claim | None, *, clock_offset_us: int = 0
     ) -> Cycle:
-        """Flush and claim. `clock_offset_us` turns the worker's `perf_counter` microseconds into the database's time.
+        """Flush and claim. `clock_offset_us` turns the worker's `perf_counter` microseconds into the
+        database's time.
 
         Not to be cancelled half-way: the caller shields it, with a deadline.
         """
@@ -83,7 +85,7 @@ class WorkerSession:
         if statement is None:
             await self.prepare()
             statement = self._cycle
-            assert statement is not None  # noqa: S101 - prepare() has just set it
+            assert statement is not None
         outcomes = _outcomes(flushes, clock_offset_us) if flushes else _NOTHING
         lease = 0
         if claim is None:
@@ -107,7 +109,7 @@ class WorkerSession:
                 *before,
             )
         row = await statement.fetchrow(self.worker, *outcomes, *asked)
-        assert row is not None  # noqa: S101 - the statement answers one row, always
+        assert row is not None
         (
             accepted,
             base,
@@ -139,9 +141,11 @@ class WorkerSession:
         return Cycle(frozenset(accepted), hand, bool(saw), clock)
 
     async def look(self, tag: int) -> tuple[list[int], float | None]:
-        """A full look at a tag: its priorities, highest first, and seconds until the next job that is not yet due."""
+        """A full look at a tag: its priorities, highest first, and seconds until the next job that is
+        not yet due.
+        """
         row = await self.connection.fetchrow(query("look"), tag)
-        assert row is not None  # noqa: S101 - the statement answers one row, always
+        assert row is not None
         return list(row["priorities"]), row["next_in"]
 
     async def heads(self, tags: Sequence[int], script: int) -> list[tuple[int, int, datetime, UUID]]:
@@ -181,9 +185,19 @@ def _outcomes(flushes: Sequence[LeaseFlush], clock_offset_us: int) -> tuple[Any,
         flush = flushes[0]
         logs = flush.logs
         return (
-            [flush.hand.lease], [flush.final], [0], [flush.bits], flush.started, flush.durations, flush.states, [flush.body],
-            [1] * len(logs), [log[0] for log in logs], [log[1] for log in logs], clock_offset_us,
-        )  # fmt: skip
+            [flush.hand.lease],
+            [flush.final],
+            [0],
+            [flush.bits],
+            flush.started,
+            flush.durations,
+            flush.states,
+            [flush.body],
+            [1] * len(logs),
+            [log[0] for log in logs],
+            [log[1] for log in logs],
+            clock_offset_us,
+        )
     started: list[int] = []
     durations: list[int] = []
     states: list[int] = []
@@ -196,10 +210,19 @@ def _outcomes(flushes: Sequence[LeaseFlush], clock_offset_us: int) -> tuple[Any,
         states.extend([1] * len(flush.started) if flush.states is None else flush.states)
         logs_of.extend((number, ordinal, text) for ordinal, text in flush.logs)
     return (
-        [flush.hand.lease for flush in flushes], [flush.final for flush in flushes], at, [flush.bits for flush in flushes],
-        started, durations, states, [flush.body for flush in flushes],
-        [log[0] for log in logs_of], [log[1] for log in logs_of], [log[2] for log in logs_of], clock_offset_us,
-    )  # fmt: skip
+        [flush.hand.lease for flush in flushes],
+        [flush.final for flush in flushes],
+        at,
+        [flush.bits for flush in flushes],
+        started,
+        durations,
+        states,
+        [flush.body for flush in flushes],
+        [log[0] for log in logs_of],
+        [log[1] for log in logs_of],
+        [log[2] for log in logs_of],
+        clock_offset_us,
+    )
 
 
 class _Ones(Sequence[int]):
@@ -218,8 +241,16 @@ class _Ones(Sequence[int]):
 
 
 def _hand(
-    lease: int, base: UUID, lo: int, hi: int, ids: list[UUID] | None, attempts: list[int] | None, skip: bytes | None, args: bytes, tag: str,
-) -> Hand:  # fmt: skip
+    lease: int,
+    base: UUID,
+    lo: int,
+    hi: int,
+    ids: list[UUID] | None,
+    attempts: list[int] | None,
+    skip: bytes | None,
+    args: bytes,
+    tag: str,
+) -> Hand:
     """The lease as the runtime will see it: without the jobs that were canceled while they waited."""
     size = hi - lo
     runs: Sequence[int] = _Ones(size) if attempts is None else [attempt + 1 for attempt in attempts]
@@ -237,9 +268,16 @@ def _hand(
     places = [place for place in range(size) if not _canceled(skip, lo + place)]
     elements = split(args)
     return Hand(
-        lease, base, lo, hi, ids=SealedIds(base, [lo + place for place in places]), args=join([elements[place] for place in places]),
-        attempts=[runs[place] for place in places], tag=tag, places=places,
-    )  # fmt: skip
+        lease,
+        base,
+        lo,
+        hi,
+        ids=SealedIds(base, [lo + place for place in places]),
+        args=join([elements[place] for place in places]),
+        attempts=[runs[place] for place in places],
+        tag=tag,
+        places=places,
+    )
 
 
 def _canceled(skip: bytes, ordinal: int) -> bool:
@@ -259,10 +297,17 @@ def join(elements: Sequence[bytes]) -> bytes:
 
 
 def _advance(
-    positions: Positions, priority: int, priorities: list[int] | None, until: datetime | None, scheduled: list[datetime] | None,
-    ids: list[UUID] | None, now: datetime,
-) -> None:  # fmt: skip
-    """Remember where the claim of loose jobs ended, in each priority it took from; of a batch, that its priority exists."""
+    positions: Positions,
+    priority: int,
+    priorities: list[int] | None,
+    until: datetime | None,
+    scheduled: list[datetime] | None,
+    ids: list[UUID] | None,
+    now: datetime,
+) -> None:
+    """Remember where the claim of loose jobs ended, in each priority it took from; of a batch, that its
+    priority exists.
+    """
     if until is None or ids is None:
         positions.know(priority)
     elif priorities is None or scheduled is None:

@@ -18,10 +18,19 @@ async def register_tags(connection: asyncpg_trio.Connection, names: Sequence[str
 
 
 async def register_worker(
-    connection: asyncpg_trio.Connection, *, name: str, group: str | None, script: int, version: int, tags: Sequence[int], host: str, pid: int,
-    concurrency: int, lease: float,
-) -> int:  # fmt: skip
-    """A worker starts; return its id, new at every start. Its lease runs for `lease` seconds unless renewed."""
+    connection: asyncpg_trio.Connection,
+    *,
+    name: str,
+    group: str | None,
+    script: int,
+    version: int,
+    tags: Sequence[int],
+    host: str,
+    pid: int,
+    concurrency: int,
+    lease: float,
+) -> int:
+    """A worker starts; return its id, new at every start. Its lease runs for `lease` seconds."""
     worker: int = await connection.fetchval(
         query("register_worker"), name, group, script, version, list(tags), host, pid, concurrency, lease
     )
@@ -29,13 +38,15 @@ async def register_worker(
 
 
 async def heartbeat(connection: asyncpg_trio.Connection, jobs: Mapping[int, int], lease: float) -> set[int]:
-    """Say that these workers live, and how many jobs each has run; return those whose lease was still theirs to renew."""
+    """Say that these workers live, and how many jobs each has run; return those whose lease was still
+    theirs to renew.
+    """
     rows = await connection.fetch(query("heartbeat"), list(jobs), list(jobs.values()), lease)
     return {row[0] for row in rows}
 
 
 async def stop_worker(connection: asyncpg_trio.Connection, worker: int, jobs: int) -> int:
-    """A worker has ended: put what it still holds back into the queue at once; return how many jobs that is."""
+    """A worker has ended: what it still holds goes back into the queue at once; return how many jobs."""
     leases = await connection.fetchval(query("stop_worker"), worker, jobs)
     if not leases:
         return 0

@@ -1,4 +1,5 @@
-"""Workers: the loop that claims, runs and flushes, the process around it, the supervisor above, and the library's way in.
+"""Workers: the loop that claims, runs and flushes, the process around it, the supervisor above, and the
+library's way in.
 
 What the library offers is loaded when it is first asked for: a worker process needs none of it.
 """

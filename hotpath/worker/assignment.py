@@ -11,7 +11,9 @@ from hotpath.model import ScriptVersion
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker's work. The DSNs hold passwords: it is sent through a pipe, never through argv or the environment."""
+    """One worker's work. The DSNs hold passwords: it is sent through a pipe, never through argv or the
+    environment.
+    """
 
     dsn: str
     listen_dsn: str

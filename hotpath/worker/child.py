@@ -24,7 +24,7 @@ class Child:
     process: trio.Process
     control: trio.lowlevel.FdStream
     status: trio.lowlevel.FdStream
-    statistics: WorkerStatistics = WorkerStatistics()
+    statistics: WorkerStatistics = attrs.field(factory=WorkerStatistics)
     rss: int = 0
     """Resident bytes as it became ready."""
     error: tuple[str, int, str] | None = None
@@ -107,7 +107,8 @@ class Child:
 async def spawn() -> Child:
     """Start a worker process that waits for its assignment.
 
-    It is a session of its own: Ctrl-C at the terminal reaches the supervisor alone, which passes on what it means.
+    It is a session of its own: Ctrl-C at the terminal reaches the supervisor alone, which passes on what it
+    means.
     """
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()

@@ -10,7 +10,9 @@ _DRIFT = 1e-4
 
 @attrs.define
 class DatabaseClock:
-    """The reply to a statement says what the database's clock was before it arrived: the largest difference is the truest."""
+    """The reply to a statement says what the database's clock was before it arrived: the largest
+    difference is the truest.
+    """
 
     offset_us: int | None = None
     _at_us: int = 0

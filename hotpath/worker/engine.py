@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hotpath.core.hand import Hand
 from hotpath.worker.assignment import Assignment, ScriptInHand
 from hotpath.worker.clock import DatabaseClock
 from hotpath.worker.link import open_link
@@ -23,10 +24,11 @@ async def work(
 ) -> WorkerStatistics:
     """Run the worker until it is stopped (`Loop.stop`), or, to drain, until nothing is left.
 
-    Started when the script is loaded and the database connected. Raises `hotpath.errors.ScriptError` for a script that cannot be
-    loaded. If cancelled, jobs under way are given up; what was reported is flushed, the rest is given back.
+    Started when the script is loaded and the database connected. Raises `hotpath.errors.ScriptError` for a
+    script that cannot be loaded. If cancelled, jobs under way are given up; what was reported is flushed, the
+    rest is given back.
     """
-    hands: dict[int, object] = {}
+    hands: dict[int, Hand] = {}
     tags = assignment.tags
     async with (
         runtime.open(ScriptInHand.of(assignment)),
@@ -35,8 +37,9 @@ async def work(
     ):
         clock = DatabaseClock()
         search = Search(assignment.version.script, tags, clock)
-        waker = Waker(assignment.listen_dsn, assignment.worker, [tag for tag, _ in tags], lambda: loop.wake())
-        loop = Loop(link, search, waker, runtime, drain=assignment.drain, clock=clock, hands=hands)  # type: ignore[arg-type]
+        waker = Waker(assignment.listen_dsn, assignment.worker, [tag for tag, _ in tags])
+        loop = Loop(link, search, waker, runtime, drain=assignment.drain, clock=clock, hands=hands)
+        waker.wake = loop.wake
         nursery.start_soon(waker.run)
         task_status.started(loop)
         await loop.run()

@@ -1,4 +1,6 @@
-"""Hand a claimed batch to the runtime; args that were too large to travel with the claim are fetched a few at a time."""
+"""Hand a claimed batch to the runtime; args that were too large to travel with the claim are fetched a few at
+a time.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The worker's tie to the database: one connection, made again whenever it breaks.
 
-Database trouble is weather (I11): an outage is waited out with back-off, what was collected is kept and sent again. Sending again
-is safe, because a flush counts only while its lease is there: if the lost reply was a yes, the lease is gone and the outcomes are
-found where they belong.
+Database trouble is weather (I11): an outage is waited out with back-off, what was collected is kept and sent
+again. Sending again is safe, because a flush counts only while its lease is there: if the lost reply was a
+yes, the lease is gone and the outcomes are found where they belong.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ log = logging.getLogger("hotpath.worker")
 
 STATEMENT_DEADLINE = 60.0
 """Seconds after which a statement is given up and the connection replaced; cycles take milliseconds."""
+BROKEN: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, trio.TooSlowError)
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 5.0
 
 P = ParamSpec("P")
@@ -52,7 +53,9 @@ class Link:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run a statement that may be repeated, on whatever connection works; shielded, since none is cut off half-way."""
+        """Run a statement that may be repeated, on whatever connection works; shielded, since none is
+        cut off half-way.
+        """
         async with self._lock:
             wait = FIRST_BACKOFF
             while True:
@@ -60,13 +63,13 @@ class Link:
                     session = self._session or await self._connect()
                     with trio.CancelScope(shield=True), trio.fail_after(STATEMENT_DEADLINE):
                         return await statement(session, *args, **kwargs)
-                except (*CONNECTION_ERRORS, trio.TooSlowError) as error:
+                except BROKEN as error:
                     self._break(error)
                 await trio.sleep(wait)
                 wait = min(wait * 2, LONGEST_BACKOFF)
 
     async def cycle(self, flushes: Sequence[LeaseFlush], claim: Claim | None, clock: DatabaseClock) -> Cycle:
-        """One cycle; outcomes that the database refuses for their data are written as failures of their jobs."""
+        """One cycle; outcomes that the database refuses for their data become failures of their jobs."""
         breaks = self._breaks
         try:
             cycle = await self.guarded(_timed, flushes, claim, clock)
@@ -87,7 +90,9 @@ class Link:
         await self.guarded(WorkerSession.give_back, leases)
 
     async def _apart(self, flush: LeaseFlush, clock: DatabaseClock) -> bool:
-        """Write a lease's outcomes in ever smaller parts; the one that cannot be written ends as a failure that says so."""
+        """Write a lease's outcomes in ever smaller parts; the one that cannot be written ends as a
+        failure that says so.
+        """
         before = flush.before
         parts = [range(len(flush.started))]
         while parts:

@@ -1,12 +1,15 @@
 """The worker's loop: claim ahead, flush behind, one round trip a cycle.
 
-One task owns the database connection and turns. Each turn it collects what the runtime has reported, decides how much more to
-claim, sends both as one statement, and hands the new batch to the runtime. While the statement is under way the runtime runs
-what it already has; so neither waits for the other as long as there is work.
+One task owns the database connection and turns. Each turn it collects what the runtime has reported, decides
+how much more to claim, sends both as one statement, and hands the new batch to the runtime. While the
+statement is under way the runtime runs what it already has; so neither waits for the other as long as there
+is work.
 
 Rules worth knowing before a change:
-- A cycle is never cancelled half-way: a claim that was cut off leaves jobs leased to nobody. It is shielded, with a deadline.
-- What was collected is kept until a reply says that it is written; on a broken connection it is sent again (I11).
+- A cycle is never cancelled half-way: a claim that was cut off leaves jobs leased to nobody. It is shielded,
+  with a deadline.
+- What was collected is kept until a reply says that it is written; on a broken connection it is sent again
+  (I11).
 - A lease that the reply does not name is lost: its outcomes are dropped, and said so in the log (I2).
 """
 
@@ -91,14 +94,23 @@ class Loop:
     def statistics(self) -> WorkerStatistics:
         """Counts since the start."""
         return WorkerStatistics(
-            jobs=self._jobs, failed=self._failed, refused=self._refused, released=self._released, busy=self._busy_us / 1e6,
-            cycles=self._cycles, in_hand=sum(hand.left for hand in self.hands.values()), first_claim=self._first, last_flush=self._last,
-        )  # fmt: skip
+            jobs=self._jobs,
+            failed=self._failed,
+            refused=self._refused,
+            released=self._released,
+            busy=self._busy_us / 1e6,
+            cycles=self._cycles,
+            in_hand=sum(hand.left for hand in self.hands.values()),
+            first_claim=self._first,
+            last_flush=self._last,
+        )
 
     # ------------------------------------------------------------ the turns
 
     async def run(self) -> None:
-        """Take turns until stopped or drained. On the way out everything reported is flushed and the rest given back."""
+        """Take turns until stopped or drained. On the way out everything reported is flushed and the
+        rest given back.
+        """
         try:
             async with trio.open_nursery() as runs:
                 while not self._drained and not (self.stopping and self._at_rest()):
@@ -143,7 +155,9 @@ class Loop:
         runs.start_soon(self._run, hand)
 
     def _collect(self) -> list[LeaseFlush]:
-        """What there is to flush now: batches that are over, and the rest once outcomes have waited long enough."""
+        """What there is to flush now: batches that are over, and the rest once outcomes have waited
+        long enough.
+        """
         now = trio.current_time()
         flushes, size = [], 0
         for hand in self.hands.values():
@@ -176,7 +190,9 @@ class Loop:
         return self.pace.want(jobs, batches)
 
     async def _rest(self) -> None:
-        """Nothing to send: wait for the runtime, a wake, the next look, or outcomes that have waited long enough."""
+        """Nothing to send: wait for the runtime, a wake, the next look, or outcomes that have waited
+        long enough.
+        """
         deadline = self._look_at if self._look_at and not self.stopping else float("inf")
         running = any(not hand.over for hand in self.hands.values())
         if running:

@@ -1,9 +1,11 @@
 """A worker process: what `python -m hotpath.worker.process` runs, started by the supervisor.
 
-It talks to its supervisor over two pipes. Down comes its assignment, one line of JSON, and later perhaps `stop` or `release`; the
-end of that pipe means that the supervisor has died, and the worker goes with it. Up go lines of JSON: ready, counts, the end.
+It talks to its supervisor over two pipes. Down comes its assignment, one line of JSON, and later perhaps
+`stop` or `release`; the end of that pipe means that the supervisor has died, and the worker goes with it. Up
+go lines of JSON: ready, counts, the end.
 
-A synchronous script has the main thread to itself, as libraries and signal handlers expect; Trio runs beside it in a second one.
+A synchronous script has the main thread to itself, as libraries and signal handlers expect; Trio runs beside
+it in a second one.
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ class Process:
     async def _report(self) -> None:
         """Tell the counts from time to time, until the work is done."""
         loop = self._loop
-        assert loop is not None  # noqa: S101 - set before this is called
+        assert loop is not None
         while not self._done.is_set():
             with trio.move_on_after(REPORT_EVERY):
                 await self._done.wait()
@@ -133,7 +135,7 @@ def _first(group: BaseExceptionGroup[HotpathError]) -> HotpathError:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, HotpathError)  # noqa: S101 - what the group was caught for
+    assert isinstance(error, HotpathError)
     return error
 
 

@@ -45,7 +45,8 @@ class Reporter:
             kind = "async" if self.version.description.is_async else "sync"
             count = "1 worker" if self._ready == 1 else f"{self._ready} workers"
             self._line(
-                f"hotpath: {self.version.description.path} is ready: {count} ({kind}), tag {', '.join(self.tags)}"
+                f"hotpath: {self.version.description.path} is ready: {count} ({kind}), "
+                f"tag {', '.join(self.tags)}"
             )
 
     async def run(self, statistics: Callable[[], Sequence[WorkerStatistics]]) -> None:
@@ -56,9 +57,14 @@ class Reporter:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         with Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(pulse_style="cyan"), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(),
-            console=Console(file=self.stream), transient=True,
-        ) as progress:  # fmt: skip
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(pulse_style="cyan"),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            console=Console(file=self.stream),
+            transient=True,
+        ) as progress:
             bar = progress.add_task(self.version.description.path, total=None, rate="")
             last_jobs, last_at = 0, time.monotonic()
             while True:
@@ -78,11 +84,17 @@ class Reporter:
         seconds = max(ends) - min(starts) if starts and ends else 0.0
         released = sum(one.released for one in statistics)
         document: dict[str, Any] = {
-            "event": "drained" if drained else "stopped", "jobs": jobs, "success": jobs - failed, "failure": failed, "released": released,
-            "seconds": round(seconds, 6), "jobs_per_second": round(jobs / seconds, 1) if seconds else None,
-            "busy_seconds": round(sum(one.busy for one in statistics), 6), "cycles": sum(one.cycles for one in statistics),
+            "event": "drained" if drained else "stopped",
+            "jobs": jobs,
+            "success": jobs - failed,
+            "failure": failed,
+            "released": released,
+            "seconds": round(seconds, 6),
+            "jobs_per_second": round(jobs / seconds, 1) if seconds else None,
+            "busy_seconds": round(sum(one.busy for one in statistics), 6),
+            "cycles": sum(one.cycles for one in statistics),
             "elapsed_seconds": round(elapsed, 6),
-        }  # fmt: skip
+        }
         if self.options.json:
             self._json(document)
         elif not self.options.quiet:
@@ -93,7 +105,8 @@ class Reporter:
             back = f", {released:,} given back" if released else ""
             word = "drained" if drained else "stopped"
             self._line(
-                f"hotpath: {word}: {jobs:,} jobs ({jobs - failed:,} success, {failed:,} failure{back}) in {seconds:.2f} s{rate}"
+                f"hotpath: {word}: {jobs:,} jobs ({jobs - failed:,} success, {failed:,} failure{back}) "
+                f"in {seconds:.2f} s{rate}"
             )
 
     def _json(self, document: dict[str, Any]) -> None:

@@ -55,7 +55,9 @@ class Search:
         return Claim(want, tag, dict(self.tags)[tag], self.script, self._positions[tag], before)
 
     async def look_again(self, session: WorkerSession) -> bool:
-        """After an empty claim: take a full look if that claim started from positions; whether to claim again at once."""
+        """After an empty claim: take a full look if that claim started from positions; whether to
+        claim again at once.
+        """
         if not self._hinted or not self._ration.affordable(time.monotonic()):
             self._settle()
             return False

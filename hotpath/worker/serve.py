@@ -1,7 +1,8 @@
 """A worker inside somebody else's Trio program, with a runtime of their own if they like.
 
-There is no supervisor here: a thread renews the lease, with a Trio of its own, so that it does not depend on the program's loop. What it
-cannot cover: code that never gives up the GIL stops that thread too, and the death of the process is noticed only when the lease ends.
+There is no supervisor here: a thread renews the lease, with a Trio of its own, so that it does not depend on
+the program's loop. What it cannot cover: code that never gives up the GIL stops that thread too, and the
+death of the process is noticed only when the lease ends.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ import attrs
 import trio
 
 from hotpath.config import read_config
-from hotpath.errors import HotpathError
 from hotpath.runtime.choose import choose
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import locate
 from hotpath.store.database import connect, open_database
 from hotpath.store.scripts import register_version
-from hotpath.store.trouble import CONNECTION_ERRORS
+from hotpath.store.trouble import TROUBLE
 from hotpath.store.workers import heartbeat, register_tags, register_worker, stop_worker
 from hotpath.worker.assignment import Assignment
 from hotpath.worker.engine import work
@@ -53,12 +53,22 @@ class Dedicated:
 
 
 def dedicated(
-    name: str, *, runtime: Runtime | None = None, concurrency: int | None = None, tags: tuple[str, ...] | list[str] = (),
-    group: str | None = None, drain: bool = False, grace: float = GRACE, workspace: str | Path | None = None, database_url: str | None = None,
-) -> Dedicated:  # fmt: skip
-    """Say what `serve_worker` should serve: the script `name`, run by `runtime` or by the built-in one that fits it.
+    name: str,
+    *,
+    runtime: Runtime | None = None,
+    concurrency: int | None = None,
+    tags: tuple[str, ...] | list[str] = (),
+    group: str | None = None,
+    drain: bool = False,
+    grace: float = GRACE,
+    workspace: str | Path | None = None,
+    database_url: str | None = None,
+) -> Dedicated:
+    """Say what `serve_worker` should serve: the script `name`, run by `runtime` or by the built-in one that
+    fits it.
 
-    `grace` is how long, in seconds, jobs under way may take once the worker is stopped. Raises UsageError naming what is wrong.
+    `grace` is how long, in seconds, jobs under way may take once the worker is stopped. Raises UsageError
+    naming what is wrong.
     """
     config = read_config(workspace=workspace)
     options = DedicateOptions(
@@ -84,7 +94,7 @@ class Worker:
     _grace: float
 
     def stop(self) -> None:
-        """Claim nothing more; `serve_worker` returns when the jobs under way have ended, or after the grace."""
+        """Claim nothing more; `serve_worker` returns when the jobs under way end, or after the grace."""
         self._loop.stop()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + self._grace)
 
@@ -96,10 +106,12 @@ class Worker:
 async def serve_worker(
     what: Dedicated, *, task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Serve jobs until stopped, cancelled or, to drain, until nothing is left. Started with a `Worker` once it is ready.
+    """Serve jobs until stopped, cancelled or, to drain, until nothing is left. Started with a `Worker` once
+    it is ready.
 
-    Raises `ScriptError` for a script that cannot be found or loaded, `DatabaseUnavailableError` for a database that cannot be used.
-    If cancelled, jobs under way are given up, what was reported is flushed and the rest goes back into the queue.
+    Raises `ScriptError` for a script that cannot be found or loaded, `DatabaseUnavailableError` for a
+    database that cannot be used. If cancelled, jobs under way are given up, what was reported is flushed and
+    the rest goes back into the queue.
     """
     options = what.options
     config = read_config(workspace=options.workspace)
@@ -116,13 +128,29 @@ async def serve_worker(
                 connection, options.tags or (description.settings.tag or located.name,)
             )
             worker = await register_worker(
-                connection, name=name, group=options.group, script=version.script, version=version.id, tags=[tag for tag, _ in tags],
-                host=socket.gethostname(), pid=os.getpid(), concurrency=runtime.concurrency, lease=LEASE,
-            )  # fmt: skip
+                connection,
+                name=name,
+                group=options.group,
+                script=version.script,
+                version=version.id,
+                tags=[tag for tag, _ in tags],
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                concurrency=runtime.concurrency,
+                lease=LEASE,
+            )
         assignment = Assignment(
-            dsn=database.dsn, listen_dsn=database.listen_dsn, worker=worker, name=name, version=version, file=str(located.file),
-            workspace=str(located.workspace), tags=tags, concurrency=options.concurrency, drain=options.drain,
-        )  # fmt: skip
+            dsn=database.dsn,
+            listen_dsn=database.listen_dsn,
+            worker=worker,
+            name=name,
+            version=version,
+            file=str(located.file),
+            workspace=str(located.workspace),
+            tags=tags,
+            concurrency=options.concurrency,
+            drain=options.drain,
+        )
         jobs = 0
         try:
             async with _heartbeat_thread(database.dsn, worker) as pulse, trio.open_nursery() as nursery:
@@ -144,7 +172,7 @@ async def serve_worker(
                 try:
                     async with database.connection() as connection:
                         await stop_worker(connection, worker, jobs)
-                except (HotpathError, *CONNECTION_ERRORS) as error:
+                except TROUBLE as error:
                     log.warning("the database was not told that worker %s ended: %s", name, error)
 
 
@@ -193,7 +221,7 @@ class _heartbeat_thread:  # noqa: N801 - used as a context manager, named as one
                         await trio.sleep(HEARTBEAT)
                 finally:
                     connection.terminate()
-            except (HotpathError, *CONNECTION_ERRORS) as error:
+            except TROUBLE as error:
                 if time.monotonic() > lease_until:
                     self._lost()
                     return

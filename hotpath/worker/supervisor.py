@@ -1,13 +1,13 @@
-"""The supervisor: starts worker processes, says in the database that they live, starts them again when they die.
+"""The supervisor: starts worker processes, says in the database that they live, starts them again when they
+die.
 
-It never runs user code, so nothing that a script does can stop the heartbeat. What a dead worker held it gives back at once, since
-it knows of the death before any lease runs out.
+It never runs user code, so nothing that a script does can stop the heartbeat. What a dead worker held it
+gives back at once, since it knows of the death before any lease runs out.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import signal
 import socket
@@ -24,7 +24,7 @@ from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import Located, locate
 from hotpath.store.database import Database, open_database
 from hotpath.store.scripts import register_version
-from hotpath.store.trouble import CONNECTION_ERRORS
+from hotpath.store.trouble import TROUBLE
 from hotpath.store.workers import (
     heartbeat,
     make_partitions,
@@ -51,17 +51,20 @@ FIRST_RESTART, LONGEST_RESTART = 0.1, 10.0
 """Seconds before a dead worker is started again; doubled each time that it dies within HEALTHY seconds."""
 HEALTHY = 30.0
 RELEASE = 5.0
-"""Seconds that a worker gets to give back what it holds when it is told to stop at once, before it is killed."""
+"""Seconds that a worker told to stop at once gets to give back what it holds, before it is killed."""
 
 
 async def supervise(config: Config, options: DedicateOptions) -> int:
-    """Run a dedicated worker, of as many processes as asked, until SIGTERM or, to drain, until nothing is left.
+    """Run a dedicated worker, of as many processes as asked, until SIGTERM or, to drain, until nothing is
+    left.
 
-    Returns the exit code. Raises HotpathError for a script that cannot be found or loaded, or a database that cannot be used.
+    Returns the exit code. Raises HotpathError for a script that cannot be found or loaded, or a database that
+    cannot be used.
     """
     located = locate(options.name, config.workspace)
     async with trio.open_nursery() as nursery:
-        # The processes start while the script is described and the database opened: half of the time to readiness.
+        # The processes start while the script is described and the database opened: half of the
+        # time to readiness.
         early = [await spawn() for _ in range(min(options.processes, 8))]
         try:
             found: list[Description] = []
@@ -160,22 +163,38 @@ class Supervisor:
         try:
             async with self.database.connection() as connection:
                 worker = await register_worker(
-                    connection, name=name, group=self.options.group, script=self.version.script, version=self.version.id,
-                    tags=[tag for tag, _ in self.tags], host=socket.gethostname(), pid=child.pid,
-                    concurrency=self.options.concurrency or self.version.description.settings.concurrency or 1, lease=LEASE,
-                )  # fmt: skip
+                    connection,
+                    name=name,
+                    group=self.options.group,
+                    script=self.version.script,
+                    version=self.version.id,
+                    tags=[tag for tag, _ in self.tags],
+                    host=socket.gethostname(),
+                    pid=child.pid,
+                    concurrency=self.options.concurrency
+                    or self.version.description.settings.concurrency
+                    or 1,
+                    lease=LEASE,
+                )
             self._children[worker] = child
             await child.assign(
                 Assignment(
-                    dsn=self.database.dsn, listen_dsn=self.database.listen_dsn, worker=worker, name=name, version=self.version,
-                    file=str(self.located.file), workspace=str(self.located.workspace), tags=self.tags,
-                    concurrency=self.options.concurrency, drain=self.options.drain,
-                )  # fmt: skip
-            )  # fmt: skip
+                    dsn=self.database.dsn,
+                    listen_dsn=self.database.listen_dsn,
+                    worker=worker,
+                    name=name,
+                    version=self.version,
+                    file=str(self.located.file),
+                    workspace=str(self.located.workspace),
+                    tags=self.tags,
+                    concurrency=self.options.concurrency,
+                    drain=self.options.drain,
+                )
+            )
             if self._stopping:
                 child.stop()
             await child.wait_over(lambda: self.reporter.ready(name, child.rss))
-        except CONNECTION_ERRORS as error:
+        except TROUBLE as error:
             log.warning("worker %s cannot be started yet: %s", name, error)
             return False
         finally:
@@ -203,7 +222,7 @@ class Supervisor:
                 released = await stop_worker(connection, worker, child.statistics.jobs)
             if released:
                 log.warning("worker %s left %d jobs behind: they are back in the queue", name, released)
-        except (HotpathError, *CONNECTION_ERRORS) as error:
+        except TROUBLE as error:
             log.warning(
                 "what worker %s held comes back when its lease ends, in %g s at most: %s", name, LEASE, error
             )
@@ -274,6 +293,6 @@ class Supervisor:
         while True:
             try:
                 await task()  # type: ignore[misc]
-            except (HotpathError, *CONNECTION_ERRORS) as error:
+            except TROUBLE as error:
                 log.warning("the database is out of reach: %s", error)
                 await trio.sleep(HEARTBEAT)

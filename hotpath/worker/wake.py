@@ -1,7 +1,7 @@
 """Falling asleep and being woken: LISTEN, and the note in the database that somebody sleeps.
 
-A NOTIFY takes one lock for the whole database at commit, so enqueuers send none unless a worker has said that it dozes on the
-tag. Both are hints: the worker's loop polls as well.
+A NOTIFY takes one lock for the whole database at commit, so enqueuers send none unless a worker has said that
+it dozes on the tag. Both are hints: the worker's loop polls as well.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ BUSY = 0.1
 
 @attrs.define(eq=False)
 class Waker:
-    """Listens for one worker and keeps its note of sleep. `idle` and `busy` are called by its loop, at no cost."""
+    """Listens for one worker and keeps its note of sleep. `idle` and `busy` are called by its loop, at no
+    cost.
+    """
 
     dsn: str
     worker: int
     tags: Sequence[int]
-    wake: Callable[[], None]
+    wake: Callable[[], None] = attrs.field(default=lambda: None)
+    """What to call when there may be work."""
     _noted_at: float = -1e9
     _busy_since: float | None = None
     _wanted: bool = False
