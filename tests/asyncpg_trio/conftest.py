@@ -1,8 +1,8 @@
-"""Fixtures of the driver's conformance tests. Real servers only; each test run makes its own and ends them."""
+"""Fixtures of the driver's conformance tests. Real servers only; each run makes its own and ends them."""
 
 from __future__ import annotations
 
-import asyncio
+import asyncio  # noqa: TID251 - to see that nobody uses it
 import shutil
 import subprocess
 import sys

@@ -92,7 +92,8 @@ class TlsFiles:
         for name in ("ca", "other"):
             _openssl(
                 directory,
-                f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.crt",
+                "req -x509 -newkey rsa:2048 -nodes -days 2 "
+                f"-subj /CN={name} -keyout {name}.key -out {name}.crt",
             )
         for name, subject in (("server", "localhost"), ("client", client)):
             _openssl(

@@ -1,9 +1,10 @@
-"""Cancelled anywhere, an operation leaves its connection usable or closed: tried at every point where it waits."""
+"""Cancelled anywhere, an operation leaves its connection usable or closed: tried wherever it waits."""
 
 from __future__ import annotations
 
 import gc
 import os
+from functools import partial
 
 import asyncpg
 import pytest
@@ -56,6 +57,7 @@ async def check_usable_or_closed(connection: asyncpg_trio.Connection) -> bool:
 
 
 def rows(count: int):
+    """`count` records of a number and a hundred letters."""
     return ((i, "x" * 100) for i in range(count))
 
 
@@ -69,17 +71,19 @@ class Slowly:
         return self
 
     async def __anext__(self):
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         for item in self._items:
             return item
         raise StopAsyncIteration
 
 
 async def sink(_data: bytes) -> None:
+    """Take a chunk of a COPY, waiting once."""
     await trio.lowlevel.checkpoint()
 
 
 async def transaction(c):
+    """A transaction with a savepoint in it."""
     async with c.transaction():
         await c.execute("insert into t values (1)")
         async with c.transaction():
@@ -87,6 +91,7 @@ async def transaction(c):
 
 
 async def cursor(c):
+    """A cursor, iterated and then moved by hand."""
     async with c.transaction():
         async for _ in c.cursor("select generate_series(1, 20)", prefetch=5):
             pass
@@ -96,6 +101,7 @@ async def cursor(c):
 
 
 async def listen(c):
+    """One notification received, and a wait for another."""
     async with c.listen("a", "b") as notifications:
         await c.execute("select pg_notify('b', '')")
         await notifications.receive()
@@ -104,6 +110,7 @@ async def listen(c):
 
 
 async def prepared(c):
+    """All ways to run a prepared statement."""
     statement = await c.prepare("select $1::int, pg_sleep(0.001)")
     await statement.fetchrow(1)
     await statement.fetchmany([(1,), (2,)])
@@ -111,6 +118,7 @@ async def prepared(c):
 
 
 async def new_type(c):
+    """A type that is looked up, and a codec set and taken back."""
     await c.execute("drop type if exists pg_temp.pair; create type pg_temp.pair as (a int, b text)")
     await c.fetchval("select $1::pg_temp.pair[]", [(1, "x")])
     await c.set_type_codec("json", schema="pg_catalog", encoder=str, decoder=str)
@@ -147,7 +155,7 @@ async def test_every_suspension(dsn, name):
     while reached and k < 60:
         await connection.execute("truncate t")
         try:
-            reached = await cancelled_at(k, lambda: OPERATIONS[name](connection))
+            reached = await cancelled_at(k, partial(OPERATIONS[name], connection))
         except asyncpg.DivisionByZeroError:
             reached = False
         if reached and name in ("executemany", "copy records", "transaction") and not connection.is_closed():
@@ -190,7 +198,7 @@ async def test_connecting(kind, request, cluster):
         k += 1
     assert k > 2
     with trio.fail_after(5):
-        while open_sockets() > before:  # a name look-up may still be ending in its thread
+        while open_sockets() > before:  # noqa: ASYNC110 - a name look-up may still be ending in its thread
             await trio.sleep(0.01)
 
 
@@ -236,7 +244,7 @@ async def test_closing_at_every_suspension(cluster, connect):
 
 
 async def test_cancelled_query_has_ended_on_the_server(connect):
-    """When the cancellation goes on, the server no longer runs the query, and the connection is at once usable."""
+    """When the cancellation goes on, the server has stopped the query and the connection is usable."""
     connection, watcher = await connect(), await connect()
     with trio.move_on_after(0.05) as scope:
         await connection.execute("select pg_sleep(60)")
@@ -248,7 +256,7 @@ async def test_cancelled_query_has_ended_on_the_server(connect):
 
 
 async def test_the_next_query_is_not_hit(dsn, connect):
-    """However a cancellation and the end of its query race, the next query is never the one that is cancelled."""
+    """However a cancellation races with the end of its query, the next query is never the one hit."""
     connection = await connect(dsn)
     statement = await connection.prepare("select pg_sleep($1)")
     for number in range(150):

@@ -10,6 +10,7 @@ import trio
 
 
 async def chunks(*parts):
+    """Byte strings, with a wait before each."""
     for part in parts:
         await trio.lowlevel.checkpoint()
         yield part

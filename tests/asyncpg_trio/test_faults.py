@@ -66,20 +66,23 @@ class Proxy:
 
 @pytest.fixture
 async def proxy(cluster, nursery):
+    """A running proxy."""
     made = Proxy(cluster)
-    await nursery.start(lambda task_status: made.run(task_status))
+    await nursery.start(made.run)
     yield made
     nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
 async def proxied(proxy):
+    """A connection through the proxy."""
     connection = await asyncpg_trio.connect(proxy.dsn)
     yield connection
     connection.terminate()
 
 
 async def cut_when_blocked(proxy) -> None:
+    """Cut, once the operation is well under way."""
     await trio.sleep(0.05)
     proxy.cut()
 
@@ -96,6 +99,8 @@ class EndlessRows:
 
 
 async def read_forever(connection):
+    """Copy out more than anybody waits for."""
+
     async def sink(_data):
         await trio.sleep(0.0005)
 
@@ -103,12 +108,14 @@ async def read_forever(connection):
 
 
 async def iterate(connection):
+    """Iterate over a cursor that has no end in sight."""
     async with connection.transaction():
         async for _ in connection.cursor("select g, pg_sleep(0.0005) from generate_series(1, 1000000) g"):
             pass
 
 
 async def wait_for_notification(connection):
+    """Wait for a notification that nobody sends."""
     async with connection.listen("ch") as notifications:
         await notifications.receive()
 
@@ -144,7 +151,7 @@ async def test_cut(proxy, proxied, name):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_half_open(proxy, proxied, name, monkeypatch):
-    """When nothing comes any more, a Trio deadline ends the wait; the connection is closed, in bounded time."""
+    """When nothing comes any more, a Trio deadline ends the wait and closes the connection in good time."""
     monkeypatch.setattr(_cancel, "CANCEL_GRACE", 0.2)
     monkeypatch.setattr(asyncpg_trio._transaction, "ROLLBACK_GRACE", 0.2)
     monkeypatch.setattr(asyncpg_trio._listen, "UNLISTEN_GRACE", 0.2)
@@ -166,7 +173,7 @@ async def test_half_open(proxy, proxied, name, monkeypatch):
 
 @pytest.mark.slow
 async def test_tcp_user_timeout(proxy):
-    """With tcp_user_timeout, bytes that the peer does not take end the connection without any deadline of ours."""
+    """With tcp_user_timeout, bytes that the peer does not take end the connection, without a scope."""
     connection = await asyncpg_trio.connect(proxy.dsn, tcp_user_timeout=500)
     statement = await connection.prepare("select length($1)")
     proxy.freeze()
@@ -218,7 +225,11 @@ async def test_not_a_server(nursery, answer):
 
 async def test_mute_server_and_a_deadline(nursery):
     """A server that accepts and says nothing is given up by the scope around connect."""
-    listeners = await nursery.start(trio.serve_tcp, lambda stream: trio.sleep_forever(), 0)
+
+    async def say_nothing(stream):
+        await trio.sleep_forever()
+
+    listeners = await nursery.start(trio.serve_tcp, say_nothing, 0)
     port = listeners[0].socket.getsockname()[1]
     for mode in ("disable", "require"):
         with trio.move_on_after(0.05) as scope:

@@ -39,7 +39,7 @@ async def test_queries_while_listening(connect):
                     break
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(lambda task_status: iterate(task_status))
+        await nursery.start(iterate)
         for number in range(50):
             assert await connection.fetchval("select $1::int", number) == number
             await connection.execute("select pg_notify('ch', $1)", str(number))

@@ -39,12 +39,16 @@ async def test_first_come_first_served(cluster):
             await connection.execute("select pg_sleep(0.002)")
             now -= 1
 
-    async with create_pool(cluster.dsn(), max_size=2) as pool:
-        async with trio.open_nursery() as nursery, pool.acquire(), pool.acquire():
-            for number in range(10):
-                nursery.start_soon(use, number)
-                await trio.testing.wait_all_tasks_blocked()
-            assert pool.statistics().waiting == 10
+    async with (
+        create_pool(cluster.dsn(), max_size=2) as pool,
+        trio.open_nursery() as nursery,
+        pool.acquire(),
+        pool.acquire(),
+    ):
+        for number in range(10):
+            nursery.start_soon(use, number)
+            await trio.testing.wait_all_tasks_blocked()
+        assert pool.statistics().waiting == 10
     assert order == list(range(10))
     assert most == 2
 
@@ -118,15 +122,14 @@ async def test_broken_connections_are_replaced(cluster):
 async def test_given_back_busy(cluster):
     """A connection given back while another task still uses it is thrown away, and that task told."""
     async with create_pool(cluster.dsn(), max_size=1) as pool:
-        async with trio.open_nursery() as nursery:
-            async with pool.acquire() as connection:
+        async with trio.open_nursery() as nursery, pool.acquire() as connection:
 
-                async def use():
-                    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
-                        await connection.execute("select pg_sleep(10)")
+            async def use():
+                with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+                    await connection.execute("select pg_sleep(10)")
 
-                nursery.start_soon(use)
-                await trio.testing.wait_all_tasks_blocked(0.01)
+            nursery.start_soon(use)
+            await trio.testing.wait_all_tasks_blocked(0.01)
         assert await pool.fetchval("select 1") == 1
 
 
@@ -163,7 +166,7 @@ async def test_init_setup_and_reset(cluster):
 
 
 async def test_end_of_the_pool(cluster, connect):
-    """At its end the pool closes its connections, refuses those who wait, and takes back what is still lent."""
+    """At its end the pool closes its connections, refuses who waits, and takes back what is still lent."""
     watcher = await connect()
     refused = []
 
@@ -193,7 +196,7 @@ async def test_end_of_the_pool(cluster, connect):
         async with pool.acquire():
             pass
     with trio.fail_after(5):
-        while await watcher.fetchval(
+        while await watcher.fetchval(  # noqa: ASYNC110 - another process ends them
             "select count(*) from pg_stat_activity where application_name = 'pooled'"
         ):
             await trio.sleep(0.01)

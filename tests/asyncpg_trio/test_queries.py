@@ -147,7 +147,7 @@ async def test_ddl_outdates_cached_statements(connect):
 
 
 async def test_changed_composite_is_learnt_anew(connect):
-    """When a composite's layout changes, one query fails and says so, and the next one knows the new layout."""
+    """When a composite's layout changes, one query fails and says so; the next one knows the new layout."""
     connection = await connect()
     await connection.execute("create type pg_temp.pair as (a int, b int)")
     await connection.execute("create temp table t(p pg_temp.pair)")
@@ -163,7 +163,7 @@ async def test_changed_composite_is_learnt_anew(connect):
 
 
 async def test_errors_carry_what_the_server_said(connection):
-    """An error is asyncpg's class for its SQLSTATE, with detail, hint, constraint and query; nothing is broken."""
+    """An error is asyncpg's class for its SQLSTATE, with detail, hint and constraint; nothing is broken."""
     await connection.execute("create temp table t(a int constraint positive check (a > 0))")
     with pytest.raises(asyncpg.CheckViolationError) as caught:
         await connection.execute("insert into t values ($1)", -1)
@@ -216,7 +216,7 @@ OPERATIONS = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_two_tasks_at_once(connect, name):
-    """A second operation on a busy connection is refused with a clear error, and the first one is not harmed."""
+    """A second operation on a busy connection is refused with a clear error; the first is not harmed."""
     connection = await connect()
     result = []
 

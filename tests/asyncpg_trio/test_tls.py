@@ -35,12 +35,14 @@ WITHOUT_TLS = [
 
 
 def url(cluster, host, files, mode, authority, user="postgres"):
+    """The URL that asks for `mode` and trusts `authority`."""
     trusted = {None: "", "right": files.authority, "other": files.other_authority}[authority]
     root = f"&sslrootcert={trusted}" if trusted else ""
     return f"postgresql://{user}@{host}:{cluster.port}/postgres?sslmode={mode}{root}"
 
 
 async def encrypted(dsn: str, **options) -> bool:
+    """Connect, and say whether the server sees TLS."""
     connection = await asyncpg_trio.connect(dsn, **options)
     try:
         return await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
@@ -80,7 +82,7 @@ async def test_server_without_tls(cluster, tls_files, mode, authority, expected)
     ],
 )
 async def test_second_attempt(tls_cluster, tls_files, mode, user, expected):
-    """allow and prefer try the other transport when the server refuses the user on the first; others do not."""
+    """allow and prefer try the other transport when the server refuses the first; others do not."""
     dsn = url(tls_cluster, "127.0.0.1", tls_files, mode, None, user)
     if isinstance(expected, bool):
         assert await encrypted(dsn) is expected

@@ -8,11 +8,13 @@ import trio
 
 
 async def count(connection) -> int:
+    """How many rows the table holds."""
     return await connection.fetchval("select count(*) from t")
 
 
 @pytest.fixture
 async def table(connection):
+    """A connection with an empty temporary table."""
     await connection.execute("create temp table t(a int)")
     return connection
 

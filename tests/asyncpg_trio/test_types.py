@@ -30,7 +30,7 @@ VALUES = [
     ("date", dt.date(2024, 2, 29)),
     ("time", dt.time(23, 59, 59, 999999)),
     ("timetz", dt.time(1, 2, 3, tzinfo=dt.timezone(dt.timedelta(hours=2)))),
-    ("timestamp", dt.datetime(2024, 2, 29, 12, 30, 15, 123456)),
+    ("timestamp", dt.datetime(2024, 2, 29, 12, 30, 15, 123456)),  # noqa: DTZ001 - that type has none
     ("timestamptz", dt.datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC)),
     ("interval", dt.timedelta(days=3, hours=4, microseconds=5)),
     ("json", '{"a": [1, 2.5, null]}'),
@@ -89,13 +89,14 @@ async def test_record_class(connect):
 
 
 async def test_composite_enum_and_domain(connect):
-    """Types of the database's own are looked up when first seen: composites, enums, domains, arrays of them."""
+    """A database's own types are looked up when first seen: composites, enums, domains, arrays of them."""
     connection = await connect()
     await connection.execute("create type pg_temp.mood as enum ('sad', 'ok')")
     await connection.execute("create type pg_temp.pair as (n int, label text)")
     await connection.execute("create domain pg_temp.positive as int check (value > 0)")
     row = await connection.fetchrow(
-        "select $1::pg_temp.mood as m, $2::pg_temp.pair as p, $3::pg_temp.positive as d, $4::pg_temp.pair[] as ps",
+        "select $1::pg_temp.mood as m, $2::pg_temp.pair as p,"
+        " $3::pg_temp.positive as d, $4::pg_temp.pair[] as ps",
         "ok",
         (1, "one"),
         5,
