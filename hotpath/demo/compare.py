@@ -71,6 +71,11 @@ class Comparison:
         """The worker's files a second against the for-loop's, of which the mean counts."""
         return (self.before.seconds + self.after.seconds) / 2 / self.worker.seconds
 
+    @property
+    def drift(self) -> float:
+        """By how much the for-loop's own two passes differ: what this machine's minutes are worth."""
+        return abs(self.before.seconds - self.after.seconds) / min(self.before.seconds, self.after.seconds)
+
 
 def totals(outcomes: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
     """Sums over the results, and the longest function of all."""
@@ -174,19 +179,25 @@ def _judge(
     finished = max(job.finished_at for job in jobs if job.finished_at is not None)
     span = (finished - started).total_seconds()
     inside = sum(job.duration_ms or 0.0 for job in jobs) / 1000
-    expected = zip(files, before.outcomes, after.outcomes, outcomes, strict=True)
+    worker = Pass(span, outcomes)
     return Comparison(
         files=files,
         total_bytes=sum(os.path.getsize(path) for path in files),
         before=before,
-        worker=Pass(span, outcomes),
+        worker=worker,
         after=after,
         command_seconds=command_seconds,
         push_seconds=push_seconds,
         inside_main=inside / span if span else 0.0,
         failed=next((job for job in jobs if job.state is State.FAILURE), None),
-        differing=[path for path, first, last, got in expected if not first == last == got],
+        differing=differing_files(files, before, worker, after),
     )
+
+
+def differing_files(files: list[str], before: Pass, worker: Pass, after: Pass) -> list[str]:
+    """Files of which the three do not say the same."""
+    rows = zip(files, before.outcomes, worker.outcomes, after.outcomes, strict=True)
+    return [path for path, first, got, last in rows if not first == got == last]
 
 
 def _brief(error: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -228,11 +239,12 @@ async def _dedicate(workspace: Path, say: Callable[[str], None], database_url: s
         capture_stderr=not visible,
         check=False,
     )
-    for line in done.stdout.decode(errors="replace").splitlines():
+    for line in (done.stdout + (done.stderr or b"")).decode(errors="replace").splitlines():
         say(f"  {line}")
     if done.returncode:
-        why = (done.stderr or b"see above for why").decode(errors="replace").strip()
-        raise HotpathError(f"`{' '.join(DEDICATE)}` ended with exit code {done.returncode}: {why}")
+        raise HotpathError(
+            f"`{' '.join(DEDICATE)}` ended with exit code {done.returncode}: see above for why"
+        )
 
 
 async def _read_jobs(client: Any, ids: list[UUID]) -> list[Job]:
