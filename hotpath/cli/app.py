@@ -31,7 +31,7 @@ COMMANDS = {
 }
 """Module of each command, which has it under the name `command`, and its line in the help."""
 
-BROKEN_PIPE = 141  # what the shell says of a program that SIGPIPE ended
+BROKEN_PIPE = 1  # as click and Python do
 INTERRUPTED = 130
 
 

@@ -1,0 +1,97 @@
+"""The command as a user runs it: a subprocess, with a fresh database and a workspace of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import attrs
+import pytest
+
+SCRIPTS = {
+    "add.py": '''
+        """Numbers."""
+        def main(x: int, y: int = 1) -> int:
+            """Add two numbers."""
+            print("adding", x, y)
+            return x + y
+    ''',
+    "fail.py": """
+        def helper(x):
+            raise ValueError(f"no {x}")
+
+        def main(x: int, name: str = "", maybe: list[int] | None = None):
+            print("trying", repr(name), maybe)
+            return helper(x)
+    """,
+    "echo.py": """
+        def main(**kwargs):
+            return kwargs
+    """,
+    "broken.py": """
+        import no_such_module
+
+        def main(): ...
+    """,
+    "helper.py": """
+        def clean(text):
+            return text
+    """,
+}
+
+
+@attrs.frozen
+class Done:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def documents(self):
+        """The JSON documents it printed, one a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def error(self):
+        """Its one line of error, without `hotpath: `."""
+        (line,) = self.err.splitlines()
+        assert line.startswith("hotpath: ")
+        return line.removeprefix("hotpath: ")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A directory with scripts."""
+    directory = tmp_path / "workspace"
+    directory.mkdir()
+    for name, source in SCRIPTS.items():
+        (directory / name).write_text(textwrap.dedent(source))
+    return directory
+
+
+@pytest.fixture
+def environment(database_url, workspace):
+    """The environment of a user with this database and workspace."""
+    return os.environ | {"HOTPATH_DATABASE_URL": database_url, "HOTPATH_WORKSPACE": str(workspace)}
+
+
+@pytest.fixture
+def hotpath(environment, tmp_path):
+    """Runs `hotpath ARGUMENTS` to its end."""
+
+    def run(*arguments, stdin=b"", **changes):
+        done = subprocess.run(
+            [sys.executable, "-m", "hotpath", *map(str, arguments)],
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            capture_output=True,
+            env=environment | changes,
+            cwd=tmp_path,
+            timeout=50,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
