@@ -54,7 +54,7 @@ class Hand:
         "args",
         "attempts",
         "base",
-        "flushed_at",
+        "waiting_since",
         "hi",
         "ids",
         "lease",
@@ -98,8 +98,8 @@ class Hand:
         """True once no further job of it should start."""
         self.over = False
         """True once the runtime has returned: nothing more will be reported."""
-        self.flushed_at = -1e9
-        """When outcomes of it were last taken, by the loop's clock."""
+        self.waiting_since: float | None = None
+        """When outcomes of it were first seen waiting for a flush, by the loop's clock."""
         self._ended = 0
 
     def __len__(self) -> int:

@@ -161,16 +161,20 @@ class Loop:
         now = trio.current_time()
         flushes, size = [], 0
         for hand in self.hands.values():
-            if (hand.over or hand.unreported == 0 or now - hand.flushed_at >= self._linger) and (
-                hand.reported or not hand.left
-            ):
-                flush = hand.take()
-                if flush is not None:
-                    hand.flushed_at = now
-                    flushes.append(flush)
-                    size += flush.size
-                    if size >= MAX_FLUSH_BYTES:
-                        break
+            if not hand.reported and hand.left:
+                continue
+            if not hand.over and hand.unreported:
+                if hand.waiting_since is None:
+                    hand.waiting_since = now
+                if now - hand.waiting_since < self._linger:
+                    continue
+            flush = hand.take()
+            if flush is not None:
+                hand.waiting_since = None
+                flushes.append(flush)
+                size += flush.size
+                if size >= MAX_FLUSH_BYTES:
+                    break
         return flushes
 
     @property
