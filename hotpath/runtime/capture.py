@@ -19,7 +19,6 @@ import io
 import logging
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -39,14 +38,25 @@ LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 class JobLog:
     """The text of one job's log, bounded: the head and the tail are kept, the middle is counted."""
 
-    __slots__ = ("_dropped", "_head", "_head_room", "_lock", "_tail", "_tail_bytes", "decoder")
+    __slots__ = (
+        "_head",
+        "_head_room",
+        "_lock",
+        "_older",
+        "_recent",
+        "_recent_bytes",
+        "_tail_bytes",
+        "decoder",
+    )
 
     def __init__(self) -> None:
-        self._head: list[str] = []
+        # Streams and not lists of pieces: of a log written a character at a time a list takes 60 bytes each.
+        self._head = io.StringIO()
         self._head_room = HEAD_BYTES
-        self._tail: deque[tuple[str, int]] = deque()
+        self._older = self._recent = io.StringIO()
+        self._recent_bytes = 0
         self._tail_bytes = 0
-        self._dropped = 0
+        """What was written behind the head, kept or not."""
         # Re-entrant: a destructor or a signal handler may print in the middle of a write.
         self._lock = threading.RLock()
         self.decoder: codecs.IncrementalDecoder | None = None
@@ -56,41 +66,40 @@ class JobLog:
         size = _size(text)
         with self._lock:
             if size <= self._head_room:
-                self._head.append(text)
+                self._head.write(text)
                 self._head_room -= size
             else:
                 self._write_tail(text, size)
 
     def _write_tail(self, text: str, size: int) -> None:
+        """Two streams in turn: together they hold the tail; the older goes when the recent one is full."""
         if self._head_room:
             kept = _cut(text, self._head_room)
-            self._head.append(kept)
+            self._head.write(kept)
             self._head_room = 0
             text = text[len(kept) :]
             size = _size(text)
-        if size > TAIL_BYTES:
-            kept = text[-TAIL_BYTES:]  # characters: at least as many bytes as wanted, cut again when read
-            self._dropped += size - (size := _size(kept))
-            text = kept
-        self._tail.append((text, size))
         self._tail_bytes += size
-        while self._tail_bytes > TAIL_BYTES and len(self._tail) > 1:
-            _, gone = self._tail.popleft()
-            self._tail_bytes -= gone
-            self._dropped += gone
+        if self._recent_bytes + size > TAIL_BYTES:
+            self._older, self._recent = self._recent, io.StringIO()
+            self._recent_bytes = 0
+        text = text[-TAIL_BYTES:]  # characters: at least as many bytes as wanted, cut again when read
+        self._recent.write(text)
+        self._recent_bytes += _size(text)
 
     def text(self) -> str | None:
         """All that was kept, fit for a text column; None when nothing was written."""
         with self._lock:
             if self.decoder is not None:
-                rest = self.decoder.decode(b"", final=True)
-                if rest:
-                    self.write(rest)
-            head = "".join(self._head)
-            if not self._tail:
+                self.write(self.decoder.decode(b"", final=True))
+            head = self._head.getvalue()
+            if not self._tail_bytes:
                 return storable(head) or None
-            tail = "".join(text for text, _ in self._tail)
-            dropped = self._dropped
+            tail = self._recent.getvalue()
+            if self._older is not self._recent:
+                tail = self._older.getvalue() + tail
+            tail = _cut_end(tail, TAIL_BYTES)
+            dropped = self._tail_bytes - _size(tail)
             notice = f"\n[hotpath: {dropped} bytes of log are not kept here]\n" if dropped else ""
             return storable(head + notice + tail)
 
@@ -105,7 +114,19 @@ def _size(text: str) -> int:
 
 def _cut(text: str, size: int) -> str:
     """The longest start of the text that is no more than `size` bytes of UTF-8."""
-    return text.encode("utf-8", "surrogatepass")[:size].decode("utf-8", "ignore")
+    raw = text.encode("utf-8", "surrogatepass")
+    while 0 < size < len(raw) and raw[size] & 0xC0 == 0x80:  # in the middle of a character
+        size -= 1
+    return raw[:size].decode("utf-8", "surrogatepass")
+
+
+def _cut_end(text: str, size: int) -> str:
+    """The longest end of the text that is no more than `size` bytes of UTF-8."""
+    raw = text.encode("utf-8", "surrogatepass")[-size:]
+    start = 0
+    while start < len(raw) and raw[start] & 0xC0 == 0x80:
+        start += 1
+    return raw[start:].decode("utf-8", "surrogatepass")
 
 
 def log_of(job: RunningJob | None) -> JobLog | None:

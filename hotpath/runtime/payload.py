@@ -58,20 +58,26 @@ def error_object(name: str, message: str, kind: ErrorKind, traceback: str = "") 
 
 def bad_result(value: Any, payload: bytes | None, error: BaseException | None) -> bytes:
     """The error object of a job whose result cannot be stored, with the place of the fault in the result."""
+    try:
+        reason = _fault_of_result(value, payload, error)
+    except BaseException as fault:  # noqa: BLE001 - the result's own code runs in there
+        reason = f"the result cannot be written as JSON: looking at it raised {type(fault).__name__}"
+    return error_object("BadResultError", reason, ErrorKind.BAD_RESULT)
+
+
+def _fault_of_result(value: Any, payload: bytes | None, error: BaseException | None) -> str:
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
             value.close()  # else Python warns about it in some later job
-        reason = f"`main` returned {_article(value)} that was not awaited: make `main` async, or await it"
-    elif inspect.isgenerator(value):
-        reason = "`main` returned a generator: return a list, or remove the `yield`"
-    elif payload is not None and len(payload) > MAX_BYTES:
-        reason = f"the result is {len(payload):,} bytes of JSON; at most {MAX_BYTES:,} are stored"
-    elif fault := find_fault(value):
-        reason = f"`result{fault.path}` {fault.reason}"
-    else:
-        why = message_of(error) if error else "for no known reason"
-        reason = f"the result cannot be written as JSON: {why}"
-    return error_object("BadResultError", reason, ErrorKind.BAD_RESULT)
+        return f"`main` returned {_article(value)} that was not awaited: make `main` async, or await it"
+    if inspect.isgenerator(value):
+        return "`main` returned a generator: return a list, or remove the `yield`"
+    if payload is not None and len(payload) > MAX_BYTES:
+        return f"the result is {len(payload):,} bytes of JSON; at most {MAX_BYTES:,} are stored"
+    if fault := find_fault(value):
+        return f"`result{fault.path}` {fault.reason}"
+    why = message_of(error) if error else "for no known reason"
+    return f"the result cannot be written as JSON: {why}"
 
 
 def _article(value: Any) -> str:

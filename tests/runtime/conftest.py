@@ -117,7 +117,7 @@ def make_script(tmp_path: Path) -> Iterator[Callable[..., GivenScript]]:
 
 @pytest.fixture
 def opened(make_script: Callable[..., GivenScript]) -> Callable[..., Any]:
-    """Opens a runtime that fits the script of the text given: `async with opened(text) as runtime`."""
+    """Opens a runtime for a script of the text given; a context manager."""
 
     @asynccontextmanager
     async def open_runtime(text: str, *, concurrency: int = 100, **settings: Any) -> AsyncIterator[Runtime]:

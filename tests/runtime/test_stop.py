@@ -14,7 +14,9 @@ KINDS = pytest.mark.parametrize("kind", ["def", "async def"])
 
 @KINDS
 async def test_stopped_batch(opened, make_batch, kind):
-    """Once a batch is stopped its job in hand is finished and reported, no further one starts, and `run` returns."""
+    """Once a batch is stopped its job in hand is finished and reported, no further one starts, and `run`
+    returns.
+    """
     async with opened(f"{kind} main(x: int): return x") as runtime:
         batch = make_batch(*({"x": x} for x in range(20)))
         batch.on_report = lambda ended: setattr(batch, "stopped", ended.index >= 4)
@@ -37,8 +39,8 @@ async def test_batch_stopped_before(opened, make_batch, kind):
 
 
 async def test_stopped_with_jobs_under_way(opened, make_batch):
-    """Async jobs under way when their batch is stopped are finished and reported before `run` returns; the rest is
-    skipped, and batches behind are not touched.
+    """Async jobs under way when their batch is stopped are finished and reported before `run` returns; the
+    rest is skipped, and batches behind are not touched.
     """
     text = """
         import trio
@@ -67,7 +69,9 @@ async def test_stopped_with_jobs_under_way(opened, make_batch):
 
 
 async def test_cancelled_async_run(opened, make_batch):
-    """A cancelled `run` cancels its jobs, which clean up, reports nothing more, and leaves other batches alone."""
+    """A cancelled `run` cancels its jobs, which clean up, reports nothing more, and leaves other batches
+    alone.
+    """
     text = """
         import trio
         cleaned = []
@@ -102,8 +106,8 @@ async def test_cancelled_async_run(opened, make_batch):
 
 
 async def test_cancelled_sync_run(opened, make_batch):
-    """A synchronous job cannot be interrupted: after a cancelled `run` it ends unreported, no further one starts, and the
-    next batch waits for it.
+    """A synchronous job cannot be interrupted: after a cancelled `run` it ends unreported, no further one
+    starts, and the next batch waits for it.
     """
     text = """
         import threading

@@ -25,6 +25,11 @@ def write(workspace, name, text):
     return file
 
 
+def is_running(pid):
+    """Whether the process whose id is in this file exists."""
+    return os.path.exists(f"/proc/{pid.read_text()}")
+
+
 @pytest.mark.parametrize("name", ["flow_x", "f/team/score", "a-b.c", "9", "_x", "a" * 255])
 def test_good_names(name):
     """A name is segments of letters, digits, `_`, `.` and `-`."""
@@ -64,7 +69,9 @@ def test_name_that_is_no_text():
 
 
 def test_locate(tmp_path, monkeypatch):
-    """A script is found by name, by a path in the workspace, and by a path outside, where its directory is the workspace."""
+    """A script is found by name, by a path in the workspace, and by a path outside, where its directory is
+    the workspace.
+    """
     file = write(tmp_path / "ws", "f/team/score", "")
     other = write(tmp_path / "else", "job", "")
     workspace = tmp_path / "ws"
@@ -85,7 +92,7 @@ def test_unknown_script(tmp_path):
         with pytest.raises(UnknownScriptError, match="did you mean f/team/score") as refused:
             locate(asked, tmp_path)
         assert str(tmp_path) in str(refused.value)
-    with pytest.raises(UnknownScriptError, match="f/team is a directory.*such as f/team/score"):
+    with pytest.raises(UnknownScriptError, match=r"f/team is a directory.*such as f/team/score"):
         locate("f/team", tmp_path)
     with pytest.raises(UnknownScriptError, match="no file"):
         locate("nothing.py", tmp_path)
@@ -94,7 +101,9 @@ def test_unknown_script(tmp_path):
 
 
 async def test_describe(tmp_path, monkeypatch):
-    """A description holds schema, settings and summary; prints, database addresses and the caller's process are not in it."""
+    """A description holds schema, settings and summary; prints, database addresses and the caller's process
+    are not in it.
+    """
     monkeypatch.setenv("HOTPATH_DATABASE_URL", "postgresql://u:secret@h/d")
     text = """
         import os, sys, hotpath
@@ -125,7 +134,12 @@ async def test_settings_file(tmp_path):
     both = await describe(locate("job", tmp_path))
     assert both.settings == Settings(tag="file", priority=1, retry=Retry(attempts=2))
     assert both.hash != bare.hash
-    for text, word in [("tga: x", "`tga`"), ("retry:\n  atempts: 1", "retry.atempts"), ("- a", "list"), ("a: [", "line")]:
+    for text, word in [
+        ("tga: x", "`tga`"),
+        ("retry:\n  atempts: 1", "retry.atempts"),
+        ("- a", "list"),
+        ("a: [", "line"),
+    ]:
         (tmp_path / "job.script.yaml").write_text(text)
         with pytest.raises(ScriptError, match=r"job\.script\.yaml") as refused:
             await describe(locate("job", tmp_path))
@@ -159,20 +173,25 @@ def test_bad_settings(given, word):
 
 
 IMPORT_ERRORS = {
-    "import os\n\nimport nothere\n": "job cannot be imported: ModuleNotFoundError: No module named 'nothere' (job.py, line 3)",
+    "import os\n\nimport nothere\n": (
+        "job cannot be imported: ModuleNotFoundError: No module named 'nothere' (job.py, line 3)"
+    ),
     "def main(:\n": "job cannot be imported: SyntaxError: invalid syntax (job.py, line 1)",
     "import sys\nsys.exit(0)\n": "job cannot be imported: SystemExit: 0 (job.py, line 2)",
     "raise KeyboardInterrupt\n": "job cannot be imported: KeyboardInterrupt (job.py, line 1)",
     "raise ValueError('a\\nb \\0')\n": "job cannot be imported: ValueError: a (job.py, line 1)",
     "import hotpath\nhotpath.settings(priority='x')\n": (
-        "job: hotpath.settings(): `priority` must be a whole number from -32768 to 32767, not 'x' (job.py, line 2)"
+        "job: hotpath.settings(): `priority` must be a whole number from -32768 to 32767, not 'x' "
+        "(job.py, line 2)"
     ),
 }
 
 
 @pytest.mark.parametrize("text", IMPORT_ERRORS)
 async def test_import_errors(tmp_path, text):
-    """A module that raises is shown as its author wrote it: one line with file and line, and a traceback of their frames only."""
+    """A module that raises is shown as its author wrote it: one line with file and line, and a traceback of
+    their frames only.
+    """
     write(tmp_path, "job", text)
     with pytest.raises(ScriptImportError) as refused:
         await describe(locate("job", tmp_path))
@@ -210,16 +229,24 @@ async def test_hanging_import(tmp_path, monkeypatch):
     """A module that hangs is given up, and its process is killed with what it started."""
     monkeypatch.setattr(describing, "IMPORT_SECONDS", 1)
     pid = tmp_path / "pid"
-    write(tmp_path, "job", f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n")
+    write(
+        tmp_path,
+        "job",
+        f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n",
+    )
     with pytest.raises(ScriptError, match="still ran after 1 s"):
         await describe(locate("job", tmp_path))
-    assert not os.path.exists(f"/proc/{pid.read_text()}")
+    assert not is_running(pid)
 
 
 async def test_cancelled_description(tmp_path):
     """Cancelling a description kills its process."""
     pid = tmp_path / "pid"
-    write(tmp_path, "job", f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n")
+    write(
+        tmp_path,
+        "job",
+        f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n",
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(describe, locate("job", tmp_path))
         deadline = time.monotonic() + 20
@@ -227,4 +254,4 @@ async def test_cancelled_description(tmp_path):
             assert time.monotonic() < deadline
             await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
-    assert not os.path.exists(f"/proc/{pid.read_text()}")
+    assert not is_running(pid)

@@ -1,8 +1,9 @@
 """One question, three answers that must agree: may a job of this script be enqueued with these args?
 
-Python's validator answers from the schema, SQL's `hotpath.check_args` too, and the decoder answers from the very types when the
-job is run.
+Python's validator answers from the schema, SQL's `hotpath.check_args` too, and the decoder answers from the
+very types when the job is run.
 """
+# ruff: noqa: D103 - the functions whose signatures are tried are `main`s; tests have their sentence
 
 from __future__ import annotations
 
@@ -95,7 +96,7 @@ def nested(tree: Tree | None = None, node: Node | None = None, options: Options 
 def rows(point: Point | None = None, pair: tuple[int, str] | None = None, row: Row | None = None): ...
 
 
-def choices(color: Color = Color.RED, level: Level = Level.LOW, word: Literal["a", 1, None] = "a"): ...
+def choices(color: Color = Color.RED, level: Level = Level.LOW, word: Literal["a", 1, None] = "a"): ...  # noqa: PYI061
 
 
 def animals(one: Cat | Dog | None = None, many: list[Cat | Dog] = []): ...  # noqa: B006
@@ -326,11 +327,15 @@ def _field(line: str) -> str:
     return line.split("`")[1].partition("[")[0] if "`" in line else ""
 
 
+KEYS = st.sampled_from(["a", "value", "name", "type", "x", "1"])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 300) | st.sampled_from([0.5, 1.0, -2.25]) | st.sampled_from(["", "a", "red", DAY]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "value", "name", "type", "x", "1"]), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 300)
+    | st.sampled_from([0.5, 1.0, -2.25, "", "a", "red", DAY]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=5,
-)  # fmt: skip
+)
 MAINS = sorted({main for main, _, _ in CASES}, key=lambda main: main.__name__)
 
 
