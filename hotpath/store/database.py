@@ -7,6 +7,7 @@ of one line here (`translated`), so that nobody above needs to know the driver's
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -230,6 +231,12 @@ def _say_system(error: OSError, dsn: str) -> str:
     if isinstance(error, socket.gaierror):
         return (
             f"the host of the database at {where} cannot be found: {error.strerror or error}; check the "
+            "database URL"
+        )
+    if isinstance(error, ssl.SSLError) or "TLS" in str(error):
+        said = _first_line(error)
+        return (
+            f"the database at {where} cannot be reached by TLS as asked ({said}); check sslmode in the "
             "database URL"
         )
     return (

@@ -1,11 +1,12 @@
 """What the environment and the flags add up to, and which databases are refused and how."""
 
+import asyncpg
 import pytest
 import trio
 
 from hotpath.config import read_config, redact
 from hotpath.errors import DatabaseUnavailableError, SchemaError, UsageError
-from hotpath.store.database import open_database
+from hotpath.store.database import open_database, translated
 
 URL = "postgresql://me:s3cret@host:5433/db"
 
@@ -91,3 +92,37 @@ async def test_empty_database_is_migrated_and_a_foreign_one_is_not(tmp_path, emp
     error = await refused(tmp_path, empty_database_url)
     assert isinstance(error, SchemaError)
     assert "too new" in str(error)
+
+
+REFUSALS = {
+    "password": (asyncpg.InvalidPasswordError, "refuses this user"),
+    "full": (asyncpg.TooManyConnectionsError, "no connection free"),
+    "disk": (asyncpg.DiskFullError, "disk"),
+    "standby": (asyncpg.ReadOnlySQLTransactionError, "read-only"),
+    "rights": (asyncpg.InsufficientPrivilegeError, "grant"),
+    "starting": (asyncpg.CannotConnectNowError, "not ready"),
+    "stopped": (asyncpg.AdminShutdownError, "was lost"),
+    "gone": (asyncpg.ConnectionDoesNotExistError, "was lost"),
+    "reset": (ConnectionResetError, "no database at"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusals_by_the_server(name):
+    """What a server refuses becomes one line that names the place and what to do, without the password."""
+    kind, said = REFUSALS[name]
+    with pytest.raises(DatabaseUnavailableError, match=said) as caught, translated(URL):
+        raise kind("it is so\nDETAIL: more")
+    assert 'host:5433, database "db"' in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_pass():
+    """Errors about a statement or its values, and a user's own files, are not taken for trouble with the
+    database.
+    """
+    for error in (asyncpg.UniqueViolationError("twice"), FileNotFoundError(2, "no", "file"), ValueError("v")):
+        with pytest.raises(type(error)) as caught, translated(URL):
+            raise error
+        assert caught.value is error

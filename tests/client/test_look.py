@@ -20,8 +20,9 @@ async def finish(client, job_id, state=1, document=None, *, notify=True):
         await connection.execute(
             """with gone as (delete from hotpath.job_queue where id = $1 returning *) insert into
             hotpath.job_done (id, scheduled_for, tag, script, priority, attempt, state, args, result,
-            error, started_at, duration_us) select id, scheduled_for, tag, script, priority, 1, $2::int2, args,
-            case when $2::int2 = 1 then $3::json end, case when $2::int2 <> 1 then $3::json end, now(), 1500 from gone
+            error, started_at, duration_us) select id, scheduled_for, tag, script, priority, 1, $2::int2,
+            args, case when $2::int2 = 1 then $3::json end, case when $2::int2 <> 1 then $3::json end,
+            now(), 1500 from gone
             """,
             job_id, state, document,
         )  # fmt: skip
