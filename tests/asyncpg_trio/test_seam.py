@@ -63,3 +63,44 @@ def test_nothing_of_the_package_it_is_in():
     for module in Path(asyncpg_trio.__file__).parent.glob("*.py"):
         for line in module.read_text().splitlines():
             assert not line.lstrip().startswith(("import hotpath", "from hotpath", "from ..")), (module, line)
+
+
+NO_LOOP = """
+import asyncio, asyncio.events
+
+def refuse(*_, **__):
+    raise AssertionError("somebody wants an asyncio loop")
+
+asyncio.BaseEventLoop.__init__ = refuse
+names = "new_event_loop get_event_loop get_running_loop _get_running_loop _set_running_loop"
+for module in (asyncio, asyncio.events):
+    for name in names.split():
+        setattr(module, name, refuse)
+"""
+
+
+def test_readme_example_runs_without_any_loop(cluster):
+    """The example in README.md works as it is written, where whoever makes or asks for a loop is refused."""
+    from pathlib import Path
+
+    from hotpath import asyncpg_trio
+
+    readme = Path(asyncpg_trio.__file__).with_name("README.md").read_text()
+    example = readme.split("```python\n")[1].split("```")[0]
+    address = "postgresql://postgres@localhost/postgres"
+    assert address in example
+    program = NO_LOOP + example.replace(address, cluster.dsn())
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(cluster.port),
+            "PGUSER": "postgres",
+            "PGDATABASE": "postgres",
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
