@@ -54,7 +54,6 @@ class Hand:
         "args",
         "attempts",
         "base",
-        "waiting_since",
         "hi",
         "ids",
         "lease",
@@ -66,6 +65,7 @@ class Hand:
         "reported",
         "stopped",
         "tag",
+        "waiting_since",
     )
 
     def __init__(

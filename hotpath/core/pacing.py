@@ -10,7 +10,8 @@ import attrs
 
 SLICE_US = 100_000
 """Work that one batch should hold. At 1 ms a job a cycle of about 1 ms is then 1 % of the time."""
-FIRST_CLAIM = 8
+FIRST_CLAIM = 1
+"""Nobody knows yet how long a job takes, and another worker may be free."""
 MAX_CLAIM = 500
 """As many as a sealed batch holds; larger claims measured no faster."""
 ALONE_US = 1_000_000
@@ -22,6 +23,8 @@ AHEAD_US = 50_000
 MAX_ARGS_BYTES = 4 << 20
 MAX_RESULT_BYTES = 8 << 20
 _WEIGHT = 0.3
+_WEIGHT_DOWN = 0.7
+"""A first call is often slow (lazy imports, cold caches): believe sooner that jobs are quick."""
 
 
 @attrs.define
@@ -41,7 +44,8 @@ class Pace:
         """
         mean = busy_us / jobs
         if self.measured:
-            self.service_us += _WEIGHT * (mean - self.service_us)
+            weight = _WEIGHT if mean > self.service_us else _WEIGHT_DOWN
+            self.service_us += weight * (mean - self.service_us)
             self.result_bytes += _WEIGHT * (result_bytes / jobs - self.result_bytes)
         else:
             self.service_us, self.result_bytes, self.measured = mean, result_bytes / jobs, True

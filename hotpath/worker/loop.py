@@ -229,8 +229,7 @@ class Loop:
         if self.search.next_in is not None:
             wait = min(wait, max(self.search.next_in, CROWDED))
         self._look_at = trio.current_time() + wait
-        if not self.hands:
-            self.waker.idle()
+        self.waker.idle()
 
     # ------------------------------------------------------------ the database
 

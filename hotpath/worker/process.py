@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 REPORT_EVERY = 0.25
 """Seconds between two reports of counts."""
+BROKEN = 70
+"""Exit code of a worker that failed in a way of its own: the supervisor starts another."""
 ORPHANED_GRACE = 2.0
 """Seconds that jobs under way get when the supervisor has died: nobody renews the lease any more."""
 
@@ -53,15 +55,17 @@ class Process:
         self._loop: Loop | None = None
         self._scope = trio.CancelScope()
         self._done = trio.Event()
-        self.exit_code = 0
+        self.exit_code = BROKEN
+        """What the process ends with; something else once it is known how the work went."""
 
     def signalled(self, *_: Any) -> None:
         """SIGTERM or SIGINT: the first stops, the second releases at once."""
         if self._token is not None:
             with contextlib.suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._stop)
+                self._token.run_sync_soon(self.stop)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """The first call lets jobs under way end; the second has them given back at once."""
         self._stops += 1
         if self._loop is not None:
             self._loop.stop()
@@ -80,11 +84,13 @@ class Process:
                     concurrency=self._assignment.concurrency,
                 )
                 self._loop = await nursery.start(self._work, runtime)
-                if self._stops:
-                    self._loop.stop()
-                self._say({"ready": True, "rss": rss()})
-                await self._report()
+                if self._loop is not None:
+                    if self._stops:
+                        self._loop.stop()
+                    self._say({"ready": True, "rss": rss()})
+                    await self._report(self._loop)
                 nursery.cancel_scope.cancel(reason="the worker is done")
+            self.exit_code = 0
         except* HotpathError as group:
             error = _first(group)
             self.exit_code = error.exit_code
@@ -95,18 +101,19 @@ class Process:
                 self._say({"over": attrs.asdict(self._loop.statistics())})
 
     async def _work(
-        self, runtime: Runtime, task_status: trio.TaskStatus[Loop] = trio.TASK_STATUS_IGNORED
+        self, runtime: Runtime, task_status: trio.TaskStatus[Loop | None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         try:
             with self._scope:
                 await work(self._assignment, runtime, task_status=task_status)
         finally:
             self._done.set()
+        if self._scope.cancelled_caught and self._loop is None:
+            with contextlib.suppress(RuntimeError):  # it had started, and its loop is on the way to us
+                task_status.started(None)
 
-    async def _report(self) -> None:
+    async def _report(self, loop: Loop) -> None:
         """Tell the counts from time to time, until the work is done."""
-        loop = self._loop
-        assert loop is not None
         while not self._done.is_set():
             with trio.move_on_after(REPORT_EVERY):
                 await self._done.wait()
@@ -119,12 +126,12 @@ class Process:
             try:
                 async for words in stream:
                     for _ in words.split():
-                        self._stop()
+                        self.stop()
             except OSError:
                 pass
-        self._stop()
+        self.stop()
         await trio.sleep(ORPHANED_GRACE)
-        os._exit(70)
+        os._exit(BROKEN)
 
     def _say(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
@@ -148,14 +155,16 @@ def rss() -> int:
         return 0
 
 
-def _read_assignment(control: int) -> Assignment:
-    line = b""
-    while not line.endswith(b"\n"):
+def _read_assignment(control: int) -> tuple[Assignment, bytes]:
+    """The assignment, and what came behind it."""
+    received = b""
+    while b"\n" not in received:
         part = os.read(control, 65536)
         if not part:
             raise SystemExit(0)  # the supervisor changed its mind
-        line += part
-    return msgspec.json.decode(line, type=Assignment)
+        received += part
+    line, _, rest = received.partition(b"\n")
+    return msgspec.json.decode(line, type=Assignment), rest
 
 
 def main() -> None:
@@ -163,12 +172,14 @@ def main() -> None:
     control, status = int(sys.argv[1]), int(sys.argv[2])
     faulthandler.enable()
     set_up_logging()
-    assignment = _read_assignment(control)
+    assignment, words = _read_assignment(control)
     scrub_environment()
     os.set_inheritable(control, False)
     os.set_inheritable(status, False)
     lane = None if assignment.version.description.is_async else Lane()
     process = Process(control, status, assignment, lane)
+    for _ in words.split():
+        process.stop()
     signal.signal(signal.SIGTERM, process.signalled)
     signal.signal(signal.SIGINT, process.signalled)
     if lane is None:
