@@ -14,7 +14,7 @@ _INK, _RED = "#222", "#c0392b"
 
 
 def chart(runs: list[dict[str, Any]]) -> str:
-    """An SVG with a panel for each scenario: a bar for each run's median, its spread, and a mark at the target."""
+    """An SVG with a panel for each scenario: a bar for a run's median, its spread, a mark at the target."""
     parts: list[str] = []
     y = 30
     scenarios = list(dict.fromkeys(name for run in runs for name in run["scenarios"]))
@@ -34,7 +34,8 @@ def chart(runs: list[dict[str, Any]]) -> str:
         parts.append(_text(28, y + 11, _label(run)))
         y += 20
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 10}" viewBox="0 0 {WIDTH} {y + 10}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 10}" '
+        f'viewBox="0 0 {WIDTH} {y + 10}" '
         'font-family="system-ui, sans-serif" role="img">'
     )
     return "\n".join([head, f'<rect width="{WIDTH}" height="{y + 10}" fill="#fff"/>', *parts, "</svg>", ""])
@@ -66,7 +67,8 @@ def _measure(y: int, measure: str, rows: list[tuple[int, dict[str, Any]]]) -> li
 def _label(run: dict[str, Any]) -> str:
     environment = run["environment"]
     return (
-        f"{environment['date']}  commit {environment['commit'] or 'unknown'}, Python {environment['python']}, "
+        f"{environment['date']}  commit {environment['commit'] or 'unknown'}, "
+        f"Python {environment['python']}, "
         f"PostgreSQL {environment['postgresql']}, {environment['cores']} cores"
         f"{', quick' if environment['quick'] else ''} (line: spread; red mark: target)"
     )
@@ -79,7 +81,8 @@ def _rect(x: float, y: float, width: float, height: float, colour: str) -> str:
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="1.5"/>'
+    place = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {place} stroke="{colour}" stroke-width="1.5"/>'
 
 
 def _text(

@@ -12,8 +12,8 @@ from bench.registry import CheckFailed
 _COUNTS = """
 select count(*) as rows, count(distinct (d.args->>'n')::int) as jobs, count(distinct d.id) as ids,
     count(*) filter (where d.state <> 1) as failed,
-    count(*) filter (where d.state = 1 and case json_typeof(d.result) when 'array' then d.result->>0 else d.result::text end
-        is distinct from d.args->>'n') as wrong,
+    count(*) filter (where d.state = 1 and d.args->>'n' is distinct from
+        case json_typeof(d.result) when 'array' then d.result->>0 else d.result::text end) as wrong,
     min(d.id::text) filter (where d.state <> 1) as failed_id,
     min(d.error->>'message') as message
 from hotpath.job_done d join hotpath.script s on s.id = d.script
@@ -27,7 +27,8 @@ from hotpath.script s where s.name = $1
 """
 # Rows of one run by the flush that wrote them: `done_at` is its transaction's start.
 _SPAN = """
-select count(*) as jobs, count(distinct done_at) as flushes, extract(epoch from min(done_at))::float8 as first_flush,
+select count(*) as jobs, count(distinct done_at) as flushes,
+    extract(epoch from min(done_at))::float8 as first_flush,
     extract(epoch from max(done_at))::float8 as last_flush,
     (select count(*) from hotpath.job_done e where e.script = s.id and e.done_at = max(d.done_at)) as in_last,
     extract(epoch from min(started_at))::float8 as started,
@@ -40,7 +41,7 @@ where s.name = $1 and (d.args->>'n')::int >= $2 and (d.args->>'n')::int < $3 gro
 
 @attrs.frozen
 class Span:
-    """When the jobs of a run ran, by the rows they left. Times are seconds since the epoch, by the database's clock."""
+    """When the jobs of a run ran, by the rows they left; seconds since the epoch, by the database's clock."""
 
     jobs: int
     flushes: int
@@ -75,7 +76,7 @@ class Span:
 async def check(
     url: str, script: str, jobs: int, *, first: int = 0, results: bool = True, emptied: bool = True
 ) -> None:
-    """Raise CheckFailed unless jobs `first` to `first + jobs` have one row each and, with `results`, the right one.
+    """Raise CheckFailed unless jobs `first` to `first + jobs` have one row each, and the right `results`.
 
     With `emptied`, nothing of the script may be left waiting or leased either.
     """

@@ -1,7 +1,7 @@
-"""SQL clients that repeat one statement: pgbench where there is one, else connections of our own in a process apart.
+"""SQL clients that repeat one statement: pgbench where there is one, else connections of our own.
 
-`python -m bench.clients DSN CLIENTS SECONDS STATEMENT` is that process. pgbench is preferred, because its own CPU is
-nearly nothing, and what is compared are statements, not clients.
+`python -m bench.clients DSN CLIENTS SECONDS STATEMENT` is that process. pgbench is preferred, because its
+own CPU is nearly nothing, and what is compared are statements, not clients.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import attrs
 import trio
 
-from bench.context import Bench, environment
+from bench.context import environment
 from bench.registry import CheckFailed
 from hotpath import asyncpg_trio
 
@@ -47,7 +47,7 @@ def find_pgbench() -> str | None:
     return str(installed[-1]) if installed else None
 
 
-async def run_clients(bench: Bench, url: str, statement: str, clients: int, seconds: float) -> Ran:
+async def run_clients(url: str, statement: str, clients: int, seconds: float) -> Ran:
     """Repeat `statement`, with a random number in place of `{n}`, from that many clients for that long."""
     pgbench = find_pgbench()
     if pgbench is not None:
@@ -101,7 +101,7 @@ async def main(dsn: str, clients: int, seconds: float, statement: str) -> None:
     began = time.perf_counter()
     async with trio.open_nursery() as nursery:
         for _ in range(clients):
-            nursery.start_soon(_client, dsn, statement.format(n="$1::int"), began + seconds, counts)
+            nursery.start_soon(_client, dsn, statement.format(n="$1"), began + seconds, counts)
     json.dump({"statements": sum(counts), "seconds": time.perf_counter() - began}, sys.stdout)
 
 

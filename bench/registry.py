@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bench.context import Bench
 
 
-class CheckFailed(Exception):  # noqa: N818 - named by what happened
+class CheckFailed(Exception):
     """A job is missing, doubled or wrong: the run counts for nothing."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -16,8 +16,8 @@ from bench.registry import Finding
 RESULTS = Path(__file__).resolve().parent / "results"
 _SETTINGS = """
 select name, current_setting(name) as value from pg_settings
-where name in ('fsync', 'synchronous_commit', 'full_page_writes', 'wal_level', 'wal_compression', 'shared_buffers',
-    'max_wal_size', 'checkpoint_timeout', 'work_mem', 'jit', 'autovacuum') order by name
+where name in ('fsync', 'synchronous_commit', 'full_page_writes', 'wal_level', 'wal_compression',
+    'shared_buffers', 'max_wal_size', 'checkpoint_timeout', 'work_mem', 'jit', 'autovacuum') order by name
 """
 
 
@@ -27,7 +27,7 @@ async def describe_environment(bench: Bench) -> dict[str, Any]:
         version = await connection.fetchval("show server_version")
         settings = {row["name"]: row["value"] for row in await connection.fetch(_SETTINGS)}
     return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "--short=12", "HEAD"),
         "changed": bool(_git("status", "--porcelain", "--untracked-files=no", "--", "hotpath", "bench")),
         "python": platform.python_version(),
@@ -38,7 +38,7 @@ async def describe_environment(bench: Bench) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "load_before": os.getloadavg()[0],
-        "fsync_ms": round(bench.fsync_seconds * 1000, 3),
+        "fsync_ms": round(bench.fsync_seconds() * 1000, 3),
         "settings": settings,
         "quick": bench.quick,
         "repeat": bench.repeat,

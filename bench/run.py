@@ -1,4 +1,4 @@
-"""Run things beside a Postgres and watch who uses what: a draining worker, the SQL ceiling, a worker that stays."""
+"""Run things beside a Postgres, watched: a draining worker, the SQL ceiling, a worker that stays."""
 
 from __future__ import annotations
 
@@ -41,17 +41,20 @@ class Sample:
 async def drain(
     bench: Bench, url: str, script: str, jobs: int, *options: str, command: tuple[str, ...] | None = None
 ) -> Sample:
-    """Drain `jobs` jobs that were loaded with a dedicated worker (or `command`), check them, and say what it took."""
+    """Drain `jobs` loaded jobs with a dedicated worker (or `command`), check them, and say what it took."""
     ceiling = command is not None
     if command is None:
         command = ("-m", "hotpath", "dedicate", script, "--drain", "--json", *options)
     began = time.time()
-    async with started(url, *command) as process, watching(bench, process) as usage:
-        async with trio.open_nursery() as nursery:
-            errors: list[bytes] = []
-            nursery.start_soon(_collect, process.stderr, errors)
-            nursery.start_soon(_collect, process.stdout, [])
-            await process.wait()
+    errors: list[bytes] = []
+    async with (
+        started(url, *command) as process,
+        watching(bench, process) as usage,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_collect, process.stderr, errors)
+        nursery.start_soon(_collect, process.stdout, [])
+        await process.wait()
     if process.returncode:
         raise CheckFailed(f"{' '.join(command)} ended with {process.returncode}: {b''.join(errors).decode()}")
     await check(url, script, jobs, results=not ceiling)
@@ -86,7 +89,7 @@ async def sample_of(
     shares = Shares(
         worker=busy,
         backend=usage.busiest("postgres", since, until),
-        disk=min(1.0, times.flushes * bench.fsync_seconds / seconds) if seconds > 0 else 0.0,
+        disk=min(1.0, times.flushes * bench.fsync_seconds() / seconds) if seconds > 0 else 0.0,
         machine=usage.machine(since, until),
     )
     flushed = max(1, times.jobs - times.in_last)
@@ -137,7 +140,7 @@ async def watching(bench: Bench, process: trio.Process) -> AsyncIterator[Usage]:
 async def dedicated(
     bench: Bench, url: str, script: str, *options: str, ready: bool = True
 ) -> AsyncIterator[Usage]:
-    """A dedicated worker that stays until the block is left, watched; with `ready`, asleep on its empty tag."""
+    """A dedicated worker that stays until the block is left, watched; `ready`: asleep on its empty tag."""
     command = ("-m", "hotpath", "dedicate", script, *options)
     async with started(url, *command) as process, trio.open_nursery() as nursery:
         said: list[bytes] = []
@@ -163,7 +166,7 @@ _READY = "select exists (select from hotpath.doze d join hotpath.script s on s.t
 
 async def _collect(stream: Any, into: list[bytes]) -> None:
     async for chunk in stream:
-        into.append(chunk)
+        into.append(chunk)  # noqa: PERF401 - what has come so far is read before the stream ends
 
 
 class ForLoop:

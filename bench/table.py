@@ -42,7 +42,8 @@ def lines(name: str, findings: list[Finding]) -> list[str]:
 def heading(environment: dict[str, Any]) -> str:
     """One line about where this was measured."""
     return (
-        f"PostgreSQL {environment['postgresql']}, Python {environment['python']}, {environment['cores']} cores "
+        f"PostgreSQL {environment['postgresql']}, Python {environment['python']}, "
+        f"{environment['cores']} cores "
         f"({environment['cpu']}), fsync {environment['fsync_ms']} ms, "
         f"synchronous_commit {environment['settings'].get('synchronous_commit')}, "
         f"commit {environment['commit'] or 'unknown'}{' with changes' if environment['changed'] else ''}, "

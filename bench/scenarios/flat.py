@@ -1,4 +1,4 @@
-"""Whether speed depends on what lies around: a deep backlog, a long history, somebody's transaction left open."""
+"""Whether speed depends on what lies around: a backlog, a history, somebody's transaction left open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ FAR = 1 << 29
 _SECONDS = 300.0
 # The jobs in front are gone from the queue and from every lease; each look is two index probes.
 _BUSY = """
-select exists (select from hotpath.job_queue q where q.tag = s.tag and q.priority = s.priority and q.scheduled_for < $2)
+select exists (select from hotpath.job_queue q
+        where q.tag = s.tag and q.priority = s.priority and q.scheduled_for < $2)
     or exists (select from hotpath.lease l join hotpath.batch b on b.base = l.batch where b.scheduled_for <
     $2)
 from hotpath.script s where s.name = $1
@@ -64,7 +65,7 @@ def _binding(samples: list[Sample]) -> str:
 
 
 async def _front(bench: Bench, url: str, first: int) -> Sample:
-    """Put jobs in front of all that wait, and let a worker run until they are done (`--drain` would not end there)."""
+    """Put jobs in front of all that wait, and let a worker run until they are done, where no drain ends."""
     jobs = bench.size(JOBS, least=2000)
     await load_loose(url, "noop", jobs, first=first, later=-86400.0)
     async with connect(url) as connection:
@@ -73,7 +74,7 @@ async def _front(bench: Bench, url: str, first: int) -> Sample:
         with trio.move_on_after(_SECONDS) as scope:
             async with connect(url) as connection:
                 busy = await connection.prepare(_BUSY)
-                while await busy.fetchval("noop", limit):
+                while await busy.fetchval("noop", limit):  # noqa: ASYNC110 - another process's work
                     await trio.sleep(0.05)
         if scope.cancelled_caught:
             raise CheckFailed(f"noop: {jobs} jobs were not done after {_SECONDS:.0f} s")

@@ -14,7 +14,7 @@ READY = Target(0.7, at_least=False)
 
 @scenario("startup")
 async def run_startup(bench: Bench) -> list[Finding]:
-    """Memory of a worker process, and seconds from the command's start to its first job's, with the database up."""
+    """Memory of a worker process, and seconds from the command's start to its first job's."""
     memory, ready = [], []
     for _ in range(bench.repeat):
         jobs = bench.size(JOBS, least=2000)

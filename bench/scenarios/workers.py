@@ -25,13 +25,11 @@ async def run_workers(bench: Bench) -> list[Finding]:
                 async with bench.database() as url:
                     await load(url, "noop", jobs)
                     samples[count].append(await drain(bench, url, "noop", jobs, "--processes", str(count)))
-        for count in PROCESSES:
-            findings.append(
-                Finding(
-                    f"{kind}, {count} worker{'s' if count > 1 else ''}",
-                    [sample.span.flush_rate for sample in samples[count]],
-                    "jobs/s",
-                    binds=mean_shares(sample.shares for sample in samples[count]).binding(),
-                )
-            )
+        findings += [_finding(kind, count, samples[count]) for count in PROCESSES]
     return findings
+
+
+def _finding(kind: str, count: int, samples: list[Sample]) -> Finding:
+    name = f"{kind}, {count} worker{'s' if count > 1 else ''}"
+    binds = mean_shares(sample.shares for sample in samples).binding()
+    return Finding(name, [sample.span.flush_rate for sample in samples], "jobs/s", binds=binds)

@@ -1,4 +1,4 @@
-"""Does nothing: what is left is what a job costs. The result says which job it was, so that it can be checked."""
+"""Does nothing: what is left is what a job costs. The result says which job it was, for the check."""
 
 
 def main(n: int) -> int:

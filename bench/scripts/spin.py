@@ -1,4 +1,4 @@
-"""Keeps the CPU busy for a number of turns: the same work for a worker and for a for-loop, whatever the clock does."""
+"""Keeps the CPU busy for a number of turns: the same work for a worker and for a for-loop."""
 
 
 def main(n: int, turns: int) -> int:
