@@ -72,10 +72,11 @@ class Connection(CopyMethods):
             if args:
                 _, status, _ = await session.execute(query, args, 0, extra=True)
                 return str(status, "utf-8")
-            text: str = await session.protocol.query(query, None)
+            try:
+                text: str = await session.protocol.query(query, None)
+            except AttributeError:
+                return ""  # an empty query has no status, which the protocol does not expect
             return text
-        except AttributeError:
-            return ""  # an empty query has no status, which the protocol does not expect
         finally:
             wire.release()
 

@@ -172,3 +172,17 @@ async def test_wrong_arguments_harm_nothing(connect, query, argument):
     with pytest.raises(asyncpg.InterfaceError):
         await connection.fetchval(query)
     assert await connection.fetchval("select 1") == 1
+
+
+async def test_error_of_a_codec_goes_up(connection):
+    """What a decoder raises reaches the caller, of execute too, and the connection goes on."""
+
+    def refuse(_text):
+        raise AttributeError("not today")
+
+    await connection.set_type_codec("text", schema="pg_catalog", encoder=str, decoder=refuse)
+    for method in (connection.fetch, connection.execute):
+        with pytest.raises(AttributeError, match="not today"):
+            await method("select $1::text", "x")
+    assert await connection.execute("") == ""
+    assert await connection.fetchval("select 1") == 1
