@@ -237,6 +237,8 @@ class _Ones(Sequence[int]):
         return self._size
 
     def __getitem__(self, index: int) -> int:  # type: ignore[override]  # a slice is never asked for
+        if not -self._size <= index < self._size:
+            raise IndexError(index)  # iteration ends by it
         return 1
 
 

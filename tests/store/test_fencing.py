@@ -68,9 +68,9 @@ async def test_give_back_keeps_what_a_job_is(stage: Stage):
     assert after == [row for row in before if row["id"] not in {loose[1], sealed[0]}]
     assert await stage.states() == {"queued": 4, "success": 2, "canceled": 1}
     assert await stage.count("batch") == 0
-    rest = await stage.claim(worker)
-    assert list(rest.ids) == [loose[0], loose[2], sealed[1], sealed[3]]
-    assert list(rest.attempts) == [1, 1, 1, 1]
+    rest = [await stage.claim(worker), await stage.claim(worker)]
+    assert [list(hand.ids) for hand in rest] == [[loose[0], loose[2]], [sealed[1], sealed[3]]]
+    assert [list(hand.attempts) for hand in rest] == [[1, 1], [1, 1]]
 
 
 async def test_reap_takes_from_the_dead_alone(stage: Stage):
@@ -182,7 +182,7 @@ async def test_cancel_of_what_waits(stage: Stage, kind):
     worker = await stage.worker()
     hand = await stage.claim(worker)
     assert list(hand.ids) == [ids[0], ids[2], ids[3]]
-    assert hand.args == b'[{"x": 0},{"x": 2},{"x": 3}]' or hand.args == b'[{"x": 0},{"x": 2},{"x": 3}]'.replace(b" ", b"")
+    assert hand.args == b'[{"x": 0},{"x": 2},{"x": 3}]'
     assert not await stage.connection.fetchval(ask, ids[0])
     await stage.check_once_each(ids)
     assert await stage.flush(worker, outcomes(hand)) == {hand.lease}
