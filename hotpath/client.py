@@ -11,7 +11,7 @@ schema that was stored when the script's version was registered.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -38,7 +38,7 @@ from hotpath.store import listing
 from hotpath.store.completions import Completions, open_completions
 from hotpath.store.database import Database, open_database
 from hotpath.store.scripts import Registered, find_script, register_version
-from hotpath.store.seal import JobIds, Sealer
+from hotpath.store.seal import AsyncSeal, Contents, JobIds, Sealer
 from hotpath.store.status import Status, read_status
 
 FRESH_SECONDS = 5.0
@@ -119,41 +119,38 @@ class Client:
         names the job (from 0) and the field, and what `enqueue` raises.
         """
         known = await self._know(script, fresh=True)
-        encode = known.validator.encode
         sealer = Sealer()
-        raws: Iterable[bytes] | AsyncIterable[bytes]
-        raws = _Encoded(args, known.validator) if isinstance(args, AsyncIterable) else map(encode, args)
+        batches: Iterable[Contents] | AsyncIterable[Contents]
+        if isinstance(args, AsyncIterable):
+            batches = AsyncSeal(_Encoded(args, known.validator), sealer)
+        else:
+            batches = sealer.seal_args(args, known.validator)
         try:
-            return await self.enqueue_json(
-                script, raws, tag=tag, priority=priority, scheduled_for=scheduled_for, sealer=sealer
-            )
+            return await self._load(known, batches, tag=tag, priority=priority, scheduled_for=scheduled_for)
         except BadArgsError as error:
             raise BadArgsError(f"job {sealer.count} of {script}: {error}") from None
 
     async def enqueue_json(
         self,
         script: str,
-        raws: Iterable[bytes] | AsyncIterable[bytes],
+        raws: Iterable[bytes],
         *,
         tag: str | None = None,
         priority: int = 0,
         scheduled_for: datetime | None = None,
-        sealer: Sealer | None = None,
-    ) -> JobIds:
+    ) -> Sequence[UUID]:
         """`enqueue_many` for args that are JSON already, and have been through `validator(script)`."""
         known = await self._know(script)
-        source = _Source(raws) if not isinstance(raws, AsyncIterable) else raws
+        batches = Sealer().seal(raws)
+        return await self._load(known, batches, tag=tag, priority=priority, scheduled_for=scheduled_for)
+
+    async def _load(
+        self, known: _Known, batches: Iterable[Contents] | AsyncIterable[Contents], **options: Any
+    ) -> JobIds:
+        source = batches if isinstance(batches, AsyncIterable) else _Source(batches)
         try:
             async with self.database.connection() as connection:
-                ids = await store.enqueue_many(
-                    connection,
-                    known.script,
-                    source,
-                    tag=tag,
-                    priority=priority,
-                    scheduled_for=scheduled_for,
-                    sealer=sealer,
-                )
+                ids = await store.enqueue_many(connection, known.script, source, **options)
         except _SourceFailed as failed:
             raise failed.error from None
         self._enqueued += len(ids)
@@ -310,12 +307,12 @@ class _Source:
     database.
     """
 
-    def __init__(self, raws: Iterable[bytes]) -> None:
-        self._raws = raws
+    def __init__(self, batches: Iterable[Contents]) -> None:
+        self._batches = batches
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Contents]:
         try:
-            yield from self._raws
+            yield from self._batches
         except Exception as error:  # noqa: BLE001 - the caller's code raises what it likes
             raise _SourceFailed(error) from None
 

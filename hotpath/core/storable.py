@@ -54,8 +54,11 @@ def encode_custom(value: Any) -> Any:
     raise TypeError(f"`{type(value).__qualname__}` has no JSON form")
 
 
-encode = msgspec.json.Encoder(enc_hook=encode_custom).encode
+_encoder = msgspec.json.Encoder(enc_hook=encode_custom)
+encode = _encoder.encode
 """JSON of a value, compact. Raises whatever the value provokes; `find_fault` then says where."""
+encode_lines = _encoder.encode_lines
+"""The same for many values, a line each."""
 
 
 @attrs.frozen

@@ -22,7 +22,7 @@ from hotpath.errors import BadArgsError, UnknownScriptError, UsageError
 from hotpath.model import Job, State
 from hotpath.store.queries import query
 from hotpath.store.scripts import Registered, is_text
-from hotpath.store.seal import LARGE, MAX_BYTES, MAX_JOBS, Bases, Contents, JobIds, Sealer
+from hotpath.store.seal import Bases, Contents, JobIds
 
 TAG_BYTES = 255
 _LARGE_AT_ONCE = 4 << 20  # bytes of large args held before they are copied in
@@ -90,18 +90,17 @@ async def enqueue(
 async def enqueue_many(
     connection: asyncpg_trio.Connection,
     script: Registered,
-    raws: Iterable[bytes] | AsyncIterable[bytes],
+    batches: Iterable[Contents] | AsyncIterable[Contents],
     *,
     tag: str | None = None,
     priority: int = 0,
     scheduled_for: datetime | None = None,
-    sealer: Sealer | None = None,
 ) -> JobIds:
-    """Add jobs in sealed batches, by COPY, in one transaction: all of them or, when `raws` raises or we are
-    cancelled, none.
+    """Add jobs in sealed batches, by COPY, in one transaction: all of them or, when `batches` raises or we
+    are cancelled, none.
 
-    `raws`: the JSON args of each job, checked. Memory stays constant however many they are.
-    `sealer.count` tells how far it came. Raises what `raws` raises, and `UsageError` as `enqueue` does.
+    `batches`: what a `Sealer` makes of args. Memory stays constant however many they are. Raises what
+    `batches` raises, and `UsageError` as `enqueue` does.
     """
     check_options(tag, priority, scheduled_for)
     ids = JobIds()
@@ -114,9 +113,8 @@ async def enqueue_many(
             ids=ids,
             bases=Bases(row["clock"], time.monotonic()),
             head=(when, key, script.version.script, priority or script.priority),
-            sealer=sealer or Sealer(),
+            batches=batches,
         )
-        load.begin(raws)
         while load.more:
             await connection.copy_records_to_table(
                 "batch", schema_name="hotpath", columns=_COLUMNS, records=load.records()
@@ -136,7 +134,12 @@ class _Load:
     """The rows of one `enqueue_many`, for one COPY after the other: large args are copied in between."""
 
     def __init__(
-        self, *, ids: JobIds, bases: Bases, head: tuple[datetime, int, int, int], sealer: Sealer
+        self,
+        *,
+        ids: JobIds,
+        bases: Bases,
+        head: tuple[datetime, int, int, int],
+        batches: Iterable[Contents] | AsyncIterable[Contents],
     ) -> None:
         self.more = True
         self.large: list[tuple[UUID, str]] = []
@@ -144,15 +147,8 @@ class _Load:
         self._ids = ids
         self._bases = bases
         self._head = head
-        self._sealer = sealer
-        self._sync: Iterator[Contents] | None = None
-        self._async: AsyncIterator[Contents] | None = None
-
-    def begin(self, raws: Iterable[bytes] | AsyncIterable[bytes]) -> None:
-        if isinstance(raws, AsyncIterable):
-            self._async = _AsyncSeal(raws, self._sealer)
-        else:
-            self._sync = self._sealer.seal(raws)
+        self._sync = None if isinstance(batches, AsyncIterable) else iter(batches)
+        self._async = aiter(batches) if isinstance(batches, AsyncIterable) else None
 
     def records(self) -> Iterator[tuple[Any, ...]] | AsyncIterator[tuple[Any, ...]]:
         return _AsyncRecords(self, self._async) if self._async is not None else self._records()
@@ -181,36 +177,6 @@ class _Load:
     @property
     def is_heavy(self) -> bool:
         return self._large_bytes > _LARGE_AT_ONCE
-
-
-class _AsyncSeal:
-    """`Sealer.seal` for a source that has to be awaited: a batch's worth at a time."""
-
-    def __init__(self, raws: AsyncIterable[bytes], sealer: Sealer) -> None:
-        self._source = aiter(raws)
-        self._sealer = sealer
-        self._ready: list[Contents] = []
-
-    def __aiter__(self) -> _AsyncSeal:
-        return self
-
-    async def __anext__(self) -> Contents:
-        if not self._ready:
-            chunk: list[bytes] = []
-            room = MAX_BYTES - LARGE
-            try:
-                while len(chunk) < MAX_JOBS and room > 0:
-                    raw = await anext(self._source)
-                    room -= len(raw)
-                    chunk.append(raw)
-            except StopAsyncIteration:
-                if not chunk:
-                    raise
-            except BaseException:
-                self._sealer.count += len(chunk)
-                raise
-            self._ready = list(self._sealer.seal(chunk))[::-1]
-        return self._ready.pop()
 
 
 class _AsyncRecords:

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, overload
 from uuid import UUID
 
 import attrs
+
+from hotpath.core.schema import ArgsValidator
 
 MAX_JOBS = 500
 MAX_BYTES = 1 << 20
 LARGE = 8192
 """Args above this many bytes are stored once, in `hotpath.payload`, and referred to."""
 
+# In characters, of which UTF-8 makes up to four bytes.
+_SMALL = LARGE // 4
+_SMALL_BATCH = MAX_BYTES // 4
 _TICKS = 4096  # per millisecond: what the 12 bits of rand_a divide it into
 
 
@@ -89,7 +95,7 @@ class JobIds(Sequence[UUID]):
 class Contents:
     """What goes into one sealed batch."""
 
-    args: list[str | None]
+    args: Sequence[str | None]
     """JSON of each job's args; None for large ones."""
     large: list[tuple[int, str]]
     """Ordinal and JSON of the large ones."""
@@ -129,3 +135,60 @@ class Sealer:
             self.count += len(args)
         if args:
             yield Contents(args, large, large_bytes)
+
+    def seal_args(self, items: Iterable[Mapping[str, Any]], validator: ArgsValidator) -> Iterator[Contents]:
+        """`seal` for args that are still to be validated and written as JSON, many at a time where they are
+        small.
+
+        Raises `BadArgsError`; then `count` is the index of the job it speaks of.
+        """
+        source = iter(items)
+        small = False
+        while True:
+            # How many may be held at once is known from those before: large ones go one by one.
+            chunk: Iterable[Mapping[str, Any]] = islice(source, MAX_JOBS)
+            if small:
+                chunk = held = list(chunk)
+                texts = validator.encode_many(held) if held else []
+                if texts and max(map(len, texts)) <= _SMALL and sum(map(len, texts)) <= _SMALL_BATCH:
+                    self.count += len(texts)
+                    yield Contents(texts, [], 0)
+                    continue
+            taken = size = 0
+            for contents in self.seal(map(validator.encode, chunk)):
+                taken += len(contents.args)
+                size += contents.large_bytes + sum(len(text) for text in contents.args if text)
+                yield contents
+            if not taken:
+                return
+            small = size <= _SMALL_BATCH
+
+
+class AsyncSeal:
+    """`Sealer.seal` for a source that has to be awaited: a batch's worth at a time."""
+
+    def __init__(self, raws: AsyncIterable[bytes], sealer: Sealer) -> None:
+        self._source = aiter(raws)
+        self._sealer = sealer
+        self._ready: list[Contents] = []
+
+    def __aiter__(self) -> AsyncSeal:
+        return self
+
+    async def __anext__(self) -> Contents:
+        if not self._ready:
+            chunk: list[bytes] = []
+            room = MAX_BYTES - LARGE
+            try:
+                while len(chunk) < MAX_JOBS and room > 0:
+                    raw = await anext(self._source)
+                    room -= len(raw)
+                    chunk.append(raw)
+            except StopAsyncIteration:
+                if not chunk:
+                    raise
+            except BaseException:
+                self._sealer.count += len(chunk)
+                raise
+            self._ready = list(self._sealer.seal(chunk))[::-1]
+        return self._ready.pop()
