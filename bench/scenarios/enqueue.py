@@ -54,10 +54,10 @@ async def run_enqueue(bench: Bench) -> list[Finding]:
             single.append(await _single(bench, url))
     findings = [
         Finding("enqueue_many", many, "jobs/s"),
-        Finding("bare COPY of the same rows", copy, "jobs/s"),
-        Finding("enqueue_many / COPY", ratios(many, copy), "x", MANY_OF_COPY),
-        Finding("bare COPY, a row for each job", rows, "jobs/s"),
-        Finding("enqueue_many / COPY of a row for each job", ratios(many, rows), "x"),
+        Finding("bare COPY of the same jobs, a row each", rows, "jobs/s"),
+        Finding("enqueue_many / COPY", ratios(many, rows), "x", MANY_OF_COPY),
+        Finding("bare COPY of the sealed rows, made before", copy, "jobs/s"),
+        Finding("enqueue_many / COPY of made rows", ratios(many, copy), "x"),
         Finding("enqueue, one client", single, "jobs/s"),
     ]
     findings += await _function(bench, 1, FUNCTION_OF_INSERT)
