@@ -26,6 +26,7 @@ import trio
 from hotpath.errors import HotpathError, ScriptImportError
 from hotpath.runtime.choose import choose
 from hotpath.runtime.lane import Lane
+from hotpath.runtime.load import settle_memory
 from hotpath.scripts.load import scrub_environment
 from hotpath.worker.assignment import Assignment
 from hotpath.worker.engine import work
@@ -84,6 +85,7 @@ class Process:
                     concurrency=self._assignment.concurrency,
                 )
                 self._loop = await nursery.start(self._work, runtime)
+                settle_memory()  # the script is loaded
                 if self._loop is not None:
                     if self._stops:
                         self._loop.stop()

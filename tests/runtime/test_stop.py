@@ -105,6 +105,35 @@ async def test_cancelled_async_run(opened, make_batch):
         assert sorted(module.cleaned) == [0, 0, 1, 1, 2, *range(3, 11)]
 
 
+async def test_cancelled_jobs_are_not_reported(opened, make_batch):
+    """Of a cancelled `run` nothing more is reported, neither a late result nor a time-out in its place. Its
+    jobs can see that they were asked to stop.
+    """
+    text = """
+        import hotpath, trio
+        asked = []
+        async def main(x: int):
+            try:
+                await trio.sleep(600)
+            except trio.Cancelled:
+                asked.append(hotpath.current_job().cancel_requested)
+                if x:
+                    raise
+            return x
+        """
+    async with opened(text, name="unreported", timeout=300) as runtime:
+        import unreported as module
+
+        batch = make_batch({"x": 0}, {"x": 1})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.run, batch)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert module.asked == [True, True]
+        assert batch.ended == []
+
+
 async def test_cancelled_sync_run(opened, make_batch):
     """A synchronous job cannot be interrupted: after a cancelled `run` it ends unreported, no further one
     starts, and the next batch waits for it.
