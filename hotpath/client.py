@@ -37,6 +37,7 @@ from hotpath.store import jobs as store
 from hotpath.store import listing
 from hotpath.store.completions import Completions, open_completions
 from hotpath.store.database import Database, open_database
+from hotpath.store.load import enqueue_many
 from hotpath.store.scripts import Registered, find_script, register_version
 from hotpath.store.seal import AsyncSeal, Contents, JobIds, Sealer
 from hotpath.store.status import Status, read_status
@@ -150,7 +151,7 @@ class Client:
         source = batches if isinstance(batches, AsyncIterable) else _Source(batches)
         try:
             async with self.database.connection() as connection:
-                ids = await store.enqueue_many(connection, known.script, source, **options)
+                ids = await enqueue_many(connection, known.script, source, **options)
         except _SourceFailed as failed:
             raise failed.error from None
         self._enqueued += len(ids)

@@ -1,14 +1,13 @@
 """Jobs as clients see them: put in, one or ten million; looked up; canceled.
 
 Args arrive here as JSON that was checked against the script's schema (`hotpath.core.schema`). The server
-checks again what comes through `hotpath.enqueue`; `enqueue_many` goes past it, by COPY.
+checks again what comes through `hotpath.enqueue`; bulk loads go past it, by COPY (`hotpath.store.load`).
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,13 +20,9 @@ from hotpath import asyncpg_trio
 from hotpath.errors import BadArgsError, UnknownScriptError, UsageError
 from hotpath.model import Job, State
 from hotpath.store.queries import query
-from hotpath.store.scripts import Registered, is_text
-from hotpath.store.seal import Bases, Contents, JobIds
+from hotpath.store.scripts import is_text
 
 TAG_BYTES = 255
-_LARGE_AT_ONCE = 4 << 20  # bytes of large args held before they are copied in
-_ANALYZE_ROWS = 1000  # batches in one load from which the planner is told
-_COLUMNS = ("base", "scheduled_for", "tag", "script", "priority", "n", "open", "args")
 _decode = msgspec.json.decode
 
 
@@ -85,119 +80,6 @@ async def enqueue(
             query("enqueue"), script, args.decode(), tag, priority, scheduled_for
         )
     return _uuid(job_id)
-
-
-async def enqueue_many(
-    connection: asyncpg_trio.Connection,
-    script: Registered,
-    batches: Iterable[Contents] | AsyncIterable[Contents],
-    *,
-    tag: str | None = None,
-    priority: int = 0,
-    scheduled_for: datetime | None = None,
-) -> JobIds:
-    """Add jobs in sealed batches, by COPY, in one transaction: all of them or, when `batches` raises or we
-    are cancelled, none.
-
-    `batches`: what a `Sealer` makes of args. Memory stays constant however many they are. Raises what
-    `batches` raises, and `UsageError` as `enqueue` does.
-    """
-    check_options(tag, priority, scheduled_for)
-    ids = JobIds()
-    async with connection.transaction():
-        row = await connection.fetchrow(query("load_clock"))
-        assert row is not None, "a query without a table has one row"
-        key = script.tag if tag is None else await connection.fetchval(query("tag_id"), tag)
-        when = row["now"] if scheduled_for is None else scheduled_for
-        load = _Load(
-            ids=ids,
-            bases=Bases(row["clock"], time.monotonic()),
-            head=(when, key, script.version.script, priority or script.priority),
-            batches=batches,
-        )
-        while load.more:
-            await connection.copy_records_to_table(
-                "batch", schema_name="hotpath", columns=_COLUMNS, records=load.records()
-            )
-            if load.large:
-                await connection.copy_records_to_table(
-                    "payload", schema_name="hotpath", columns=("id", "args"), records=load.take_large()
-                )
-        if ids:
-            await connection.fetchrow(query("load_end"), key, tag, when)
-    if len(ids.bases) >= _ANALYZE_ROWS:
-        await connection.execute("analyze hotpath.batch")
-    return ids
-
-
-class _Load:
-    """The rows of one `enqueue_many`, for one COPY after the other: large args are copied in between."""
-
-    def __init__(
-        self,
-        *,
-        ids: JobIds,
-        bases: Bases,
-        head: tuple[datetime, int, int, int],
-        batches: Iterable[Contents] | AsyncIterable[Contents],
-    ) -> None:
-        self.more = True
-        self.large: list[tuple[UUID, str]] = []
-        self._large_bytes = 0
-        self._ids = ids
-        self._bases = bases
-        self._head = head
-        self._sync = None if isinstance(batches, AsyncIterable) else iter(batches)
-        self._async = aiter(batches) if isinstance(batches, AsyncIterable) else None
-
-    def records(self) -> Iterator[tuple[Any, ...]] | AsyncIterator[tuple[Any, ...]]:
-        return _AsyncRecords(self, self._async) if self._async is not None else self._records()
-
-    def _records(self) -> Iterator[tuple[Any, ...]]:
-        assert self._sync is not None
-        for contents in self._sync:
-            yield self.row(contents)
-            if self._large_bytes > _LARGE_AT_ONCE:
-                return
-        self.more = False
-
-    def row(self, contents: Contents) -> tuple[Any, ...]:
-        base = self._bases.make(time.monotonic())
-        args = contents.args
-        self._ids.add(base, len(args))
-        if contents.large:
-            self.large += [(UUID(int=base + k), text) for k, text in contents.large]
-            self._large_bytes += contents.large_bytes
-        return (UUID(int=base), *self._head, len(args), len(args), args)
-
-    def take_large(self) -> list[tuple[UUID, str]]:
-        large, self.large, self._large_bytes = self.large, [], 0
-        return large
-
-    @property
-    def is_heavy(self) -> bool:
-        return self._large_bytes > _LARGE_AT_ONCE
-
-
-class _AsyncRecords:
-    """The rows of one COPY from a source that has to be awaited."""
-
-    def __init__(self, load: _Load, source: AsyncIterator[Contents]) -> None:
-        self._load = load
-        self._source = source
-
-    def __aiter__(self) -> _AsyncRecords:
-        return self
-
-    async def __anext__(self) -> tuple[Any, ...]:
-        if self._load.is_heavy:
-            raise StopAsyncIteration
-        try:
-            contents = await anext(self._source)
-        except StopAsyncIteration:
-            self._load.more = False
-            raise
-        return self._load.row(contents)
 
 
 async def get_job(connection: asyncpg_trio.Connection, job_id: UUID) -> Job | None:

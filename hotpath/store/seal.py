@@ -23,9 +23,7 @@ MAX_BYTES = 1 << 20
 LARGE = 8192
 """Args above this many bytes are stored once, in `hotpath.payload`, and referred to."""
 
-# In characters, of which UTF-8 makes up to four bytes.
-_SMALL = LARGE // 4
-_SMALL_BATCH = MAX_BYTES // 4
+_SMALL_BATCH = MAX_BYTES // 2
 _TICKS = 4096  # per millisecond: what the 12 bits of rand_a divide it into
 
 
@@ -95,9 +93,9 @@ class JobIds(Sequence[UUID]):
 class Contents:
     """What goes into one sealed batch."""
 
-    args: Sequence[str | None]
+    args: Sequence[bytes | None]
     """JSON of each job's args; None for large ones."""
-    large: list[tuple[int, str]]
+    large: list[tuple[int, bytes]]
     """Ordinal and JSON of the large ones."""
     large_bytes: int
 
@@ -113,19 +111,19 @@ class Sealer:
         """Batch after batch, each as soon as it is full, holding no more than one. What `raws` raises comes
         out.
         """
-        args: list[str | None] = []
-        large: list[tuple[int, str]] = []
+        args: list[bytes | None] = []
+        large: list[tuple[int, bytes]] = []
         room, large_bytes = MAX_BYTES - LARGE, 0
         try:
             for raw in raws:
                 size = len(raw)
                 if size > LARGE:
-                    large.append((len(args), raw.decode()))
+                    large.append((len(args), raw))
                     large_bytes += size
                     args.append(None)
                 else:
                     room -= size
-                    args.append(raw.decode())
+                    args.append(raw)
                 if len(args) >= MAX_JOBS or room < 0 or large_bytes > MAX_BYTES:
                     full = Contents(args, large, large_bytes)
                     self.count += len(args)
@@ -150,7 +148,7 @@ class Sealer:
             if small:
                 chunk = held = list(chunk)
                 texts = validator.encode_many(held) if held else []
-                if texts and max(map(len, texts)) <= _SMALL and sum(map(len, texts)) <= _SMALL_BATCH:
+                if texts and max(map(len, texts)) <= LARGE and sum(map(len, texts)) <= MAX_BYTES:
                     self.count += len(texts)
                     yield Contents(texts, [], 0)
                     continue

@@ -256,3 +256,39 @@ async def test_canceled_jobs(client_of):
             assert caught.value.error["kind"] == "canceled"
         with pytest.raises(UnknownJobError):
             await client.cancel(uuid.uuid4())
+
+
+async def test_bulk_stores_what_single_enqueue_stores(client_of):
+    """Whatever args hold, a job of a bulk enqueue gets them back as they were put in, among many of its kind."""
+    values = [
+        None, True, -(2**63), 2**64, 1.5, 1e-7,
+        "", "ü😀", 'a"b\\', "line\nend\r\t", "\u2028", "\\u0000",
+        [], {}, [None, [1, {"a": "b"}]], {"": None, "ä": {"deep": [1.25]}}, "x" * 8191, "x" * 8192, "é" * 5000,
+    ]  # fmt: skip
+    async with client_of() as client:
+        ids = await client.enqueue_many("anything", ({"v": v, "w": 1} for v in values for _ in range(700)))
+        for index, value in enumerate(values):
+            job = await client.job(ids[index * 700 + index])
+            assert job.args == {"v": value, "w": 1}
+            alone = await client.job(await client.enqueue("anything", {"v": value, "w": 1}))
+            assert alone.args == job.args
+
+
+async def test_bulk_leaves_the_program_its_turn(client_of):
+    """Other tasks run while a long synchronous source is read."""
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with client_of() as client, trio.open_nursery() as nursery:
+        await client.enqueue("add", {"x": 1})
+        nursery.start_soon(others)
+        await trio.lowlevel.checkpoint()
+        turns = 0
+        await client.enqueue_many("add", ({"x": i} for i in range(100_000)))
+        assert turns > 10
+        nursery.cancel_scope.cancel()
