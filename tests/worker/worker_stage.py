@@ -1,0 +1,195 @@
+"""What tests of the worker stand on: a workspace with a few scripts, a client, and real `hotpath dedicate` processes that end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from hotpath import asyncpg_trio
+from hotpath.client import Client, open_client
+
+SCRIPTS = {
+    "double": """
+def main(x: int, note: str = "") -> int:
+    if x % 10 == 3:
+        raise ValueError(f"three: {x}")
+    if x % 10 == 4:
+        print("four", x)
+    return 2 * x
+""",
+    "mark": """
+import os, time
+
+def main(x: int, file: str, seconds: float = 0.0) -> int:
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, b"%d\\n" % x)
+    os.close(descriptor)
+    time.sleep(seconds)
+    return os.getpid()
+""",
+    "nap": """
+import trio
+
+async def main(x: int, seconds: float = 0.0) -> int:
+    await trio.sleep(seconds)
+    return x
+""",
+    "size": """
+def main(text: str) -> int:
+    return len(text)
+""",
+}
+
+
+@attrs.define(eq=False)
+class Stage:
+    """A database, a workspace and a client."""
+
+    url: str
+    workspace: Path
+    client: Client
+    connection: asyncpg_trio.Connection
+    nursery: trio.Nursery
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "HOTPATH_DATABASE_URL": self.url, "HOTPATH_WORKSPACE": str(self.workspace)}
+
+    async def dedicate(self, name: str, *flags: str) -> Command:
+        """Start `hotpath dedicate NAME --json`."""
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "hotpath", "dedicate", name, "--json", *flags],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment, cwd=self.workspace,
+        )  # fmt: skip
+        command = Command(process)
+        self.nursery.start_soon(command.follow)
+        return command
+
+    async def drain(self, name: str, *flags: str) -> Command:
+        """Run `hotpath dedicate NAME --drain --json` to its end, which has to be a good one."""
+        command = await self.dedicate(name, "--drain", *flags)
+        assert await command.wait() == 0, command.stderr
+        return command
+
+    async def rows(self) -> list[Any]:
+        """All rows of the view."""
+        return await self.connection.fetch("select * from hotpath.job order by id")
+
+    async def states(self) -> Counter[str]:
+        """How many jobs are in each state; each job has to have one row."""
+        rows = await self.rows()
+        assert len({row["id"] for row in rows}) == len(rows), "a job has two rows"
+        return Counter(row["state"] for row in rows)
+
+    async def until(self, condition: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> Any:
+        """Wait until the condition gives something true; return it."""
+        with trio.fail_after(seconds):
+            while not (found := await condition()):
+                await trio.sleep(0.01)
+        return found
+
+    async def until_done(self, count: int, seconds: float = 20.0) -> None:
+        """Wait until that many jobs have ended."""
+
+        async def enough() -> bool:
+            return await self.connection.fetchval("select count(*) >= $1::int8 from hotpath.job_done", count)
+
+        await self.until(enough, seconds)
+
+    async def worker_pids(self) -> list[int]:
+        """Processes of the workers that have not been said to have stopped."""
+        return [row[0] for row in await self.connection.fetch("select pid from hotpath.worker where stopped_at is null order by id")]
+
+    async def check_empty(self) -> None:
+        """Nothing waits and nothing is leased."""
+        for table in ("job_queue", "batch", "lease"):
+            assert not await self.connection.fetchval(f"select count(*) from hotpath.{table}"), table
+
+
+@attrs.define(eq=False)
+class Command:
+    """A running `hotpath dedicate`."""
+
+    process: trio.Process
+    events: list[dict[str, Any]] = attrs.field(factory=list)
+    stderr: str = ""
+    _ready: trio.Event = attrs.field(factory=trio.Event)
+    _over: trio.Event = attrs.field(factory=trio.Event)
+
+    async def follow(self) -> None:
+        """Read what it says until it has ended; end it if the test is over."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read_events)
+                nursery.start_soon(self._read_errors)
+                await self.process.wait()
+                # Orphans may hold the pipes open: what was said before the end is enough.
+                nursery.cancel_scope.deadline = trio.current_time() + 0.5
+        finally:
+            if self.process.returncode is None:
+                self.process.kill()
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+                    await self.process.wait()
+            self._over.set()
+
+    async def _read_events(self) -> None:
+        rest = b""
+        async for data in self.process.stdout:
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self.events.append(json.loads(line))
+                if self.events[-1]["event"] == "ready":
+                    self._ready.set()
+
+    async def _read_errors(self) -> None:
+        async for data in self.process.stderr:
+            self.stderr += data.decode(errors="replace")
+
+    async def ready(self, seconds: float = 20.0) -> None:
+        """Wait until its first worker process is ready."""
+        with trio.fail_after(seconds):
+            await self._ready.wait()
+
+    async def wait(self, seconds: float = 30.0) -> int:
+        """Wait until it has ended; its exit code."""
+        with trio.fail_after(seconds):
+            await self._over.wait()
+        return self.process.returncode
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """Its last event."""
+        return self.events[-1]
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended (a zombie has)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@asynccontextmanager
+async def open_stage(url: str, workspace: Path) -> AsyncIterator[Stage]:
+    """A stage; its processes and connections end with it."""
+    for name, source in SCRIPTS.items():
+        (workspace / f"{name}.py").write_text(source)
+    connection = await asyncpg_trio.connect(url)
+    try:
+        async with open_client(url, workspace=workspace) as client, trio.open_nursery() as nursery:
+            stage = Stage(url, workspace, client, connection, nursery)
+            yield stage
+            nursery.cancel_scope.cancel(reason="the test is over")
+    finally:
+        connection.terminate()
