@@ -259,11 +259,12 @@ async def test_canceled_jobs(client_of):
 
 
 async def test_bulk_stores_what_single_enqueue_stores(client_of):
-    """Whatever args hold, a job of a bulk enqueue gets them back as they were put in, among many of its kind."""
+    """Whatever args hold, a job of a bulk enqueue gets them back as they were, among many of its kind."""
     values = [
         None, True, -(2**63), 2**64, 1.5, 1e-7,
         "", "ü😀", 'a"b\\', "line\nend\r\t", "\u2028", "\\u0000",
-        [], {}, [None, [1, {"a": "b"}]], {"": None, "ä": {"deep": [1.25]}}, "x" * 8191, "x" * 8192, "é" * 5000,
+        [], {}, [None, [1, {"a": "b"}]], {"": None, "ä": {"deep": [1.25]}},
+        "x" * 8191, "x" * 8192, "é" * 5000,
     ]  # fmt: skip
     async with client_of() as client:
         ids = await client.enqueue_many("anything", ({"v": v, "w": 1} for v in values for _ in range(700)))
