@@ -113,7 +113,7 @@ class Supervisor:
     _failure: HotpathError | None = None
     _past: list[WorkerStatistics] = attrs.field(factory=list)
     """What workers that have ended had done."""
-    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _stop_asked: trio.Event = attrs.field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
         self.reporter = Reporter(self.options, self.version, [name for _, name in self.tags])
@@ -152,7 +152,7 @@ class Supervisor:
             if time.monotonic() - began > HEALTHY:
                 wait = FIRST_RESTART
             with trio.move_on_after(wait):
-                await self._until_stopping()
+                await self._stop_asked.wait()
             wait = min(wait * 2, LONGEST_RESTART)
 
     async def _one_life(self) -> bool:
@@ -240,12 +240,7 @@ class Supervisor:
         self._stopping += 1
         for child in self._children.values():
             child.stop()
-        if self._stopping == 1:
-            self._scope.cancel(reason="stopping")
-
-    async def _until_stopping(self) -> None:
-        with self._scope:
-            await trio.sleep_forever()
+        self._stop_asked.set()
 
     async def _beat(self) -> None:
         """Renew the leases; a worker that has lost its own stops. Also end what outlives its grace."""
