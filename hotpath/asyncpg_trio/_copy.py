@@ -136,15 +136,24 @@ class CopyMethods:
                 )
             write = _file_writer(opened) if kind == "file" else opened
 
-            async def sink(data: bytes) -> None:
-                try:
-                    await write(data)
-                except BaseException as error:  # raised again by _copying
-                    raise _UserCodeFailed(error) from error
-
             async with self._copying() as session:
+                failure: _UserCodeFailed | None = None
+
+                async def sink(data: bytes) -> None:
+                    nonlocal failure
+                    try:
+                        await write(data)
+                    except BaseException as error:  # raised again by _copying
+                        failure = _UserCodeFailed(error)
+                        _, is_last, _ = session.wire.latest.result()
+                        if not is_last:
+                            raise failure from error
+                        # The server has ended the COPY: the protocol would wait in vain for it to be stopped.
+
                 session.copying_out = True
                 status: str = await session.protocol.copy_out(statement, sink, NO_TIMEOUT)
+                if failure is not None:
+                    raise failure
                 return status
 
     @asynccontextmanager
@@ -158,7 +167,7 @@ class CopyMethods:
             yield session
         except _UserCodeFailed as failure:
             await _end_copy(session)
-            raise failure.error from None
+            raise failure.error from failure.error.__cause__
         except AnsweredEarly:
             wire.latest.result()  # raises what the server said
             raise

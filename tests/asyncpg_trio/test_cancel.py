@@ -137,6 +137,7 @@ OPERATIONS = {
     "copy out": lambda c: c.copy_from_query(
         "select repeat('x', 1000) from generate_series(1, 3000)", output=sink
     ),
+    "copy out little": lambda c: c.copy_from_query("select 1", output=sink),
     "transaction": transaction,
     "cursor": cursor,
     "listen": listen,

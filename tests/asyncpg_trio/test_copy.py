@@ -176,6 +176,19 @@ async def test_sink_that_fails(connection):
     assert await connection.fetchval("select 1") == 1
 
 
+async def test_sink_that_fails_at_the_end(connection):
+    """An error in the sink at the last chunk, when the server has nothing left to stop, costs no time."""
+
+    async def sink(data):
+        raise LookupError("mine") from KeyError(data)
+
+    with trio.fail_after(2):
+        with pytest.raises(LookupError, match="mine") as raised:
+            await connection.copy_from_query("select 1", output=sink)
+        assert isinstance(raised.value.__cause__, KeyError)
+        assert await connection.fetchval("select 1") == 1
+
+
 async def test_busy_while_copying(connect):
     """Between two chunks of a COPY the connection is still busy."""
     connection = await connect()
