@@ -56,7 +56,13 @@ class Link:
         """Run a statement that may be repeated, on whatever connection works; shielded, since none is
         cut off half-way.
         """
-        async with self._lock:
+        try:
+            # No checkpoint on the way to the socket: the batch that was just handed over starts to run, and
+            # takes the GIL, at the first one; by then the next request should be with the server.
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        try:
             wait = FIRST_BACKOFF
             while True:
                 try:
@@ -67,6 +73,8 @@ class Link:
                     self._break(error)
                 await trio.sleep(wait)
                 wait = min(wait * 2, LONGEST_BACKOFF)
+        finally:
+            self._lock.release()
 
     async def cycle(self, flushes: Sequence[LeaseFlush], claim: Claim | None, clock: DatabaseClock) -> Cycle:
         """One cycle; outcomes that the database refuses for their data become failures of their jobs."""
