@@ -21,7 +21,9 @@ async def test_drain_runs_each_job_once(stage: Stage):
     command = await stage.drain("double")
     rows = {row["id"]: row for row in await stage.rows()}
     assert set(rows) == set(ids)
-    logs = {row["id"]: row["text"] for row in await stage.connection.fetch("select id, text from hotpath.job_log")}
+    logs = {
+        row["id"]: row["text"] for row in await stage.connection.fetch("select id, text from hotpath.job_log")
+    }
     for x, job in enumerate(ids):
         row = rows[job]
         assert row["attempt"] == 1
@@ -42,7 +44,9 @@ async def test_drain_runs_each_job_once(stage: Stage):
 async def test_several_processes_share_the_work(stage: Stage):
     """I1, I2: three processes run each job exactly once between them."""
     marks = stage.workspace / "marks"
-    ids = await stage.client.enqueue_many("mark", ({"x": x, "file": str(marks), "seconds": 0.002} for x in range(600)))
+    ids = await stage.client.enqueue_many(
+        "mark", ({"x": x, "file": str(marks), "seconds": 0.002} for x in range(600))
+    )
     await stage.drain("mark", "--processes", "3")
     assert Counter(marks.read_text().split()) == Counter(str(x) for x in range(600))
     assert await stage.states() == {"success": 600}
@@ -62,7 +66,9 @@ async def test_async_main_runs_side_by_side(stage: Stage):
 async def test_sigterm_ends_well(stage: Stage):
     """I12: SIGTERM lets the job under way end; what was not begun is queued again, attempt 0; exit 0."""
     marks = stage.workspace / "marks"
-    await stage.client.enqueue_many("mark", ({"x": x, "file": str(marks), "seconds": 0.02} for x in range(300)))
+    await stage.client.enqueue_many(
+        "mark", ({"x": x, "file": str(marks), "seconds": 0.02} for x in range(120))
+    )
     command = await stage.dedicate("mark", "--grace", "10")
     await stage.until_done(10)
     command.process.terminate()
@@ -72,24 +78,21 @@ async def test_sigterm_ends_well(stage: Stage):
     ran = Counter(marks.read_text().split())
     assert set(states) == {"success", "queued"}
     assert states["success"] == len(ran) == ran.total()
-    assert states.total() == 300
+    assert states.total() == 120
     assert {row["attempt"] for row in await stage.rows() if row["state"] == "queued"} == {0}
     assert await stage.connection.fetchval("select count(*) from hotpath.lease") == 0
     await stage.drain("mark")
-    assert Counter(marks.read_text().split()) == Counter(str(x) for x in range(300))
-    assert await stage.states() == {"success": 300}
+    assert Counter(marks.read_text().split()) == Counter(str(x) for x in range(120))
+    assert await stage.states() == {"success": 120}
     await stage.check_empty()
 
 
 async def test_second_sigterm_releases_at_once(stage: Stage):
     """I12: a second SIGTERM does not wait for a long job: it is queued again, not charged, and the exit code is 0."""
-    job = await stage.client.enqueue("nap", {"x": 1, "seconds": 600})
+    begun = trio.Path(stage.workspace / "begun")
+    job = await stage.client.enqueue("nap", {"x": 1, "seconds": 600, "file": str(begun)})
     command = await stage.dedicate("nap", "--grace", "600")
-
-    async def running():
-        return (await stage.states())["running"]
-
-    await stage.until(running)
+    await stage.until(begun.exists)
     command.process.terminate()
     await trio.sleep(0.3)
     assert command.process.returncode is None
@@ -102,7 +105,9 @@ async def test_second_sigterm_releases_at_once(stage: Stage):
 async def test_killed_worker_process_is_replaced(stage: Stage):
     """I1, I6: kill -9 of a worker process: its jobs are run by the one that is started in its place."""
     marks = stage.workspace / "marks"
-    await stage.client.enqueue_many("mark", ({"x": x, "file": str(marks), "seconds": 0.01} for x in range(200)))
+    await stage.client.enqueue_many(
+        "mark", ({"x": x, "file": str(marks), "seconds": 0.01} for x in range(200))
+    )
     command = await stage.dedicate("mark", "--drain")
     await stage.until_done(20)
     (pid,) = await stage.worker_pids()
@@ -118,7 +123,9 @@ async def test_killed_worker_process_is_replaced(stage: Stage):
 
 async def test_worker_dies_with_its_supervisor(stage: Stage):
     """I3, I6: after kill -9 of the supervisor its worker process gives back what it holds and ends by itself."""
-    await stage.client.enqueue_many("mark", ({"x": x, "file": str(stage.workspace / "m"), "seconds": 0.02} for x in range(400)))
+    await stage.client.enqueue_many(
+        "mark", ({"x": x, "file": str(stage.workspace / "m"), "seconds": 0.02} for x in range(400))
+    )
     command = await stage.dedicate("mark")
     await stage.until_done(5)
     (pid,) = await stage.worker_pids()
@@ -137,7 +144,7 @@ async def test_worker_dies_with_its_supervisor(stage: Stage):
 
 async def test_cut_connections_are_weather(stage: Stage):
     """I11: workers whose connections are cut again and again drain all the same, each job one row."""
-    ids = await stage.client.enqueue_many("double", ({"x": x} for x in range(60_000)))
+    ids = await stage.client.enqueue_many("double", ({"x": x} for x in range(25_000)))
     command = await stage.dedicate("double", "--drain")
     cuts = 0
     await stage.until_done(1)
@@ -146,10 +153,12 @@ async def test_cut_connections_are_weather(stage: Stage):
             cuts += await stage.connection.fetchval(
                 "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and application_name like 'hotpath worker%'"
             )
-            await trio.sleep(0.1)
+            await trio.sleep(0.2)
     assert await command.wait() == 0, command.stderr
     assert cuts >= 1
-    row = await stage.connection.fetchrow("select count(*), count(distinct id), count(*) filter (where attempt = 1) from hotpath.job_done")
+    row = await stage.connection.fetchrow(
+        "select count(*), count(distinct id), count(*) filter (where attempt = 1) from hotpath.job_done"
+    )
     assert tuple(row) == (len(ids), len(ids), len(ids))
     await stage.check_empty()
 

@@ -38,9 +38,11 @@ def main(x: int, file: str, seconds: float = 0.0) -> int:
     return os.getpid()
 """,
     "nap": """
-import trio
+import pathlib, trio
 
-async def main(x: int, seconds: float = 0.0) -> int:
+async def main(x: int, seconds: float = 0.0, file: str = "") -> int:
+    if file:
+        pathlib.Path(file).touch()
     await trio.sleep(seconds)
     return x
 """,
@@ -108,7 +110,12 @@ class Stage:
 
     async def worker_pids(self) -> list[int]:
         """Processes of the workers that have not been said to have stopped."""
-        return [row[0] for row in await self.connection.fetch("select pid from hotpath.worker where stopped_at is null order by id")]
+        return [
+            row[0]
+            for row in await self.connection.fetch(
+                "select pid from hotpath.worker where stopped_at is null order by id"
+            )
+        ]
 
     async def check_empty(self) -> None:
         """Nothing waits and nothing is leased."""
