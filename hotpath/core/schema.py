@@ -113,10 +113,11 @@ class ArgsValidator:
             self._decode_lines(lines)
         except Exception:  # noqa: BLE001 - as in `encode`, which will say it
             return None
-        if NUL in lines or b"null" in lines:
+        if NUL in lines or b"null" in lines or len(lines) > MAX_BYTES:
             return None
-        # JSON as it is written here has no line ends inside. The last line has one too.
-        return lines.split(b"\n")[:-1]
+        # JSON as it is written here has no line ends inside, a `msgspec.Raw` may. The last line has one too.
+        raws = lines.split(b"\n")[:-1]
+        return raws if len(raws) == len(many) else None
 
     def check_json(self, raw: bytes) -> bytes:
         """One JSON document, validated and without insignificant white space. Raises `BadArgsError` that

@@ -180,8 +180,13 @@ class AsyncRuntime:
         main, keywords = self._warm.main, self._warm.decoder.keywords
         clock, encode = time.perf_counter_ns, payload.encode
         nul, large = payload.NUL, payload.MAX_BYTES
+        run: _Run | None
+        hand: BatchInHand | None
+        job: RunningJob | None
+        context: Context | None
         while True:
             if not queue:
+                run = hand = job = context = call = body = None  # an idle runner keeps nothing alive
                 await lot.park()
                 self._waking -= 1
                 self._yielded = clock()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 
 import pytest
 import trio
@@ -238,28 +240,44 @@ def test_concurrency_of_nothing():
 
 
 async def test_memory_of_what_has_ended(opened, make_batch):
-    """What a job was given and what it returned is freed when it has ended, though its batch has not."""
+    """What a job was given and what it made is freed when it has ended, though its batch has not."""
     text = """
-        import trio, weakref
+        import dataclasses, trio, weakref
+        @dataclasses.dataclass
         class Big:
-            pass
+            x: int
         seen = []
         gate = trio.Event()
-        async def main(x: int):
-            big = Big()
-            seen.append(weakref.ref(big))
+        async def main(big: Big):
+            local = Big(0)
+            seen.append((weakref.ref(big), weakref.ref(local)))
             await trio.sleep(0)
-            if x:
+            if big.x:
                 await gate.wait()
         """
     async with opened(text, name="memory", concurrency=4) as runtime:
         import memory as module
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(runtime.run, make_batch({"x": 0}, {"x": 0}, {"x": 1}))
+            nursery.start_soon(runtime.run, make_batch(*({"big": {"x": x}} for x in (0, 0, 1))))
             deadline = time.monotonic() + 20
-            while len(module.seen) < 3 or module.seen[0]() or module.seen[1]():
+            while len(module.seen) < 3 or any(ref() for refs in module.seen[:2] for ref in refs):
                 assert time.monotonic() < deadline
                 await trio.sleep(0.001)
-            assert module.seen[2]() is not None
+            assert all(ref() for ref in module.seen[2])
             module.gate.set()
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_memory_of_a_batch(opened, make_batch, kind):
+    """A warm runtime that waits for work keeps nothing of its last batch."""
+    async with opened(f"{kind} main(x: int): return x") as runtime:
+        batch = make_batch({"x": 1}, {"x": 2})
+        await runtime.run(batch)
+        kept = weakref.ref(batch)
+        del batch
+        deadline = time.monotonic() + 20
+        while kept() is not None:
+            assert time.monotonic() < deadline
+            gc.collect()
+            await trio.sleep(0.001)

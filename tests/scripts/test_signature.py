@@ -1,0 +1,125 @@
+"""From signatures as people write them to calls: defaults, wrappers, annotations in strings."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+
+import pytest
+
+from hotpath.errors import ScriptError
+from hotpath.scripts.args_schema import args_schema
+from hotpath.scripts.signature import ArgsDecoder, is_async, read_signature
+
+
+def define(text: str):
+    """The function `main` of a module with this text."""
+    module = types.ModuleType("written")
+    sys.modules["written"] = module  # dataclasses look it up
+    exec(text, module.__dict__)  # as an import would
+    return module.main
+
+
+def call(main, raw: bytes):
+    """What `main` returns for the first args of a JSON array."""
+    decoder = ArgsDecoder(read_signature(main))
+    calls, faults = decoder.calls(raw)
+    assert faults == {}
+    return main(**calls[0]) if decoder.keywords else main(*calls[0])
+
+
+def test_defaults_are_the_very_objects():
+    """A default is the object of the signature: mutable, without a JSON form, shared between calls as in
+    Python.
+    """
+    shared = []
+    marker = object()
+
+    def main(items: list = shared, other=marker, text: str = "t"):
+        return items is shared, other is marker, text
+
+    assert call(main, b"[{}]") == (True, True, "t")
+    properties = args_schema(read_signature(main))["properties"]
+    assert properties["items"]["default"] == []
+    assert "default" not in properties["other"]
+    assert properties["text"] == {"type": "string", "default": "t"}
+
+
+def test_string_annotations():
+    """Annotations may be strings, of names that the module defines later."""
+    main = define(
+        "from __future__ import annotations\n"
+        "def main(item: Item, n: 'int | None' = None): return item.x, n\n"
+        "import dataclasses\n"
+        "@dataclasses.dataclass\n"
+        "class Item: x: int\n"
+    )
+    assert call(main, b'[{"item": {"x": 3}}]') == (3, None)
+
+
+def test_wrapped():
+    """A decorated `main` has the signature of the function it wraps; a partial one asks for what is left."""
+
+    def decorate(function):
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            return "wrapped", function(*args, **kwargs)
+
+        return wrapper
+
+    @decorate
+    def main(x: int):
+        return x
+
+    def two(x: int, y: int):
+        return x, y
+
+    assert call(main, b'[{"x": 1}]') == ("wrapped", 1)
+    assert call(functools.partial(two, y=2), b'[{"x": 1}]') == (1, 2)
+
+
+def test_callable_object():
+    """An object with `__call__` is a `main` too."""
+
+    class Main:
+        async def __call__(self, x: int): ...
+
+    assert is_async(Main())
+    assert is_async(functools.partial(Main(), 1))
+    assert args_schema(read_signature(Main()))["required"] == ["x"]
+
+
+def test_order():
+    """Positional calls follow the order of the parameters, whatever the order of the args."""
+    assert call(lambda a, b, c=3: (a, b, c), b'[{"b": 2, "a": 1}]') == (1, 2, 3)
+
+
+@pytest.mark.parametrize("name", ["type", "self", "cls", "default", "encode", "f0", "MainArgs"])
+def test_names_of_parameters(name):
+    """Any name may be a parameter's."""
+    main = define(f"def main({name}: int, x: int = 2): return {name}, x")
+    assert call(main, f'[{{"{name}": 1}}]'.encode()) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def main(a, /): ...", "`a` of `main` is positional-only"),
+        ("def main(*rest): ...", "`*rest`"),
+        ("class C: ...\ndef main(x: int, thing: C): ...", "`thing` of `main` has type `C`"),
+        ("class C: ...\ndef main(**things: C): ...", "`things` of `main` has type `C`"),
+        ("def main(x: 'Missing'): ...", "`x` cannot be resolved: NameError"),
+        ("def main(x: '1 +'): ...", "`x` cannot be resolved: SyntaxError"),
+        ("from typing import Callable\ndef main(x: Callable): ...", "`x`"),
+        ("def main(x: 3): ...", "`x`"),
+        ("main = print", "*args"),
+        ("main = dict", "signature of `main` cannot be read"),
+    ],
+)
+def test_signatures_refused(text, words):
+    """What cannot be given by name from JSON is refused, and the parameter named."""
+    with pytest.raises(ScriptError) as refused:
+        read_signature(define(text))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
