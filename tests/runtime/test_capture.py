@@ -198,13 +198,15 @@ def test_capture_nests():
     assert sys.stdout is real
 
 
-def test_output_of_no_job(capsysbinary):
+def test_output_of_no_job(monkeypatch):
     """Outside of a job text and bytes go to the real stream, in their order."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))
     with capturing():
         sys.stdout.write("a")
         sys.stdout.buffer.write(b"b")
         print("c", flush=True)
-    assert capsysbinary.readouterr().out == b"abc\n"
+    assert raw.getvalue() == b"abc\n"
 
 
 def test_output_of_no_job_to_a_stream_without_bytes(monkeypatch):
@@ -246,6 +248,20 @@ def test_log_of_single_characters():
         tracemalloc.stop()
     assert size < 1 << 20
     assert log.text() == "x" * 100_000
+
+
+def test_memory_of_a_long_log():
+    """However much is written, no more than the head and twice the tail are held."""
+    log = JobLog()
+    line = "x" * 65_535 + "\n"
+    tracemalloc.start()
+    try:
+        for _ in range(1_000):
+            log.write(line)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 1.2 * (capture.HEAD_BYTES + 2 * capture.TAIL_BYTES)
 
 
 @hypothesis.given(
