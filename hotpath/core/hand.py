@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hotpath.runtime.protocol import Outcome
 
 MAX_FLUSH_BYTES = 8 << 20
-"""Results of one flush, together; a single larger result goes alone."""
+"""Results and logs of one flush, together; a job with more goes alone."""
 
 
 def job_id(base: UUID, ordinal: int) -> UUID:
@@ -120,7 +120,7 @@ class Hand:
         return index if self.places is None else self.places[index]
 
     def take(self, limit: int = MAX_FLUSH_BYTES) -> LeaseFlush | None:
-        """What was reported and not yet taken, up to `limit` bytes of results; None if there is nothing.
+        """What was reported and not yet taken, up to `limit` bytes of results and logs; None if there is nothing.
 
         Outcomes come out once: keep the value until its flush is committed.
         """
@@ -134,7 +134,8 @@ class Hand:
                 outcomes.sort(key=_index)
                 indexes, states, started, durations, payloads, logs = zip(*outcomes, strict=True)
             if indexes == tuple(range(count)):
-                size = sum(map(len, payloads))
+                kept = _logs(logs, self.lo)
+                size = sum(map(len, payloads)) + sum(len(text) for _, text in kept)
                 if size <= limit or count == 1:
                     self.left = 0
                     return LeaseFlush(
@@ -145,7 +146,7 @@ class Hand:
                         durations=durations,
                         states=None if set(states) == {1} else states,
                         payloads=payloads,
-                        logs=_logs(logs, self.lo),
+                        logs=kept,
                         jobs=count,
                         failed=count - states.count(1),
                         busy_us=sum(durations),
@@ -166,11 +167,12 @@ class Hand:
             place = self.place(index)
             if ended >> place & 1:
                 continue  # reported twice: the first outcome counts
-            if total + len(payload) > limit and jobs:
+            weight = len(payload) + len(log or "")
+            if total + weight > limit and jobs:
                 self.reported.extendleft(reversed(outcomes[at:]))
                 break
             ended |= 1 << place
-            total += len(payload)
+            total += weight
             started[place], durations[place], states[place], payloads[place] = start, duration, state, payload
             jobs += 1
             failed += state != 1
@@ -226,7 +228,7 @@ class LeaseFlush:
     failed: int
     busy_us: int
     size: int
-    """Bytes of the payloads."""
+    """Bytes of the payloads, and characters of the logs."""
 
     def some_job(self) -> UUID:
         """Id of one job that this flush ends."""
