@@ -41,6 +41,11 @@ async def test_lists_follow_an_index(database_url, name):
     arguments, index = LISTS[name]
     async with connected(database_url) as connection:
         await connection.execute(
+            """insert into hotpath.job_done (id, scheduled_for, tag, script, priority, attempt, state)
+            select hotpath.uuid7(), now(), 1, 1, 0, 1, 1 + (k % 1000 = 0)::int from generate_series(1, 20000) k"""
+        )
+        await connection.execute("analyze hotpath.job_done")
+        await connection.execute(
             "set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off"
         )
         await connection.execute(f"prepare listed as {query(name)}")
