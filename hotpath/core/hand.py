@@ -120,7 +120,7 @@ class Hand:
         return index if self.places is None else self.places[index]
 
     def take(self, limit: int = MAX_FLUSH_BYTES) -> LeaseFlush | None:
-        """What was reported and not yet taken, up to `limit` bytes of results and logs; None if there is nothing.
+        """What was reported and not yet taken, up to `limit` bytes of results and logs; None if nothing.
 
         Outcomes come out once: keep the value until its flush is committed.
         """
