@@ -21,7 +21,8 @@ from hotpath import asyncpg_trio
 from hotpath.core.hand import Hand, LeaseFlush
 from hotpath.core.positions import Positions
 from hotpath.model import Description, ScriptVersion, Settings
-from hotpath.store import jobs, scripts, workers
+from hotpath.store import jobs, load, scripts, workers
+from hotpath.store.seal import Sealer
 from hotpath.store.work import Claim, Cycle, WorkerSession, connect_session
 
 NAME = "flow_x"
@@ -63,7 +64,9 @@ class Stage:
         self._opened.append(session.connection)
         return session
 
-    async def claim(self, session: WorkerSession, want: int = 500, positions: Positions | None = None, **more: Any) -> Hand | None:
+    async def claim(
+        self, session: WorkerSession, want: int = 500, positions: Positions | None = None, **more: Any
+    ) -> Hand | None:
         """Claim and flush nothing."""
         return (await self.cycle(session, [], want, positions, **more)).hand
 
@@ -83,10 +86,14 @@ class Stage:
 
     # ------------------------------------------------------------ jobs
 
-    async def loose(self, count: int = 1, connection: asyncpg_trio.Connection | None = None, **options: Any) -> list[UUID]:
+    async def loose(
+        self, count: int = 1, connection: asyncpg_trio.Connection | None = None, **options: Any
+    ) -> list[UUID]:
         """Jobs put in one by one; `{"x": 0}` and on."""
         where = connection or self.connection
-        return [await jobs.enqueue(where, NAME, json.dumps({"x": k}).encode(), **options) for k in range(count)]
+        return [
+            await jobs.enqueue(where, NAME, json.dumps({"x": k}).encode(), **options) for k in range(count)
+        ]
 
     async def sealed(
         self, args: int | Iterable[Any], connection: asyncpg_trio.Connection | None = None, **options: Any
@@ -95,7 +102,7 @@ class Stage:
         values = range(args) if isinstance(args, int) else args
         found = await scripts.find_script(connection or self.connection, NAME)
         raws = [json.dumps({"x": value}).encode() for value in values]
-        return list(await jobs.enqueue_many(connection or self.connection, found, raws, **options))
+        return list(await load.enqueue_many(connection or self.connection, found, Sealer().seal(raws), **options))
 
     # ------------------------------------------------------------ what is there
 
@@ -124,7 +131,9 @@ class Stage:
         rows = await self.view()
         assert Counter(row["id"] for row in rows) == Counter(ids)
         for row in rows:
-            assert tuple(await self.connection.fetchrow("select * from hotpath.job_get($1)", row["id"])) == tuple(row)
+            assert tuple(
+                await self.connection.fetchrow("select * from hotpath.job_get($1)", row["id"])
+            ) == tuple(row)
 
     async def check_empty(self) -> None:
         """Nothing waits and nothing is leased: no row is left where jobs wait or run."""
@@ -132,7 +141,14 @@ class Stage:
         assert left == {"job_queue": 0, "batch": 0, "lease": 0}
 
 
-def outcomes(hand: Hand, indexes: Iterable[int] | None = None, *, state: int = 1, payload: bytes | None = None, log: str | None = None) -> LeaseFlush:
+def outcomes(
+    hand: Hand,
+    indexes: Iterable[int] | None = None,
+    *,
+    state: int = 1,
+    payload: bytes | None = None,
+    log: str | None = None,
+) -> LeaseFlush:
     """Say that these jobs of the hand (by default all that have said nothing) have ended, and take the flush."""
     for index in range(len(hand)) if indexes is None else indexes:
         hand.report((index, state, 1_000_000 + index, 10, payload or b'{"ok": %d}' % index, log))
@@ -145,7 +161,9 @@ def outcomes(hand: Hand, indexes: Iterable[int] | None = None, *, state: int = 1
 async def open_stage(url: str) -> AsyncIterator[Stage]:
     """A stage in this database; all its connections end with it."""
     connection = await asyncpg_trio.connect(url)
-    description = Description(path=NAME, hash="0" * 64, is_async=False, schema=ANYTHING, settings=Settings(), summary="")
+    description = Description(
+        path=NAME, hash="0" * 64, is_async=False, schema=ANYTHING, settings=Settings(), summary=""
+    )
     version = await scripts.register_version(connection, description)
     tag = await connection.fetchval("select hotpath.tag_id($1)", NAME)
     stage = Stage(url, connection, version, tag)

@@ -72,12 +72,16 @@ async def test_flush_of_several_leases_with_a_claim(stage: Stage):
     hands = [await stage.claim(worker, 4), await stage.claim(worker, 3)]
     loose = await stage.loose(2, priority=3)
     hands.append(await stage.claim(worker, 2))
-    cycle = await stage.cycle(worker, [outcomes(hand, log="said" if hand is hands[1] else None) for hand in hands], 3)
+    cycle = await stage.cycle(
+        worker, [outcomes(hand, log="said" if hand is hands[1] else None) for hand in hands], 3
+    )
     assert cycle.accepted == {hand.lease for hand in hands}
     assert list(cycle.hand.ids) == second[3:]
     await stage.check_once_each([*first, *second, *loose])
     assert await stage.states() == {"success": 9, "running": 3}
-    assert {row[0] for row in await stage.connection.fetch("select id from hotpath.job_log")} == set(second[:3])
+    assert {row[0] for row in await stage.connection.fetch("select id from hotpath.job_log")} == set(
+        second[:3]
+    )
     await stage.flush(worker, outcomes(cycle.hand))
     await stage.check_empty()
 
@@ -137,7 +141,9 @@ async def test_partial_flush_keeps_the_lease(stage: Stage):
         part = outcomes(hand, [0, 4, 8], state=2, payload=b'{"name": "E", "kind": "exception"}', log="l")
         assert not part.final
         assert await stage.flush(worker, part) == {hand.lease}
-        assert [await stage.state(job) for job in ids] == ["failure" if k % 4 == 0 else "running" for k in range(9)]
+        assert [await stage.state(job) for job in ids] == [
+            "failure" if k % 4 == 0 else "running" for k in range(9)
+        ]
         assert await stage.flush(worker, outcomes(hand, [1, 2])) == {hand.lease}
         assert await stage.state(ids[2]) == "success"
         last = outcomes(hand, [3, 5, 6, 7])
@@ -171,7 +177,9 @@ async def test_large_args_travel_apart(stage: Stage):
     text = "y" * 9000
     job = (await stage.sealed([1, text]))[1]
     worker = await stage.worker()
-    loose = await stage.connection.fetchval("select hotpath.enqueue('flow_x', jsonb_build_object('x', $1::text))", text)
+    loose = await stage.connection.fetchval(
+        "select hotpath.enqueue('flow_x', jsonb_build_object('x', $1::text))", text
+    )
     assert await stage.count("payload") == 2
     hands = [await stage.claim(worker), await stage.claim(worker)]
     assert sorted(hand.args for hand in hands) == [b"[null]", b'[{"x": 1},null]']
@@ -204,7 +212,9 @@ async def test_claim_stops_at_the_head_of_another_tag(stage: Stage):
 
 async def test_two_scripts_on_one_tag(stage: Stage):
     """I1: a dedicated worker takes jobs of its own script only, whatever else waits in its tag."""
-    await stage.connection.execute("insert into hotpath.script (name, tag) values ('g', hotpath.tag_id('flow_x'))")
+    await stage.connection.execute(
+        "insert into hotpath.script (name, tag) values ('g', hotpath.tag_id('flow_x'))"
+    )
     await stage.connection.execute(
         "insert into hotpath.script_version (script, hash, is_async, schema, settings) select id, 'h', false, '{}', '{}' from hotpath.script where name = 'g'"
     )

@@ -57,14 +57,20 @@ async def test_give_back_keeps_what_a_job_is(stage: Stage):
     sealed = await stage.sealed(4, priority=-3)
     assert await stage.connection.fetchval("select hotpath.cancel($1)", sealed[2])
     columns = "id, priority, scheduled_for, attempt, args::text"
-    before = await stage.connection.fetch(f"select {columns} from hotpath.job where state = 'queued' order by id")
+    before = await stage.connection.fetch(
+        f"select {columns} from hotpath.job where state = 'queued' order by id"
+    )
     worker = await stage.worker()
     hands = [await stage.claim(worker), await stage.claim(worker)]
     assert [len(hand) for hand in hands] == [3, 3]
-    assert await stage.flush(worker, outcomes(hands[0], [1]), outcomes(hands[1], [0])) == {hand.lease for hand in hands}
+    assert await stage.flush(worker, outcomes(hands[0], [1]), outcomes(hands[1], [0])) == {
+        hand.lease for hand in hands
+    }
     assert await worker.give_back([hand.lease for hand in hands]) == 4
     await stage.check_once_each(loose + sealed)
-    after = await stage.connection.fetch(f"select {columns} from hotpath.job where state = 'queued' order by id")
+    after = await stage.connection.fetch(
+        f"select {columns} from hotpath.job where state = 'queued' order by id"
+    )
     assert after == [row for row in before if row["id"] not in {loose[1], sealed[0]}]
     assert await stage.states() == {"queued": 4, "success": 2, "canceled": 1}
     assert await stage.count("batch") == 0
@@ -79,12 +85,21 @@ async def test_reap_takes_from_the_dead_alone(stage: Stage):
     live, stopped, silent = await stage.worker(), await stage.worker(), await stage.worker()
     hands = [await stage.claim(one, 1) for one in (live, stopped, silent)]
     assert await workers.reap(stage.connection) == 0
-    await stage.connection.execute("update hotpath.worker set stopped_at = now() where id = $1", stopped.worker)
-    await stage.connection.execute("update hotpath.worker set lease_until = now() where id = $1", silent.worker)
-    assert await workers.heartbeat(stage.connection, {live.worker: 5, stopped.worker: 0, silent.worker: 0}, 15) == {live.worker}
+    await stage.connection.execute(
+        "update hotpath.worker set stopped_at = now() where id = $1", stopped.worker
+    )
+    await stage.connection.execute(
+        "update hotpath.worker set lease_until = now() where id = $1", silent.worker
+    )
+    assert await workers.heartbeat(
+        stage.connection, {live.worker: 5, stopped.worker: 0, silent.worker: 0}, 15
+    ) == {live.worker}
     assert await workers.reap(stage.connection) == 2
     assert [await stage.state(job) for job in ids] == ["running", "queued", "queued"]
-    accepted = [await stage.flush(one, outcomes(hand)) for one, hand in zip((live, stopped, silent), hands, strict=True)]
+    accepted = [
+        await stage.flush(one, outcomes(hand))
+        for one, hand in zip((live, stopped, silent), hands, strict=True)
+    ]
     assert accepted == [{hands[0].lease}, frozenset(), frozenset()]
     await stage.check_once_each(ids)
 
@@ -98,7 +113,9 @@ async def test_stop_worker_releases_at_once(stage: Stage):
     assert await stage.states() == {"queued": 5}
     await stage.check_once_each(ids)
     assert await workers.stop_worker(stage.connection, worker.worker, 9) == 0
-    assert await stage.connection.fetchval("select jobs from hotpath.worker where id = $1", worker.worker) == 9
+    assert (
+        await stage.connection.fetchval("select jobs from hotpath.worker where id = $1", worker.worker) == 9
+    )
 
 
 async def test_unlisted_finds_claims_whose_reply_was_lost(stage: Stage):

@@ -15,7 +15,9 @@ from store_stage import Stage, open_stage, outcomes
 from hotpath.core.positions import SLACK, Positions
 
 PRIORITIES = st.sampled_from([-32768, -1, 0, 0, 0, 1, 5, 32767])
-AGES = st.sampled_from([None, None, 0.004, 2.0, 300.0, -3600.0])  # seconds in the past; None: an ordinary enqueue
+AGES = st.sampled_from(
+    [None, None, 0.004, 2.0, 300.0, -3600.0]
+)  # seconds in the past; None: an ordinary enqueue
 
 STEPS = st.one_of(
     st.tuples(st.just("loose"), st.integers(1, 4), PRIORITIES, AGES),
@@ -118,7 +120,9 @@ class History:
 
 async def live_through(url: str, steps: list[tuple]) -> None:
     async with open_stage(url) as stage:
-        await stage.connection.execute("delete from hotpath.job_queue; delete from hotpath.batch; delete from hotpath.lease; delete from hotpath.job_done")
+        await stage.connection.execute(
+            "delete from hotpath.job_queue; delete from hotpath.batch; delete from hotpath.lease; delete from hotpath.job_done"
+        )
         history = History(stage, await stage.worker(), await stage.connect())
         for what, *more in steps:
             await history.step("late_" if what == "late" else what, *more)
@@ -185,7 +189,10 @@ async def test_late_commit_is_found_by_the_next_look(stage: Stage):
 async def test_never_before_its_time(stage: Stage):
     """I4: jobs scheduled later, loose or sealed, are not claimed, and the look says when the first is due."""
     soon = await stage.now() + timedelta(seconds=0.4)
-    loose, sealed = await stage.loose(1, scheduled_for=soon), await stage.sealed(1, scheduled_for=soon + timedelta(hours=1))
+    loose, sealed = (
+        await stage.loose(1, scheduled_for=soon),
+        await stage.sealed(1, scheduled_for=soon + timedelta(hours=1)),
+    )
     worker = await stage.worker()
     positions = Positions()
     priorities, next_in = await worker.look(stage.tag)

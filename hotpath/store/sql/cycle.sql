@@ -30,7 +30,9 @@ ended as (
         json_array_elements(convert_from(f.payload, 'UTF8')::json), unnest(b.args[f.lo + 1:f.hi]), unnest(b.ids[f.lo + 1:f.hi]),
         unnest(b.scheduled[f.lo + 1:f.hi]), unnest(b.priorities[f.lo + 1:f.hi]), unnest(b.attempts[f.lo + 1:f.hi]))
         with ordinality as u (started, duration, state, outcome, args, id, scheduled, priority, attempt, ord)
-    where coalesce(u.state, 1) <> 0 and (f.done is null or get_bit(f.done, (u.ord - 1)::int4) = 0)
+    -- As many outcomes as places: a payload such as `1,2` would shift its neighbours', so it is made an error (a division by zero).
+    where case when u.outcome is null or u.ord > f.hi - f.lo then 1 / (u.ord - u.ord) = 1
+        else coalesce(u.state, 1) <> 0 and (f.done is null or get_bit(f.done, (u.ord - 1)::int4) = 0) end
     returning id, attempt
 ),
 logged as (
