@@ -42,7 +42,8 @@ async def test_lists_follow_an_index(database_url, name):
     async with connected(database_url) as connection:
         await connection.execute(
             """insert into hotpath.job_done (id, scheduled_for, tag, script, priority, attempt, state)
-            select hotpath.uuid7(), now(), 1, 1, 0, 1, 1 + (k % 1000 = 0)::int from generate_series(1, 20000) k"""
+            select hotpath.uuid7(), now(), 1, 1, 0, 1, 1 + (k % 1000 = 0)::int
+            from generate_series(1, 20000) k"""
         )
         await connection.execute("analyze hotpath.job_done")
         await connection.execute(
