@@ -253,11 +253,10 @@ def test_log_of_single_characters():
 def test_memory_of_a_long_log():
     """However much is written, no more than the head and twice the tail are held."""
     log = JobLog()
-    line = "x" * 65_535 + "\n"
     tracemalloc.start()
     try:
-        for _ in range(1_000):
-            log.write(line)
+        for number in range(1_000):
+            log.write(f"{number:065535}\n")
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
