@@ -149,9 +149,10 @@ def test_secrets_leave_the_environment(monkeypatch):
     assert "secret" not in os.environ.values()
 
 
-async def test_failed_import_can_be_tried_again(make_script, make_batch):
+@pytest.mark.parametrize("name", ["mended", "mended-script"])
+async def test_failed_import_can_be_tried_again(make_script, make_batch, name):
     """A module that raised is not left half imported: opened again after a fix, it works."""
-    script = make_script("def main(): return 1\nraise ValueError", name="mended")
+    script = make_script("def main(): return 1\nraise ValueError", name=name)
     with pytest.raises(ScriptImportError):
         async with SyncRuntime().open(script):
             pass
