@@ -50,7 +50,7 @@ class JobLog:
     )
 
     def __init__(self) -> None:
-        # Streams and not lists of pieces: of a log written a character at a time a list takes 60 bytes each.
+        # Streams and not lists of pieces: a list of a log written a character at a time takes 60 bytes each.
         self._head = io.StringIO()
         self._head_room = HEAD_BYTES
         self._older = self._recent = io.StringIO()
@@ -296,6 +296,15 @@ def capturing() -> Iterator[None]:
             _capture.users -= 1
             if _capture.users == 0:
                 _uninstall()
+
+
+def unbuffer() -> None:
+    """Let a text stream that the script's module has put around `sys.stdout.buffer` hold nothing back, or one
+    job's text would come out in the next one's log; call it when the module has been imported.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and isinstance(stream.buffer, RouterBuffer):
+            stream.reconfigure(write_through=True)
 
 
 def capture_logging() -> None:

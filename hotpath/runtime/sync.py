@@ -17,7 +17,7 @@ import trio
 
 from hotpath.errors import BadArgsError
 from hotpath.runtime import payload
-from hotpath.runtime.capture import capture_logging, capturing
+from hotpath.runtime.capture import capture_logging, capturing, unbuffer
 from hotpath.runtime.context import CLOSED, BatchInHand, RunningJob, current
 from hotpath.runtime.lane import Lane, tell
 from hotpath.runtime.load import WarmScript, call_preload, warm
@@ -54,6 +54,7 @@ class SyncRuntime:
         try:
             with capturing():
                 await self._lane.call(self._load)
+                unbuffer()
                 capture_logging()
                 yield
         finally:

@@ -25,7 +25,7 @@ import trio
 
 from hotpath.errors import BadArgsError
 from hotpath.runtime import payload
-from hotpath.runtime.capture import capture_logging, capturing
+from hotpath.runtime.capture import capture_logging, capturing, unbuffer
 from hotpath.runtime.context import CLOSED, BatchInHand, RunningJob, current
 from hotpath.runtime.load import WarmScript, await_preload, warm
 
@@ -97,6 +97,7 @@ class AsyncRuntime:
         with capturing():
             ready = warm(script, wants_async=True)
             await await_preload(ready)
+            unbuffer()
             capture_logging()
             self._base = copy_context()  # with what preload() set in it
             self._script, self._warm = script, ready

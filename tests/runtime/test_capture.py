@@ -144,6 +144,21 @@ async def test_stream_of_a_job(play, kind):
 
 
 @KINDS
+async def test_wrapped_stream(play, monkeypatch, kind):
+    """A script may wrap `sys.stdout.buffer` in a text stream of its own: nothing is held back for the next
+    job.
+    """
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # put back afterwards
+    text = f"""
+        import io, sys
+        sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")
+        {kind} main(x: int): print(x)
+        """
+    batch = await play(text, {"x": 1}, {"x": 2})
+    assert [one.log for one in batch.in_order] == ["1\n", "2\n"]
+
+
+@KINDS
 async def test_text_that_no_database_holds(play, kind):
     """NUL and lone surrogates in a log are written out as escapes."""
     batch = await play(f"{kind} main(): print('a\\0b\\ud800c', '\\U0001f600')", {})
