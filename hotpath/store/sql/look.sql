@@ -1,13 +1,14 @@
 -- A full look at a tag: the priorities that hold waiting jobs, due or not, highest first, and when the next one is due.
--- $1 tag. Loose index scans: the cost is a few index probes a priority, plus dead entries at the head of each.
+-- $1 tag. Loose index scans: the cost is a few index probes a priority, plus dead entries at the head of each. `order by` names
+-- the columns with their table: a bare `priority` is the output's cast, which no index has, and sorts all that waits.
 with recursive loose as (
-    (select priority::int4 from hotpath.job_queue where tag = $1::int8 order by priority desc limit 1)
+    (select q.priority::int4 from hotpath.job_queue q where q.tag = $1::int8 order by q.priority desc limit 1)
     union all
     select (select j.priority::int4 from hotpath.job_queue j where j.tag = $1 and j.priority < loose.priority order by j.priority desc limit 1)
     from loose where loose.priority is not null
 ),
 sealed as (
-    (select priority::int4 from hotpath.batch where tag = $1 and next < n order by priority desc limit 1)
+    (select b.priority::int4 from hotpath.batch b where b.tag = $1 and b.next < b.n order by b.priority desc limit 1)
     union all
     select (select b.priority::int4 from hotpath.batch b where b.tag = $1 and b.next < b.n and b.priority < sealed.priority order by b.priority desc limit 1)
     from sealed where sealed.priority is not null

@@ -1,0 +1,165 @@
+"""Plans and costs: every statement prepares, and the hot ones stay on their indexes however the tables look (I10)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from store_stage import NAME, Stage, outcomes
+
+from hotpath.core.positions import Positions
+from hotpath.store.queries import names, query
+from hotpath.store.work import SETTINGS
+
+INDEXES = {
+    "job_queue": {"job_queue_order", "job_queue_pkey"},
+    "batch": {"batch_order", "batch_pkey"},
+    "lease": {"lease_pkey", "lease_worker", "lease_batch"},
+    "waiter": {"waiter_pkey"},
+    "worker": {"worker_pkey", "worker_alive"},
+    "doze": {"doze_pkey"},
+}
+FEW = 100
+"""Pages that a statement which finds its place by index may touch; 50,000 rows in order are some 500 of index alone."""
+
+
+@pytest.mark.parametrize("statement", names())
+async def test_statement_prepares(stage: Stage, statement):
+    """I10: each file holds one statement that fits the schema, by the protocol that workers and clients use."""
+    assert await stage.connection.prepare(query(statement)) is not None
+
+
+async def fill(stage: Stage) -> None:
+    """Waiting jobs of this tag, due and not; of others; sealed ones; then fresh statistics, as autovacuum would make them."""
+    await stage.connection.execute(
+        """
+        insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, args)
+            select hotpath.uuid7(), now() - interval '1 hour' + g * interval '1 ms', hotpath.tag_id('flow_x'), 1, 0, '{}' from generate_series(1, 20000) g;
+        insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, args)
+            select hotpath.uuid7(), now() + interval '1 hour' + g * interval '1 ms', hotpath.tag_id('flow_x'), 1, 5, '{}' from generate_series(1, 50000) g;
+        insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, args)
+            select hotpath.uuid7(), now() - interval '1 hour', hotpath.tag_id('other'), 1, g % 7, '{}' from generate_series(1, 10000) g;
+        insert into hotpath.batch (base, scheduled_for, tag, script, priority, n, open, args)
+            select hotpath.uuid7(), now() - interval '30 minutes', hotpath.tag_id('flow_x'), 1, 0, 2, 2, array['{}', '{}']::json[] from generate_series(1, 2000) g;
+        insert into hotpath.batch (base, scheduled_for, tag, script, priority, n, open, args)
+            select hotpath.uuid7(), now() + interval '1 hour', hotpath.tag_id('flow_x'), 1, 7, 2, 2, array['{}', '{}']::json[] from generate_series(1, 5000) g;
+        analyze hotpath.job_queue, hotpath.batch;
+        """
+    )
+
+
+def nodes(plan: Any) -> Iterator[dict[str, Any]]:
+    """All nodes of an EXPLAIN (FORMAT JSON)."""
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
+
+
+async def explain(stage: Stage, statement: str, *arguments: str, analyze: bool = False) -> dict[str, Any]:
+    """The generic plan that a worker's session has of a statement."""
+    connection = await stage.connect(**SETTINGS)
+    await connection.execute(f"prepare it as {query(statement)}")
+    count = await connection.fetchval("select cardinality(parameter_types) from pg_prepared_statements where name = 'it'")
+    given = ", ".join(arguments or ["null"] * count)
+    options = "format json, analyze, buffers, timing off" if analyze else "format json"
+    plan = json.loads(await connection.fetchval(f"explain ({options}) execute it{f'({given})' if given else ''}"))
+    await connection.execute("deallocate it")
+    return plan[0]["Plan"]
+
+
+def check_scans(plan: dict[str, Any]) -> None:
+    """Every scan of a table that can be large goes by a known index or by row address."""
+    for node in nodes(plan):
+        table = node.get("Relation Name", "")
+        if table.startswith("job_done") and "Scan" in node["Node Type"]:
+            assert "pkey" in node["Index Name"], node
+        if table not in INDEXES or node["Node Type"] in {"ModifyTable", "Tid Scan"}:
+            continue
+        assert node["Node Type"] in {"Index Scan", "Index Only Scan"}, node
+        assert node["Index Name"] in INDEXES[table], node
+
+
+@pytest.mark.parametrize("filled", [False, True])
+@pytest.mark.parametrize("statement", ["cycle", "look", "heads", "drained", "give_back", "settled", "unlisted", "payloads"])
+async def test_hot_statements_scan_no_table(stage: Stage, statement, filled):
+    """I10: with workers' settings the generic plan goes by index, planned on empty tables or on full ones."""
+    if filled:
+        await fill(stage)
+    check_scans(await explain(stage, statement))
+
+
+async def test_claims_order_by_index_alone(stage: Stage):
+    """I10: in the cycle the waiting jobs come in order from `job_queue_order`; nothing sorts them."""
+    await fill(stage)
+    plan = await explain(stage, "cycle")
+    scans = [node for node in nodes(plan) if node.get("Relation Name") == "job_queue" and node["Node Type"] != "ModifyTable"]
+    assert {node["Node Type"] for node in scans} <= {"Index Scan", "Index Only Scan", "Tid Scan"}
+    assert {node["Index Name"] for node in scans if "Index Name" in node} == {"job_queue_order"}
+    batches = [node for node in nodes(plan) if node.get("Relation Name") == "batch" and "Index Name" in node]
+    assert {node["Index Name"] for node in batches} == {"batch_order", "batch_pkey"}
+
+
+def pages(plan: dict[str, Any]) -> int:
+    """Pages touched by the statement, in the cache or not."""
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
+async def test_look_behind_future_jobs_is_cheap(stage: Stage):
+    """I10: 50,000 jobs at a higher priority that are not due yet cost a full look a few pages."""
+    await fill(stage)
+    tag = str(stage.tag)
+    assert pages(await explain(stage, "look", tag, analyze=True)) < FEW
+    priorities, next_in = await (await stage.worker()).look(stage.tag)
+    assert priorities == [7, 5, 0]
+    assert 3000 < next_in < 3700
+
+
+async def test_claim_from_positions_skips_what_was_claimed(stage: Stage):
+    """I10: behind dead entries that no vacuum may remove, a claim from its position reads what it takes and little more."""
+    await fill(stage)
+    worker, holder = await stage.worker(), await stage.connect()
+    async with holder.transaction(isolation="repeatable_read"):
+        await holder.fetchval("select count(*) from hotpath.script")
+        positions = Positions()
+        positions.look((await worker.look(stage.tag))[0])
+        for _ in range(10):
+            hand = await stage.claim(worker, 500, positions)
+            assert len(hand) == 500
+            await worker.connection.execute("delete from hotpath.batch where base = $1", hand.base)
+        read = "select idx_tup_fetch from pg_stat_xact_user_tables where relname = 'job_queue'"  # since this backend last told
+        async with worker.connection.transaction():
+            before = await worker.connection.fetchval(read)
+            await stage.claim(worker, 100, positions)
+            fetched = await worker.connection.fetchval(read) - before
+        assert 100 <= fetched < 400
+
+
+async def test_heads_behind_future_jobs(stage: Stage):
+    """I10: asking which tag is next does not read every job that is scheduled for later (where the server can skip)."""
+    if await stage.connection.fetchval("select current_setting('server_version_num')::int") < 180000:
+        pytest.skip("index skip scans came with PostgreSQL 18")
+    await fill(stage)
+    plan = await explain(stage, "heads", f"'{{{stage.tag}}}'", str(stage.script), analyze=True)
+    assert pages(plan) < FEW
+
+
+async def test_look_up_prunes_old_partitions(stage: Stage):
+    """I10: a look-up by id reads no partition older than the id."""
+    ids = await stage.loose(1)
+    worker = await stage.worker()
+    await stage.flush(worker, outcomes(await stage.claim(worker)))
+    day = (await stage.now() - timedelta(days=20)).date()
+    await stage.connection.execute(
+        f"create table hotpath.job_done_old partition of hotpath.job_done for values from ('{day}') to ('{day + timedelta(days=1)}')"
+    )
+    connection = await stage.connect()
+    async with connection.transaction():
+        row = await connection.fetchrow(query("job_get"), ids[0])
+        assert (row["script"], row["state"]) == (NAME, "success")
+        scans = await connection.fetch("select relname, idx_scan, seq_scan from pg_stat_xact_user_tables where relname like 'job\\_done\\_%'")
+    touched = {row["relname"] for row in scans if row["idx_scan"] or row["seq_scan"]}
+    assert "job_done_old" not in touched
+    assert f"job_done_{await stage.now():%Y%m%d}" in touched
