@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import traceback
 from pathlib import Path
-from types import TracebackType
 
 from hotpath.core.storable import storable
 
@@ -48,20 +47,13 @@ def message_of(exc: BaseException) -> str:
 def traceback_of(exc: BaseException) -> str:
     """The traceback as Python prints it, chained causes and groups included, without our frames."""
     try:
-        seen = traceback.TracebackException(type(exc), exc, _users(exc.__traceback__), compact=True)
+        seen = traceback.TracebackException.from_exception(exc, compact=True)
         _strip(seen, set())
         text = "".join(seen.format())
     except BaseException as fault:  # noqa: BLE001 - a broken __str__, __cause__ or __notes__ must not cost the job its end
         name = type(fault).__name__
         text = f"{type(exc).__name__}: {message_of(exc)}\n(its traceback cannot be shown: {name})\n"
     return shorten(storable(text), TRACEBACK_BYTES)
-
-
-def _users(tb: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame that is not ours."""
-    while tb is not None and is_ours(tb.tb_frame.f_code.co_filename):
-        tb = tb.tb_next
-    return tb
 
 
 def _strip(seen: traceback.TracebackException, done: set[int]) -> None:

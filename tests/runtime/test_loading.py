@@ -40,7 +40,7 @@ async def test_imported_once(opened, make_batch, tmp_path, kind):
             assert batch.values == [["a", 1, "f.team.score", True], ["b", 1, "f.team.score", True]]
 
 
-@pytest.mark.parametrize("name", ["my-script", "json", "1st", "class", "a.b", "f/x-y/z"])
+@pytest.mark.parametrize("name", ["my-script", "json", "xxsubtype", "1st", "class", "a.b", "f/x-y/z"])
 async def test_names_that_cannot_be_imported(play, name):
     """A script whose name is no module name, or somebody else's, is loaded from its file."""
     batch = await play("import json\ndef main(x: int): return json.dumps(x)", {"x": 1}, name=name)

@@ -26,8 +26,12 @@ def write(workspace, name, text):
 
 
 def is_running(pid):
-    """Whether the process whose id is in this file exists."""
-    return os.path.exists(f"/proc/{pid.read_text()}")
+    """Whether the process runs; one that nobody has waited for yet does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize("name", ["flow_x", "f/team/score", "a-b.c", "9", "_x", "a" * 255])
@@ -83,6 +87,21 @@ def test_locate(tmp_path, monkeypatch):
     monkeypatch.chdir(workspace / "f")
     assert locate("team/score.py", workspace).name == "f/team/score"
     assert [script.name for script in find_scripts(workspace)] == ["f/team/score"]
+
+
+def test_locate_links(tmp_path):
+    """A link in the workspace is a script by the link's name; a way round to the workspace gives the name
+    from there.
+    """
+    real = write(tmp_path / "else", "real", "")
+    workspace = tmp_path / "ws"
+    (workspace / "f").mkdir(parents=True)
+    (workspace / "f" / "link.py").symlink_to(real)
+    found = locate(str(workspace / "f" / "link.py"), workspace)
+    assert (found.name, found.workspace) == ("f/link", workspace)
+    write(workspace, "f/own", "")
+    (tmp_path / "round").symlink_to(workspace)
+    assert locate(str(tmp_path / "round" / "f" / "own.py"), workspace).name == "f/own"
 
 
 def test_unknown_script(tmp_path):
@@ -225,33 +244,65 @@ async def test_scripts_that_cannot_run(tmp_path, text, words):
     assert str(refused.value).startswith(("job", "`main` of job"))
 
 
+async def test_huge_import_error(tmp_path):
+    """What a user is told of an exception is bounded, and text that a database can hold."""
+    write(tmp_path, "job", "raise ValueError('a\\0\\ud800' + 'x' * 1_000_000)\n")
+    with pytest.raises(ScriptImportError) as refused:
+        await describe(locate("job", tmp_path))
+    assert "ValueError: a\\x00\\ud800xxx" in str(refused.value)
+    assert len(str(refused.value)) < 10_000
+    assert len(refused.value.traceback) < 70_000
+
+
+async def test_import_leaves_a_thread(tmp_path):
+    """Threads that a module has started do not hold its description up."""
+    write(
+        tmp_path,
+        "job",
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\ndef main(): ...\n",
+    )
+    with trio.fail_after(30):
+        assert (await describe(locate("job", tmp_path))).path == "job"
+
+
+STUBBORN = """
+import os, signal, subprocess, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+other = subprocess.Popen(["sleep", "600"])
+with open({pids!r} + ".new", "w") as file:
+    file.write(f"{{os.getpid()}} {{other.pid}}")
+os.rename({pids!r} + ".new", {pids!r})
+time.sleep(600)
+"""
+
+
+async def wait_gone(pids):
+    """Until none of the processes whose ids are in this file runs."""
+    deadline = time.monotonic() + 20
+    while any(is_running(pid) for pid in pids.read_text().split()):
+        assert time.monotonic() < deadline
+        await trio.sleep(0.01)
+
+
 async def test_hanging_import(tmp_path, monkeypatch):
     """A module that hangs is given up, and its process is killed with what it started."""
     monkeypatch.setattr(describing, "IMPORT_SECONDS", 1)
-    pid = tmp_path / "pid"
-    write(
-        tmp_path,
-        "job",
-        f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n",
-    )
+    pids = tmp_path / "pids"
+    write(tmp_path, "job", STUBBORN.format(pids=str(pids)))
     with pytest.raises(ScriptError, match="still ran after 1 s"):
         await describe(locate("job", tmp_path))
-    assert not is_running(pid)
+    await wait_gone(pids)
 
 
 async def test_cancelled_description(tmp_path):
-    """Cancelling a description kills its process."""
-    pid = tmp_path / "pid"
-    write(
-        tmp_path,
-        "job",
-        f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n",
-    )
+    """Cancelling a description kills its process with what it started."""
+    pids = tmp_path / "pids"
+    write(tmp_path, "job", STUBBORN.format(pids=str(pids)))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(describe, locate("job", tmp_path))
         deadline = time.monotonic() + 20
-        while not pid.exists() or not pid.read_text():
+        while not pids.exists():
             assert time.monotonic() < deadline
             await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
-    assert not is_running(pid)
+    await wait_gone(pids)
