@@ -75,10 +75,8 @@ class Pace:
         return self._bounded(room)
 
     def _bounded(self, size: int) -> int:
-        if self.args_bytes:
-            size = min(size, int(MAX_ARGS_BYTES / self.args_bytes))
-        if self.result_bytes:
-            size = min(size, int(MAX_RESULT_BYTES / self.result_bytes))
+        size = min(size, int(MAX_ARGS_BYTES / max(self.args_bytes, 1.0)))
+        size = min(size, int(MAX_RESULT_BYTES / max(self.result_bytes, 1.0)))
         return max(1, min(size, MAX_CLAIM))
 
 
