@@ -30,7 +30,7 @@ _CANCEL_CODE = 80_877_102
 
 async def interrupt_operation(session: Session, waiter: Waiter) -> None:
     """End the operation that ``waiter`` stands for; when it does not end in time, close the connection."""
-    if session.copying_out:
+    if session.wire.copying_out:
         # This waiter is for the next chunk only; have the protocol discard all of them up to the end.
         waiter = session.abandon_copy_out()
     else:

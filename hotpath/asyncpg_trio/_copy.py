@@ -150,7 +150,7 @@ class CopyMethods:
                             raise failure from error
                         # The server has ended the COPY: the protocol would wait in vain for it to be stopped.
 
-                session.copying_out = True
+                session.wire.copying_out = True
                 status: str = await session.protocol.copy_out(statement, sink, NO_TIMEOUT)
                 if failure is not None:
                     raise failure
@@ -178,7 +178,7 @@ class CopyMethods:
             session.terminate()
             raise
         finally:
-            session.copying_out = False
+            session.wire.copying_out = False
             wire.release()
 
     async def _with_literals(self, query: str, args: Sequence[Any]) -> str:

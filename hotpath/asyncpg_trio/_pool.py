@@ -153,7 +153,7 @@ class Pool:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + RESET_GRACE):
                     await (connection.reset() if self._reset is None else self._reset(connection))
                     good = session.reusable and not self._closed
-        except (asyncpg.PostgresError, InterfaceError, OSError):
+        except (asyncpg.PostgresError, asyncpg.InternalClientError, InterfaceError, OSError):
             pass  # it is discarded below, which is all that its state is good for
         finally:
             connection._session = None

@@ -74,7 +74,6 @@ class Session:
         self.server_version = serverversion.split_server_version_string(
             protocol.get_settings().server_version
         )
-        self.copying_out = False
         self.cancels_sent = 0
         self.notifications_received = 0
         self.subscribers: dict[str, list[Notifications]] = {}

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import wait_readable, wait_writable
 
+from ._farewell import has_more, read_farewell
+
 if TYPE_CHECKING:
     from asyncpg.protocol.protocol import Protocol
 
@@ -152,15 +154,13 @@ class Wire:
         self.unsent = bytearray()
         self.lost = False  # no more bytes can come or go
         self.busy = False  # an operation is under way
+        self.copying_out = False  # and it is a COPY that sends us data
         self.lingering = False  # abort() leaves the socket open, so that the server can be seen to close it
         self.idle_scope: trio.CancelScope | None = None  # of the listener that waits on the socket
-        self.idlers = (
-            trio.lowlevel.ParkingLot()
-        )  # listeners that wait for their turn or for the end of `busy`
+        self.idlers = trio.lowlevel.ParkingLot()  # listeners that wait for the end of `busy`
         self.on_interrupt: Callable[[Waiter], Any] | None = None
         self.latest = Waiter(self)  # of the operation under way
-        self.bytes_sent = 0
-        self.bytes_received = 0
+        self.bytes_sent = self.bytes_received = 0
         self._paused = False
         self._send_error: OSError | None = None
         self.lost_error: Exception | None = None  # what the system or TLS said when the peer was lost
@@ -191,15 +191,12 @@ class Wire:
     # What the protocol asks of a transport.
 
     def get_extra_info(self, name: str) -> Any:
-        if name == "socket":
-            return self.sock
-        return self.tls if name == "ssl_object" else None
+        return {"socket": self.sock, "ssl_object": self.tls}.get(name)
 
     def pause_reading(self) -> None:
         """Nothing to do: nobody reads while nobody awaits."""
 
-    def resume_reading(self) -> None:
-        """See pause_reading."""
+    resume_reading = pause_reading
 
     def write(self, data: Any) -> None:
         if self.tls is not None:
@@ -279,9 +276,20 @@ class Wire:
         self.bytes_received += len(data)
         if self.tls is not None:
             self._receive_tls(data)
-        elif self.protocol is not None:
-            self.protocol.data_received(data)
+        else:
+            self._feed(data)
         return True
+
+    def _feed(self, data: bytes) -> None:
+        if self.protocol is None:
+            return
+        self.protocol.data_received(data)
+        if self.on_interrupt is None or self.copying_out:
+            return  # while connecting an error is an answer; and copied data may look like anything
+        if self.busy and not (self.latest._done and has_more(data)):
+            return
+        if (farewell := read_farewell(data, idle=not self.busy)) is not None:
+            self._lose(farewell)
 
     def _receive_tls(self, data: bytes) -> None:
         assert self.tls is not None
@@ -290,8 +298,8 @@ class Wire:
         except OSError as error:  # ssl.SSLError is one: a damaged or forged record
             self._lose(error)
             return
-        if plain and self.protocol is not None:
-            self.protocol.data_received(plain)
+        if plain:
+            self._feed(plain)
         answer = self.tls.take_outgoing()
         if answer:  # TLS itself answers: key updates, alerts
             self.unsent += answer

@@ -9,6 +9,7 @@ import trio.testing
 
 from hotpath import asyncpg_trio
 from hotpath.asyncpg_trio import _cancel, create_pool
+from hotpath.asyncpg_trio._farewell import has_more, read_farewell
 
 
 class Proxy:
@@ -19,6 +20,8 @@ class Proxy:
         self._streams: list[trio.SocketStream] = []
         self._gate = trio.Event()
         self._gate.set()
+        self.hides_end = False  # whether the end of a connection is kept from the other side
+        self.ended = trio.Event()  # set when all was forwarded that came before an end which is kept back
         self.port = 0
 
     async def run(self, task_status) -> None:
@@ -47,6 +50,9 @@ class Proxy:
                 await target.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        if self.hides_end:
+            self.ended.set()
+            await trio.sleep_forever()
         scope.cancel()
 
     def freeze(self) -> None:
@@ -236,3 +242,49 @@ async def test_mute_server_and_a_deadline(nursery):
             await asyncpg_trio.connect(f"postgresql://x@127.0.0.1:{port}/x?sslmode={mode}")
         assert scope.cancelled_caught
     nursery.cancel_scope.cancel()
+
+
+async def test_farewell(proxy, proxied, cluster, connect):
+    """A session that the server has ended is closed by its farewell, before the end of file comes."""
+    admin = await connect()
+    proxy.hides_end = True
+    async with trio.open_nursery() as nursery:
+
+        async def listen():
+            with trio.fail_after(5), pytest.raises(asyncpg.ConnectionDoesNotExistError) as raised:
+                await wait_for_notification(proxied)
+            assert isinstance(raised.value.__cause__, asyncpg.AdminShutdownError)
+
+        nursery.start_soon(listen)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        await admin.execute("select pg_terminate_backend($1)", proxied.get_server_pid())
+    assert proxied.is_closed()
+    with pytest.raises(asyncpg.InterfaceError, match="closed"):
+        await proxied.fetchval("select 1")
+
+
+async def test_farewell_in_a_pool(proxy, connect):
+    """A pool does not lend a session that the server has ended while it was idle."""
+    admin = await connect()
+    proxy.hides_end = True
+    async with create_pool(proxy.dsn, max_size=1) as pool:
+        await admin.execute("select pg_terminate_backend($1)", await pool.fetchval("select pg_backend_pid()"))
+        with trio.fail_after(5):
+            await proxy.ended.wait()
+            assert await pool.fetchval("select 1") == 1
+        assert pool.statistics().opened == 2
+
+
+def test_what_a_farewell_is():
+    """Only an error of the server's own, outside of any answer, is taken for one."""
+    fatal = b"E\x00\x00\x00\x2fSFATAL\x00VFATAL\x00C57P01\x00Mso long\x00\x00"
+    row, ready = b"D\x00\x00\x00\x40", b"Z\x00\x00\x00\x05I"
+    for data in (fatal, ready + fatal, row + fatal + ready + fatal):
+        farewell = read_farewell(data, idle=data is fatal)
+        assert isinstance(farewell, asyncpg.AdminShutdownError)
+        assert str(farewell) == "so long"
+        assert data is fatal or has_more(data)
+    assert read_farewell(row + fatal + ready, idle=False) is None
+    assert not has_more(row + fatal + ready)
+    forged = b"A\x00\x00\x00\x1d\x00\x00\x00\x01VFATAL\x00C57P01 M\x00"
+    assert read_farewell(forged, idle=True) is None
