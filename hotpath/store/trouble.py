@@ -9,7 +9,7 @@ from hotpath.errors import HotpathError
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     asyncpg.InterfaceError,  # used after the connection was lost
-    asyncpg.InternalClientError,  # the server's farewell came between two statements, its end of file did not yet
+    asyncpg.InternalClientError,  # the driver lost step with the server: only a new connection helps
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,  # a restart, a killed backend
     asyncpg.exceptions.InsufficientResourcesError,  # too many connections, a full disk
