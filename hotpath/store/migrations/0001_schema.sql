@@ -223,7 +223,8 @@ end $$;
 
 -- Makes the daily partitions of job_done, job_attempt and job_log from today to `days` ahead (UTC), stand-alone first and then
 -- attached: ATTACH needs only SHARE UPDATE EXCLUSIVE, where CREATE ... PARTITION OF would wait behind every open reader.
-create function hotpath.make_partitions(days integer) returns integer language plpgsql as $$
+-- With the owner's rights: a worker's role may not create tables, and has to have one for tomorrow's results.
+create function hotpath.make_partitions(days integer) returns integer language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     parent text;
     day date;

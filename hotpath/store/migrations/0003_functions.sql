@@ -1,7 +1,8 @@
 -- What SQL clients call: hotpath.enqueue, hotpath.cancel, hotpath.job_get; and the roles that may.
 
--- One job, wherever it is, by primary keys alone (the view scans).
-create function hotpath.job_get(id uuid) returns setof hotpath.job language plpgsql stable parallel safe as $$
+-- One job, wherever it is, by primary keys alone (the view scans). Who may enqueue may look up: the id is what he has to know.
+create function hotpath.job_get(id uuid) returns setof hotpath.job
+language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
     wanted constant uuid := job_get.id;

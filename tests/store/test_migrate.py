@@ -1,0 +1,111 @@
+"""Migrations: made once, by one of many, never on somebody else's database, never by a program that is too old."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import asyncpg
+import pytest
+import trio
+
+from hotpath import asyncpg_trio
+from hotpath.errors import SchemaError
+from hotpath.store.migrate import PROGRAM, ensure_schema, installed_version, migrate, migrations
+
+
+@asynccontextmanager
+async def connected(url):
+    connection = await asyncpg_trio.connect(url)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+async def test_migrate_twice_is_fine(empty_database_url):
+    """I13: the first call applies all migrations in order, the second none."""
+    async with connected(empty_database_url) as connection:
+        assert await installed_version(connection) is None
+        assert await migrate(connection) == [name for _, name, _ in migrations()]
+        assert await migrate(connection) == []
+        assert await installed_version(connection) == migrations()[-1][0]
+
+
+def test_migrations_are_numbered_without_gaps():
+    """I13: migrations are numbered from 1 on, so that the version in the database says all."""
+    assert [number for number, _, _ in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+async def test_programs_that_start_together(empty_database_url):
+    """I13: of programs that find an empty database at the same time one migrates it and all can use it."""
+
+    async def start():
+        async with connected(empty_database_url) as connection:
+            await ensure_schema(connection, may_create=False)
+            assert await installed_version(connection) == migrations()[-1][0]
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(start)
+
+
+async def test_schema_too_new_is_refused(database_url):
+    """I13: a database that no longer serves programs as old as this one is refused, by every way in, and says what to do."""
+    async with connected(database_url) as connection:
+        await connection.execute("update hotpath.meta set version = 99, oldest_program = $1", PROGRAM + 1)
+        for way in (installed_version, migrate, lambda it: ensure_schema(it, may_create=True)):
+            with pytest.raises(SchemaError, match=r"too new.*upgrade hotpath-runtime"):
+                await way(connection)
+
+
+async def test_newer_schema_that_serves_us_is_used(database_url):
+    """I13: a newer schema goes on serving this program until it says otherwise, and is left as it is."""
+    async with connected(database_url) as connection:
+        await connection.execute("update hotpath.meta set version = 99")
+        await ensure_schema(connection, may_create=True)
+        assert await migrate(connection) == []
+        assert await installed_version(connection) == 99
+
+
+async def test_foreign_database_is_not_touched(empty_database_url):
+    """I13: a database with tables of somebody else's is refused, and nothing is created; `migrate`, asked for, does it."""
+    async with connected(empty_database_url) as connection:
+        await connection.execute("create table theirs (id int)")
+        with pytest.raises(SchemaError, match="hotpath migrate"):
+            await ensure_schema(connection, may_create=False)
+        assert await connection.fetchval("select to_regnamespace('hotpath')") is None
+        await migrate(connection)
+        await ensure_schema(connection, may_create=False)
+
+
+async def test_failed_migration_leaves_nothing(empty_database_url, monkeypatch):
+    """I13: a migration that fails takes everything back with it."""
+    from hotpath.store import migrate as module
+
+    broken = [*migrations(), (len(migrations()) + 1, "9999_broken.sql", "create table hotpath.half (); select 1 / 0")]
+    monkeypatch.setattr(module, "migrations", lambda: broken)
+    async with connected(empty_database_url) as connection:
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await migrate(connection)
+        assert await connection.fetchval("select to_regnamespace('hotpath')") is None
+
+
+async def test_ids_are_ordered_and_tell_their_time(database_url):
+    """I4: ids made one after the other sort so, are valid UUIDv7, and say when they were made."""
+    async with connected(database_url) as connection:
+        rows = await connection.fetch("select hotpath.uuid7() as id, clock_timestamp() as at from generate_series(1, 300)")
+        ids = [row["id"] for row in rows]
+        assert [one.version for one in ids[:3]] == [7, 7, 7]
+        assert {str(one)[19] for one in ids} <= set("89ab")
+        times = [await connection.fetchval("select hotpath.uuid_time($1)", one) for one in ids[:5]]
+        assert all(abs(at - row["at"]) < timedelta(milliseconds=50) for at, row in zip(times, rows, strict=False))
+        # Within one microsecond the random part decides: equal heads are rare, out of order never.
+        heads = [one.int >> 64 for one in ids]
+        assert heads == sorted(heads)
+        base = await connection.fetchval("select hotpath.batch_of($1)", ids[0])
+        for k in (0, 1, 255, 256, 499):
+            row = await connection.fetchrow(
+                "select hotpath.batch_of(j) as batch, hotpath.ordinal_of(j) as k from hotpath.job_id($1, $2) j", base, k
+            )
+            assert (row["batch"], row["k"]) == (base, k)
