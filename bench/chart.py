@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.table import number
 
-WIDTH, LEFT, RIGHT = 960, 330, 150
+WIDTH, LEFT, RIGHT = 1000, 390, 150
 BAR, GAP, TITLE, MEASURE_GAP = 14, 4, 34, 10
 COLOURS = ("#2f6fb5", "#d98032", "#4f9d52", "#b5485d", "#7a62a8", "#8a6d3b")
 _INK, _RED = "#222", "#c0392b"

@@ -9,8 +9,8 @@ from bench.run import Sample, drain
 from bench.usage import mean_shares
 
 NAP_SECONDS = 0.1
-WAVES = 20
-"""How many naps each place takes one after the other."""
+WAVES = 40
+"""How many naps each place takes one after the other: enough for the start not to count."""
 CONCURRENCY = {1: None, 100: None, 1000: Target(0.95), 3000: Target(0.80)}
 
 
@@ -31,9 +31,7 @@ async def run_sleep(bench: Bench) -> list[Finding]:
 
 
 async def _one(bench: Bench, concurrency: int) -> Sample:
-    jobs = concurrency * max(2, WAVES // 4 if bench.quick else WAVES)
-    if bench.scale < 1:
-        jobs = concurrency * 2
+    jobs = concurrency * max(2, int(WAVES * min(1.0, bench.scale)))  # --quick too: it is seconds, not jobs
     async with bench.database() as url:
         await load_sealed(url, "nap", jobs)
         return await drain(bench, url, "nap", jobs, "--concurrency", str(concurrency))
