@@ -1,6 +1,6 @@
-"""What tests of the store and of the worker stand on: a database with one script, workers' sessions, jobs put in, outcomes said.
+"""What tests of the store and the worker stand on: a database, a script, workers' sessions, jobs, outcomes.
 
-Everything goes through the statements that the program itself uses; nothing here knows a table that it need not.
+Everything goes through the program's own statements; nothing here knows a table that it need not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 from uuid import UUID
 
 import attrs
-import trio
 
 from hotpath import asyncpg_trio
 from hotpath.core.hand import Hand, LeaseFlush
@@ -57,9 +56,17 @@ class Stage:
         """A worker that is registered and connected, with the settings that workers use."""
         number = next(_serial)
         worker = await workers.register_worker(
-            self.connection, name=f"worker-{number}", group=None, script=self.script, version=self.version.id,
-            tags=tags or [self.tag], host="here", pid=number, concurrency=1, lease=lease,
-        )  # fmt: skip
+            self.connection,
+            name=f"worker-{number}",
+            group=None,
+            script=self.script,
+            version=self.version.id,
+            tags=tags or [self.tag],
+            host="here",
+            pid=number,
+            concurrency=1,
+            lease=lease,
+        )
         session = await connect_session(self.url, worker)
         self._opened.append(session.connection)
         return session
@@ -71,9 +78,15 @@ class Stage:
         return (await self.cycle(session, [], want, positions, **more)).hand
 
     async def cycle(
-        self, session: WorkerSession, flushes: Sequence[LeaseFlush], want: int = 500, positions: Positions | None = None,
-        *, tag: int | None = None, before: tuple[int, datetime, UUID] | None = None,
-    ) -> Cycle:  # fmt: skip
+        self,
+        session: WorkerSession,
+        flushes: Sequence[LeaseFlush],
+        want: int = 500,
+        positions: Positions | None = None,
+        *,
+        tag: int | None = None,
+        before: tuple[int, datetime, UUID] | None = None,
+    ) -> Cycle:
         """One cycle; without `positions` it looks everywhere."""
         where = Positions() if positions is None else positions
         return await session.cycle(
@@ -102,7 +115,9 @@ class Stage:
         values = range(args) if isinstance(args, int) else args
         found = await scripts.find_script(connection or self.connection, NAME)
         raws = [json.dumps({"x": value}).encode() for value in values]
-        return list(await load.enqueue_many(connection or self.connection, found, Sealer().seal(raws), **options))
+        return list(
+            await load.enqueue_many(connection or self.connection, found, Sealer().seal(raws), **options)
+        )
 
     # ------------------------------------------------------------ what is there
 
@@ -149,7 +164,7 @@ def outcomes(
     payload: bytes | None = None,
     log: str | None = None,
 ) -> LeaseFlush:
-    """Say that these jobs of the hand (by default all that have said nothing) have ended, and take the flush."""
+    """Say that these jobs of the hand (by default all that said nothing) have ended, and take the flush."""
     for index in range(len(hand)) if indexes is None else indexes:
         hand.report((index, state, 1_000_000 + index, 10, payload or b'{"ok": %d}' % index, log))
     flush = hand.take()
@@ -170,9 +185,8 @@ async def open_stage(url: str) -> AsyncIterator[Stage]:
     try:
         yield stage
     finally:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-            for one in (*stage._opened, connection):
-                one.terminate()
+        for one in (*stage._opened, connection):
+            one.terminate()
 
 
 def utc(seconds: float) -> datetime:

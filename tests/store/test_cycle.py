@@ -7,7 +7,7 @@ from store_stage import Stage, outcomes
 
 
 async def test_loose_jobs_from_queue_to_done(stage: Stage):
-    """I1, I5: loose jobs are queued, from the claim running, from the flush done; one row each all the way."""
+    """I1, I5: loose jobs are queued, from the claim running, from the flush done; one row each always."""
     ids = await stage.loose(5)
     worker = await stage.worker()
     await stage.check_once_each(ids)
@@ -66,7 +66,7 @@ async def test_flush_and_claim_of_one_batch_in_one_statement(stage: Stage):
 
 
 async def test_flush_of_several_leases_with_a_claim(stage: Stage):
-    """I1: one statement ends slices of two batches and a gathered one, and takes the next slice of one of them."""
+    """I1: one statement ends slices of two batches and a gathered one, and takes the next slice of one."""
     first, second = await stage.sealed(4), await stage.sealed(6)
     worker = await stage.worker()
     hands = [await stage.claim(worker, 4), await stage.claim(worker, 3)]
@@ -87,7 +87,7 @@ async def test_flush_of_several_leases_with_a_claim(stage: Stage):
 
 
 async def test_two_workers_end_slices_of_one_batch_together(stage: Stage):
-    """I1, I2: workers that flush their slices of one batch at the same time leave neither a batch row nor a double row."""
+    """I1, I2: workers that flush slices of one batch at once leave neither a batch row nor a double row."""
     workers = [await stage.worker(), await stage.worker()]
     for round_ in range(8):
         ids = await stage.sealed(6)
@@ -155,7 +155,7 @@ async def test_partial_flush_keeps_the_lease(stage: Stage):
 
 
 async def test_resent_flush_writes_nothing_twice(stage: Stage):
-    """I2: a flush sent again writes nothing twice; a whole one finds its lease gone and its own outcome there."""
+    """I2: a flush sent again writes nothing twice; a whole one finds its lease gone, its outcome there."""
     ids = await stage.sealed(6)
     worker = await stage.worker()
     hand = await stage.claim(worker)
@@ -216,10 +216,12 @@ async def test_two_scripts_on_one_tag(stage: Stage):
         "insert into hotpath.script (name, tag) values ('g', hotpath.tag_id('flow_x'))"
     )
     await stage.connection.execute(
-        "insert into hotpath.script_version (script, hash, is_async, schema, settings) select id, 'h', false, '{}', '{}' from hotpath.script where name = 'g'"
+        "insert into hotpath.script_version (script, hash, is_async, schema, settings)"
+        " select id, 'h', false, '{}', '{}' from hotpath.script where name = 'g'"
     )
     await stage.connection.execute(
-        "update hotpath.script s set version = v.id from hotpath.script_version v where v.script = s.id and s.name = 'g'"
+        "update hotpath.script s set version = v.id from hotpath.script_version v"
+        " where v.script = s.id and s.name = 'g'"
     )
     strange = [await stage.connection.fetchval("select hotpath.enqueue('g', '{}')") for _ in range(3)]
     ours = await stage.loose(2)

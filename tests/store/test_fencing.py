@@ -1,4 +1,4 @@
-"""Leases that are lost, given back or reaped, jobs that are canceled: an outcome counts while its lease is held (I2)."""
+"""Leases lost, given back or reaped, jobs canceled: an outcome counts while its lease is held (I2)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ KINDS = ("loose", "sealed")
 
 
 async def put(stage: Stage, kind: str, count: int):
+    """Enqueue jobs, loose or sealed; return their ids."""
     return await (stage.loose(count) if kind == "loose" else stage.sealed(count))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_late_flush_after_give_back_is_refused(stage: Stage, kind):
-    """I2: once a lease was given back, its outcomes are refused; the job runs again under a lease with a new id."""
+    """I2: once a lease was given back, its outcomes are refused; the job runs again under a new lease."""
     ids = await put(stage, kind, 4)
     slow, quick = await stage.worker(), await stage.worker()
     lost = await stage.claim(slow)
@@ -52,7 +53,7 @@ async def test_lease_of_another_worker_is_not_ours(stage: Stage):
 
 
 async def test_give_back_keeps_what_a_job_is(stage: Stage):
-    """I3, I4: released jobs keep id, priority, time and args; no attempt is charged; what ended or was canceled stays so."""
+    """I3, I4: released jobs keep id, priority, time and args, uncharged; what ended or was canceled stays."""
     loose = await stage.loose(3, priority=7)
     sealed = await stage.sealed(4, priority=-3)
     assert await stage.connection.fetchval("select hotpath.cancel($1)", sealed[2])
@@ -80,7 +81,7 @@ async def test_give_back_keeps_what_a_job_is(stage: Stage):
 
 
 async def test_reap_takes_from_the_dead_alone(stage: Stage):
-    """I2, I6: leases of workers that stopped or let their lease run out come back, those of live workers stay."""
+    """I2, I6: leases of workers that stopped or let theirs run out come back, those of live workers stay."""
     ids = await stage.loose(3)
     live, stopped, silent = await stage.worker(), await stage.worker(), await stage.worker()
     hands = [await stage.claim(one, 1) for one in (live, stopped, silent)]
@@ -129,7 +130,7 @@ async def test_unlisted_finds_claims_whose_reply_was_lost(stage: Stage):
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_flush_and_give_back_of_one_lease_together(stage: Stage, kind):
-    """I2: whichever of a flush and a reap comes first, each job is done or queued, never both and never neither."""
+    """I2: whichever of a flush and a reap comes first, each job is done or queued, never both or neither."""
     worker, other = await stage.worker(), await stage.connect()
     for _ in range(12):
         ids = await put(stage, kind, 5)
@@ -170,11 +171,10 @@ async def test_flush_waits_for_a_reaper_and_is_refused(stage: Stage):
     async def flush():
         answer.append(await stage.flush(worker, outcomes(hand)))
 
-    async with trio.open_nursery() as nursery:
-        async with reaper.transaction():
-            await reaper.fetch(_give_back(), [hand.lease], worker.worker)
-            nursery.start_soon(flush)
-            await wait_blocked(stage, worker)
+    async with trio.open_nursery() as nursery, reaper.transaction():
+        await reaper.fetch(_give_back(), [hand.lease], worker.worker)
+        nursery.start_soon(flush)
+        await wait_blocked(stage, worker)
     assert answer == [frozenset()]
     assert await stage.states() == {"queued": 2}
     await stage.check_once_each(ids)
@@ -190,7 +190,7 @@ async def wait_blocked(stage: Stage, worker) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_cancel_of_what_waits(stage: Stage, kind):
-    """I1, I5: a queued job is canceled in its row, once; a claimed, done or unknown one is not; claims pass over it."""
+    """I1, I5: a queued job is canceled in its row, once, and passed over by claims; no other job is."""
     ids = await put(stage, kind, 4)
     ask = "select hotpath.cancel($1)"
     assert await stage.connection.fetchval(ask, ids[1])

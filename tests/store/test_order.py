@@ -1,4 +1,4 @@
-"""Order (I4): random histories of enqueues and claims, against the simplest model there is: sort what is due."""
+"""Order (I4): random histories of enqueues and claims, against the simplest model: sort what is due."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STEPS = st.one_of(
 
 @attrs.define
 class History:
-    """One worker with its positions, a second client with a transaction that stays open, and what each did."""
+    """One worker with its positions, a second client whose transaction stays open, and what each did."""
 
     stage: Stage
     worker: object
@@ -88,7 +88,8 @@ class History:
             row["id"]
             for row in sorted(
                 await self.stage.connection.fetch(
-                    "select id, priority, scheduled_for from hotpath.job where state = 'queued' and scheduled_for <= now()"
+                    "select id, priority, scheduled_for from hotpath.job"
+                    " where state = 'queued' and scheduled_for <= now()"
                 ),
                 key=lambda row: (-row["priority"], row["scheduled_for"], row["id"]),
             )
@@ -119,9 +120,11 @@ class History:
 
 
 async def live_through(url: str, steps: list[tuple]) -> None:
+    """Take these steps, from an empty queue."""
     async with open_stage(url) as stage:
         await stage.connection.execute(
-            "delete from hotpath.job_queue; delete from hotpath.batch; delete from hotpath.lease; delete from hotpath.job_done"
+            "delete from hotpath.job_queue; delete from hotpath.batch;"
+            " delete from hotpath.lease; delete from hotpath.job_done"
         )
         history = History(stage, await stage.worker(), await stage.connect())
         for what, *more in steps:
@@ -138,9 +141,9 @@ async def live_through(url: str, steps: list[tuple]) -> None:
 
 @pytest.mark.slow
 def test_order_of_random_histories(database_url):
-    """I4: higher priority first, then scheduled_for, then id, never before its time; only late or back-dated jobs may wait, and
-    only until the next full look.
-    """  # fmt: skip
+    """I4: higher priority first, then scheduled_for, then id, never before its time; only late or back-dated
+    jobs may wait, and only until the next full look.
+    """
 
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(st.lists(STEPS, min_size=4, max_size=18))
@@ -203,7 +206,7 @@ async def test_never_before_its_time(stage: Stage):
     assert not cycle.saw
     assert await worker.drained([stage.tag], stage.script)
     with trio.fail_after(10):
-        while (hand := await stage.claim(worker, 5, positions)) is None:
+        while (hand := await stage.claim(worker, 5, positions)) is None:  # noqa: ASYNC110 - time is what passes
             await trio.sleep(0.02)
     assert await stage.now() >= soon
     assert list(hand.ids) == loose
@@ -211,7 +214,7 @@ async def test_never_before_its_time(stage: Stage):
 
 
 async def test_claim_says_that_it_saw_what_others_hold(stage: Stage):
-    """I1: an empty claim beside a transaction that holds the only due job says so: nobody may call that drained."""
+    """I1: an empty claim beside a transaction that holds the only due job says so: that is not drained."""
     await stage.loose(1)
     worker, other = await stage.worker(), await stage.connect()
     positions = Positions()

@@ -88,7 +88,7 @@ async def test_sigterm_ends_well(stage: Stage):
 
 
 async def test_second_sigterm_releases_at_once(stage: Stage):
-    """I12: a second SIGTERM does not wait for a long job: it is queued again, not charged, and the exit code is 0."""
+    """I12: a second SIGTERM does not wait for a long job: it is queued again, uncharged; the exit is 0."""
     begun = trio.Path(stage.workspace / "begun")
     job = await stage.client.enqueue("nap", {"x": 1, "seconds": 600, "file": str(begun)})
     command = await stage.dedicate("nap", "--grace", "600")
@@ -122,7 +122,7 @@ async def test_killed_worker_process_is_replaced(stage: Stage):
 
 
 async def test_worker_dies_with_its_supervisor(stage: Stage):
-    """I3, I6: after kill -9 of the supervisor its worker process gives back what it holds and ends by itself."""
+    """I3, I6: after kill -9 of the supervisor its worker process gives back what it holds, and ends."""
     await stage.client.enqueue_many(
         "mark", ({"x": x, "file": str(stage.workspace / "m"), "seconds": 0.02} for x in range(400))
     )
@@ -151,7 +151,8 @@ async def test_cut_connections_are_weather(stage: Stage):
     with trio.move_on_after(30):
         while command.process.returncode is None:
             cuts += await stage.connection.fetchval(
-                "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and application_name like 'hotpath worker%'"
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+                " where datname = current_database() and application_name like 'hotpath worker%'"
             )
             await trio.sleep(0.2)
     assert await command.wait() == 0, command.stderr
@@ -194,7 +195,7 @@ async def test_jobs_of_several_tags(stage: Stage):
 
 
 async def test_broken_script_says_so(stage: Stage):
-    """I13: a module that raises on import ends the command with exit code 1 and its own words; its jobs stay queued."""
+    """I13: a module that raises on import ends the command with exit code 1 and its words; jobs stay."""
     await stage.client.enqueue("double", {"x": 1})
     (stage.workspace / "double.py").write_text("raise RuntimeError('no luck')\n")
     command = await stage.dedicate("double", "--drain")

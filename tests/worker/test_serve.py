@@ -37,6 +37,7 @@ class Fixed:
 
 
 def dedicated(stage: Stage, name: str, **options) -> hotpath.worker.Dedicated:
+    """A worker for this script, in this process."""
     return hotpath.dedicated(name, workspace=stage.workspace, database_url=stage.url, **options)
 
 
@@ -58,7 +59,7 @@ async def test_custom_runtime_drains(stage: Stage):
 )
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "loose"])
 async def test_poisonous_outcome_ends_alone(stage: Stage, poison, log, sealed):
-    """I7, I13: an outcome that cannot be stored ends as a failure of kind bad_result; its neighbours keep their results."""
+    """I7, I13: an outcome that cannot be stored ends as a failure, bad_result; its neighbours keep theirs."""
     if sealed:
         ids = list(await stage.client.enqueue_many("double", ({"x": x} for x in range(20))))
     else:
@@ -88,7 +89,7 @@ async def test_two_halves_of_one_value_shift_nobody(stage: Stage):
 
 
 async def test_enqueue_wakes_a_sleeping_worker(stage: Stage):
-    """I5: a worker that sleeps for a minute is woken by an enqueue, loose or sealed: no poll has to find it."""
+    """I5: a worker that sleeps for a minute is woken by an enqueue, loose or sealed, without a poll."""
     await stage.client.register("double")
     async with trio.open_nursery() as nursery:
         worker = await nursery.start(hotpath.serve_worker, dedicated(stage, "double"))
@@ -97,7 +98,9 @@ async def test_enqueue_wakes_a_sleeping_worker(stage: Stage):
 
             async def asleep():
                 loop._polls.wait = 60.0
-                noted = await stage.connection.fetchval("select count(*) from hotpath.doze where until > now()")
+                noted = await stage.connection.fetchval(
+                    "select count(*) from hotpath.doze where until > now()"
+                )
                 return noted and loop._look_at > trio.current_time() + 30
 
             await stage.until(asleep)
@@ -152,7 +155,7 @@ async def test_stopped_worker_ends_what_runs(stage: Stage):
 
 
 async def test_lost_lease_is_refused_and_counted(stage: Stage, caplog):
-    """I2: outcomes of a lease that was taken back meanwhile are dropped, and said so; the jobs run once more, elsewhere."""
+    """I2: outcomes of a lease that was taken back meanwhile are dropped, with a word; the jobs run again."""
     ids = await stage.client.enqueue_many("nap", ({"x": x, "seconds": 0.5} for x in range(3)))
     async with trio.open_nursery() as nursery:
         worker = await nursery.start(hotpath.serve_worker, dedicated(stage, "nap", concurrency=10))

@@ -1,4 +1,4 @@
-"""What tests of the worker stand on: a workspace with a few scripts, a client, and real `hotpath dedicate` processes that end."""
+"""What tests of the worker stand on: scripts in a workspace, a client, real `hotpath dedicate` processes."""
 
 from __future__ import annotations
 
@@ -71,8 +71,12 @@ class Stage:
         """Start `hotpath dedicate NAME --json`."""
         process = await trio.lowlevel.open_process(
             [sys.executable, "-m", "hotpath", "dedicate", name, "--json", *flags],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment, cwd=self.workspace,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environment,
+            cwd=self.workspace,
+        )
         command = Command(process)
         self.nursery.start_soon(command.follow)
         return command
@@ -96,7 +100,7 @@ class Stage:
     async def until(self, condition: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> Any:
         """Wait until the condition gives something true; return it."""
         with trio.fail_after(seconds):
-            while not (found := await condition()):
+            while not (found := await condition()):  # noqa: ASYNC110 - of another process, or the database
                 await trio.sleep(0.01)
         return found
 
