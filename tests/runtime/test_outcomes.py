@@ -57,6 +57,8 @@ BAD_RESULTS = {
     "{'\\0': 1}": "key",
     "{(1, 2): 1}": "key of type tuple",
     "loop": "`result[0]` contains itself",
+    "deep": "is nested too deeply",
+    "{'a': float('nan'), 'b': object()}": "`result.b` is of type object",
     "'x' * (16 << 20)": "at most 16,777,216",
     "(n for n in [1])": "generator",
     "coro()": "a coroutine that was not awaited",
@@ -72,6 +74,8 @@ async def test_bad_results(play, kind, value):
     text = f"""
         async def coro(): ...
         loop = []; loop.append(loop)
+        deep = []
+        for _ in range(5000): deep = [deep]
         class Evil:
             @property
             def __class__(self): raise RuntimeError("boo")

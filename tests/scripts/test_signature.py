@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 import types
 
 import pytest
 
-from hotpath.errors import ScriptError
+from hotpath.core.schema import ArgsValidator
+from hotpath.errors import BadArgsError, ScriptError
 from hotpath.scripts.args_schema import args_schema
 from hotpath.scripts.signature import ArgsDecoder, is_async, read_signature
 
@@ -58,15 +60,18 @@ def test_string_annotations():
     assert call(main, b'[{"item": {"x": 3}}]') == (3, None)
 
 
+def decorate(function):
+    """A decorator, as from a library."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return "wrapped", function(*args, **kwargs)
+
+    return wrapper
+
+
 def test_wrapped():
     """A decorated `main` has the signature of the function it wraps; a partial one asks for what is left."""
-
-    def decorate(function):
-        @functools.wraps(function)
-        def wrapper(*args, **kwargs):
-            return "wrapped", function(*args, **kwargs)
-
-        return wrapper
 
     @decorate
     def main(x: int):
@@ -77,6 +82,27 @@ def test_wrapped():
 
     assert call(main, b'[{"x": 1}]') == ("wrapped", 1)
     assert call(functools.partial(two, y=2), b'[{"x": 1}]') == (1, 2)
+
+
+def test_wrapped_with_string_annotations():
+    """String annotations of a decorated `main` mean names of its own module, not of the decorator's."""
+    text = "import uuid\ndef main(key: 'uuid.UUID'): return type(key).__name__\n"
+    key = b"0190a6f0-1234-7abc-8def-0123456789ab"
+    assert call(decorate(define(text)), b'[{"key": "' + key + b'"}]') == ("wrapped", "UUID")
+
+
+def test_classes_of_one_name():
+    """Two classes of the same name stay two."""
+    first = dataclasses.make_dataclass("Item", [("x", int)])
+    second = dataclasses.make_dataclass("Item", [("x", str)])
+
+    def main(a, b): ...
+
+    main.__annotations__ = {"a": first, "b": second}
+    validator = ArgsValidator(args_schema(read_signature(main)))
+    validator.check_json(b'{"a": {"x": 1}, "b": {"x": "1"}}')
+    with pytest.raises(BadArgsError, match="`b.x`"):
+        validator.check_json(b'{"a": {"x": 1}, "b": {"x": 1}}')
 
 
 def test_callable_object():

@@ -28,8 +28,12 @@ def job(user_id: int, path: str = "", tags: list[dict[str, int]] | None = None, 
 def open_job(user_id: int, **rest): ...  # noqa: D103
 
 
+def typed_job(user_id: int, **rest: int): ...  # noqa: D103
+
+
 JOB = validator_of(job)
 OPEN = validator_of(open_job)
+TYPED = validator_of(typed_job)
 
 DOCUMENTS = [
     (b'{"user_id": "7"}', "`user_id`", "expected int, got str"),
@@ -72,6 +76,9 @@ class Odd:
 
 LOOP: list = []
 LOOP.append(LOOP)
+DEEP: list = []
+for _ in range(5000):
+    DEEP = [DEEP]
 
 VALUES = [
     ({"user_id": "7"}, "`user_id`", "expected int, got str"),
@@ -83,6 +90,7 @@ VALUES = [
     ({"user_id": 7, "anything": Odd()}, "`anything`", "Odd"),
     ({"user_id": 7, "anything": LOOP}, "`anything", "contains itself"),
     ({"user_id": 7, "anything": {(1, 2): 3}}, "`anything`", "key of type tuple"),
+    ({"user_id": 7, "anything": DEEP}, "`anything[0]", "nested too deeply"),
     ([1], "object", "array"),
     ("x", "object", "text"),
     (None, "object", "null"),
@@ -143,7 +151,7 @@ ARGS = st.fixed_dictionaries(
 )
 
 
-@hypothesis.given(st.lists(ARGS, min_size=1, max_size=4), st.sampled_from([JOB, OPEN]))
+@hypothesis.given(st.lists(ARGS, min_size=1, max_size=4), st.sampled_from([JOB, OPEN, TYPED]))
 @hypothesis.settings(deadline=None, max_examples=300)
 def test_many_as_one_by_one(many, validator):
     """Args encoded together are what they are one by one, and none is accepted that would not be alone."""
@@ -159,6 +167,8 @@ def test_many_together():
     assert JOB.encode_many([{"user_id": 1}, {"user_id": "2"}]) is None
     assert JOB.encode_many([{"user_id": 1, "path": "x" * MAX_BYTES}]) is None
     assert JOB.encode_many([{"user_id": 1, "anything": msgspec.Raw(b"1\n")}]) is None
+    assert JOB.encode_many([{"user_id": 1, "anything": math.nan}]) is None
+    assert TYPED.encode_many([{"user_id": 1, "more": "x"}]) is None
 
 
 @hypothesis.given(VALUE)
