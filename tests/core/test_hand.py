@@ -1,4 +1,6 @@
-"""The jobs in hand: whatever the order of reports and takes, the flushes together say each outcome exactly once."""
+"""The jobs in hand: whatever the order of reports and takes, the flushes together say each outcome exactly
+once.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,19 @@ BASE = UUID("01920000-0000-7000-8000-000000000000")
 
 
 def hand_of(size: int, canceled: frozenset[int] = frozenset(), lo: int = 3) -> Hand:
+    """A lease of `size` places, of which some were canceled before the claim."""
     places = [place for place in range(size) if place not in canceled]
     return Hand(
-        7, BASE, lo, lo + size, ids=SealedIds(BASE, [lo + place for place in places]), args=b"[]", attempts=[1] * len(places), tag="t",
+        7,
+        BASE,
+        lo,
+        lo + size,
+        ids=SealedIds(BASE, [lo + place for place in places]),
+        args=b"[]",
+        attempts=[1] * len(places),
+        tag="t",
         places=places if canceled else None,
-    )  # fmt: skip
+    )
 
 
 class Lease:
@@ -39,7 +49,12 @@ class Lease:
         for place, state in enumerate(states):
             if state:
                 assert place not in self.results
-                self.results[place] = (state, flush.started[place], flush.durations[place], bytes(body[place]))
+                self.results[place] = (
+                    state,
+                    flush.started[place],
+                    flush.durations[place],
+                    bytes(body[place]),
+                )
         for ordinal, text in flush.logs:
             assert ordinal - self.hand.lo in self.results
             self.logs[ordinal - self.hand.lo] = text
@@ -47,30 +62,41 @@ class Lease:
         if flush.final:
             assert flush.bits is None
         else:
-            assert {place for place in range(size) if flush.bits[place >> 3] >> (place & 7) & 1} == set(self.results)
+            assert {place for place in range(size) if flush.bits[place >> 3] >> (place & 7) & 1} == set(
+                self.results
+            )
 
 
 def outcome(index: int, *, state: int = 1, size: int = 2, log: str | None = None):
+    """What a runtime reports of one job."""
     return (index, state, 1000 + index, 5 + index, b'"' + b"x" * (size - 2) + b'"', log)
 
 
 @st.composite
 def histories(draw):
+    """A lease, reports in any order, and where takes cut between them."""
     size = draw(st.integers(1, 40))
     canceled = frozenset(draw(st.sets(st.integers(0, size - 1), max_size=size // 2)))
     count = size - len(canceled)
     order = draw(st.permutations(range(count)))
     reports = [
-        outcome(index, state=draw(st.sampled_from([1, 1, 1, 2, 3])), size=draw(st.sampled_from([2, 10, 400])), log=draw(st.sampled_from([None, None, f"log {index}"])))
+        outcome(
+            index,
+            state=draw(st.sampled_from([1, 1, 1, 2, 3])),
+            size=draw(st.sampled_from([2, 10, 400])),
+            log=draw(st.sampled_from([None, None, f"log {index}"])),
+        )
         for index in order
-    ]  # fmt: skip
+    ]
     cuts = draw(st.sets(st.integers(0, count), max_size=6))
     return size, canceled, reports, cuts, draw(st.sampled_from([1, 300, 1000, 8 << 20]))
 
 
 @given(histories())
 def test_flushes_say_each_outcome_once(history):
-    """I1, I2: any order of reports, any split of takes, any limit: each outcome is in one flush, the last closes the lease."""
+    """I1, I2: any order of reports, any split of takes, any limit: each outcome is in one flush, the last
+    closes the lease.
+    """
     size, canceled, reports, cuts, limit = history
     hand = hand_of(size, canceled)
     lease = Lease(hand)
@@ -86,7 +112,10 @@ def test_flushes_say_each_outcome_once(history):
         assert flush is not None
         lease.write(flush)
     places = [place for place in range(size) if place not in canceled]
-    assert lease.results == {places[index]: (state, started, duration, payload) for index, state, started, duration, payload, _ in reports}
+    assert lease.results == {
+        places[index]: (state, started, duration, payload)
+        for index, state, started, duration, payload, _ in reports
+    }
     assert lease.logs == {places[index]: log for index, _, _, _, _, log in reports if log}
     assert hand.left == hand.unreported == 0
 
@@ -105,7 +134,9 @@ def test_whole_batch_of_successes_is_said_shortly():
 
 
 def test_double_and_foreign_reports_are_ignored():
-    """I2: a custom runtime that reports twice, or a job that is not there, ends no job twice and shifts no other."""
+    """I2: a custom runtime that reports twice, or a job that is not there, ends no job twice and shifts no
+    other.
+    """
     hand = hand_of(3)
     lease = Lease(hand)
     for one in (outcome(1), outcome(1, state=2), outcome(-1), outcome(3)):
@@ -121,7 +152,9 @@ def test_double_and_foreign_reports_are_ignored():
 
 
 def test_nothing_reported_is_nothing_to_flush():
-    """A hand without news has no flush; one whose jobs were all canceled before has one that closes the lease."""
+    """A hand without news has no flush; one whose jobs were all canceled before has one that closes the
+    lease.
+    """
     hand = hand_of(2)
     assert hand.take() is None
     gone = hand_of(2, frozenset({0, 1}))
@@ -133,7 +166,7 @@ def test_nothing_reported_is_nothing_to_flush():
 
 
 def test_parts_of_a_refused_flush_add_up():
-    """I1: halves of a flush say together what it said, and the culprit's failure replaces its result alone."""
+    """I1: halves of a flush say together what it said, and the culprit's failure replaces its result."""
     hand = hand_of(8)
     lease = Lease(hand)
     for index in range(8):

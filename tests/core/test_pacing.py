@@ -25,16 +25,25 @@ from hotpath.core.pacing import (
 
 
 def paced(service_us: float, concurrency: int = 1) -> Pace:
+    """A pace that has measured jobs of this length."""
     pace = Pace(concurrency)
     pace.observe(1, int(service_us), 2)
     return pace
 
 
 @given(
-    st.integers(1, 5000), st.integers(0, 100_000_000), st.floats(0, 1e8), st.floats(0, 1e8), st.integers(0, 10_000), st.integers(0, 3), st.booleans()
-)  # fmt: skip
+    st.integers(1, 5000),
+    st.integers(0, 100_000_000),
+    st.floats(0, 1e8),
+    st.floats(0, 1e8),
+    st.integers(0, 10_000),
+    st.integers(0, 3),
+    st.booleans(),
+)
 def test_claims_are_bounded(concurrency, service_us, args_bytes, result_bytes, jobs, batches, measured):
-    """I1: whatever was measured, a claim is none or 1 to 500 jobs, within the bytes unless it is a single job."""
+    """I1: whatever was measured, a claim is none or 1 to 500 jobs, within the bytes unless it is a single
+    job.
+    """
     pace = Pace(concurrency, service_us, measured, args_bytes, result_bytes)
     want = pace.want(jobs, batches if jobs else 0)
     assert 0 <= want <= MAX_CLAIM
@@ -49,7 +58,9 @@ def test_an_idle_worker_always_claims(concurrency, service_us):
     assert paced(service_us, concurrency).want(0, 0) >= 1
 
 
-@pytest.mark.parametrize(("service_us", "want"), [(1, MAX_CLAIM), (1000, SLICE_US // 1000), (60_000, 1), (10**7, 1)])
+@pytest.mark.parametrize(
+    ("service_us", "want"), [(1, MAX_CLAIM), (1000, SLICE_US // 1000), (60_000, 1), (10**7, 1)]
+)
 def test_claim_is_a_slice_of_work(service_us, want):
     """A batch holds the same work whatever a job takes; slow jobs are claimed one by one."""
     assert paced(service_us).want(0, 0) == want
@@ -71,7 +82,9 @@ def test_one_batch_ahead_and_no_more():
 
 @given(st.integers(2, 3000), st.integers(1, 10**7))
 def test_concurrent_worker_fills_its_slots(concurrency, service_us):
-    """A concurrent worker that runs fewer jobs than it could claims again, until slots and what is ahead are full."""
+    """A concurrent worker that runs fewer jobs than it could claims again, until slots and what is ahead
+    are full.
+    """
     pace = paced(service_us, concurrency)
     jobs = claims = 0
     while want := pace.want(jobs, 1 if jobs else 0):

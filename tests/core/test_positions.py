@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import UUID
 
 from hypothesis import given
@@ -13,7 +14,10 @@ from hotpath.core.positions import BEGINNING, FIRST_ID, HIGHEST, LOWEST, MAX_KNO
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 JOB = UUID(int=5)
 PRIORITIES = st.lists(
-    st.one_of(st.integers(LOWEST, HIGHEST), st.sampled_from([LOWEST, LOWEST + 1, -1, 0, 1, HIGHEST - 1, HIGHEST])), max_size=30
+    st.one_of(
+        st.integers(LOWEST, HIGHEST), st.sampled_from([LOWEST, LOWEST + 1, -1, 0, 1, HIGHEST - 1, HIGHEST])
+    ),
+    max_size=30,
 )
 
 
@@ -28,7 +32,7 @@ def test_known_and_gaps_cover_each_priority_once(priorities):
     assert ranges[0][0] == LOWEST
     assert ranges[-1][1] == HIGHEST
     assert all(low <= high for low, high in ranges)
-    assert all(after[0] == before[1] + 1 for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(after[0] == before[1] + 1 for before, after in pairwise(ranges))
 
 
 @given(PRIORITIES)

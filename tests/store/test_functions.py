@@ -1,4 +1,6 @@
-"""What SQL clients call: `hotpath.enqueue` in their own transactions, what it refuses (I13), and who may call what."""
+"""What SQL clients call: `hotpath.enqueue` in their own transactions, what it refuses (I13), and who may
+call what.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ async def test_enqueue_belongs_to_the_callers_transaction(stage: Stage):
 
 
 async def test_new_tag_in_an_open_transaction_blocks_nobody(stage: Stage):
-    """I10: while one client holds a transaction that used a new tag first, others use that tag, and workers take from it."""
+    """I10: while one client holds a transaction that used a new tag first, others use that tag, and workers
+    take from it.
+    """
     other, third = await stage.connect(), await stage.connect()
     tag = await stage.connection.fetchval("select hotpath.tag_id('brand new')")
     async with other.transaction():
@@ -67,7 +71,9 @@ async def test_new_tag_in_an_open_transaction_blocks_nobody(stage: Stage):
     ],
 )
 async def test_enqueue_refuses(stage: Stage, call, state, names):
-    """I13: what cannot be a job is refused at the door, with an error that names the field; nothing is left behind."""
+    """I13: what cannot be a job is refused at the door, with an error that names the field; nothing is left
+    behind.
+    """
     with pytest.raises(asyncpg.PostgresError) as refusal:
         await stage.connection.fetchval(f"select {call}")
     assert refusal.value.sqlstate == state
@@ -77,12 +83,21 @@ async def test_enqueue_refuses(stage: Stage, call, state, names):
 
 
 async def test_enqueue_takes_the_extremes(stage: Stage):
-    """I13: the outermost values that are allowed are kept as they are, and zero means the script's own priority."""
+    """I13: the outermost values that are allowed are kept as they are, and zero means the script's own
+    priority.
+    """
     await stage.connection.execute("update hotpath.script set priority = 4")
     jobs = [
         await stage.connection.fetchval(f"select hotpath.enqueue('flow_x', {more})")
-        for more in ("priority => 32767", "priority => -32768", "priority => 0", "scheduled_for => '9999-12-31'", "scheduled_for => '1970-01-01'", "tag => repeat('ü', 127)")
-    ]  # fmt: skip
+        for more in (
+            "priority => 32767",
+            "priority => -32768",
+            "priority => 0",
+            "scheduled_for => '9999-12-31'",
+            "scheduled_for => '1970-01-01'",
+            "tag => repeat('ü', 127)",
+        )
+    ]
     rows = {row["id"]: row for row in await stage.view()}
     assert [rows[job]["priority"] for job in jobs] == [32767, -32768, 4, 4, 4, 4]
     assert [rows[job]["scheduled_for"].year for job in jobs[3:5]] == [9999, 1970]
@@ -115,7 +130,9 @@ async def test_enqueue_notifies_only_who_sleeps(stage: Stage):
         await stage.sealed(2)
         assert await heard() == [str(stage.tag)]
         await stage.loose(1, tag="elsewhere")
-        await stage.connection.fetchval("select hotpath.enqueue('flow_x', scheduled_for => now() + interval '1 hour')")
+        await stage.connection.fetchval(
+            "select hotpath.enqueue('flow_x', scheduled_for => now() + interval '1 hour')"
+        )
         assert await heard() == []
         hand = await stage.claim(worker)
         await worker.give_back([hand.lease])
@@ -129,7 +146,9 @@ async def test_flush_notifies_only_who_waits(stage: Stage):
     """I10: the flush that ends a job sends a NOTIFY when somebody waits for it, and else none."""
     ids = await stage.loose(3)
     worker, listener = await stage.worker(), await stage.connect()
-    await stage.connection.execute("insert into hotpath.waiter values ($1, gen_random_uuid(), now() + interval '1 minute')", ids[1])
+    await stage.connection.execute(
+        "insert into hotpath.waiter values ($1, gen_random_uuid(), now() + interval '1 minute')", ids[1]
+    )
     async with listener.listen("hotpath_done") as notes:
         await stage.flush(worker, outcomes(await stage.claim(worker)))
         await stage.connection.execute("select pg_notify('hotpath_done', 'end')")
@@ -151,19 +170,38 @@ async def acting_as(stage: Stage, role: str) -> AsyncIterator[asyncpg_trio.Conne
 
 FORBIDDEN = {
     "hotpath_enqueue": [
-        "select * from hotpath.job", "select * from hotpath.job_queue", "select * from hotpath.job_done", "select * from hotpath.script",
-        "delete from hotpath.job_queue", "insert into hotpath.tag values (1, 'x')", "select hotpath.make_partitions(1)",
-        "create table hotpath.mine ()", "update hotpath.meta set version = 0",
+        "select * from hotpath.job",
+        "select * from hotpath.job_queue",
+        "select * from hotpath.job_done",
+        "select * from hotpath.script",
+        "delete from hotpath.job_queue",
+        "insert into hotpath.tag values (1, 'x')",
+        "select hotpath.make_partitions(1)",
+        "create table hotpath.mine ()",
+        "update hotpath.meta set version = 0",
     ],
     "hotpath_read": [
-        "delete from hotpath.job_queue", "update hotpath.batch set next = 0", "insert into hotpath.job_done default values", "select hotpath.enqueue('flow_x')",
-        "select hotpath.cancel(gen_random_uuid())", "select hotpath.make_partitions(1)", "create table hotpath.mine ()",
+        "delete from hotpath.job_queue",
+        "update hotpath.batch set next = 0",
+        "insert into hotpath.job_done default values",
+        "select hotpath.enqueue('flow_x')",
+        "select hotpath.cancel(gen_random_uuid())",
+        "select hotpath.make_partitions(1)",
+        "create table hotpath.mine ()",
     ],
-    "hotpath_worker": ["drop table hotpath.job_queue", "alter table hotpath.job_queue add column mine int", "create table hotpath.mine ()", "truncate hotpath.job_done"],
-}  # fmt: skip
+    "hotpath_worker": [
+        "drop table hotpath.job_queue",
+        "alter table hotpath.job_queue add column mine int",
+        "create table hotpath.mine ()",
+        "truncate hotpath.job_done",
+    ],
+}
 
 
-@pytest.mark.parametrize(("role", "statement"), [(role, statement) for role, statements in FORBIDDEN.items() for statement in statements])
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [(role, statement) for role, statements in FORBIDDEN.items() for statement in statements],
+)
 async def test_role_may_not(stage: Stage, role, statement):
     """I13: no role can do more than its name says."""
     async with acting_as(stage, role) as connection:
@@ -174,7 +212,11 @@ async def test_role_may_not(stage: Stage, role, statement):
 async def test_nobody_else_may_anything(stage: Stage):
     """I13: a user without one of the roles reaches nothing in the schema."""
     async with acting_as(stage, "pg_monitor") as connection:
-        for statement in ("select hotpath.enqueue('flow_x')", "select * from hotpath.job", "select hotpath.uuid7()"):
+        for statement in (
+            "select hotpath.enqueue('flow_x')",
+            "select * from hotpath.job",
+            "select hotpath.uuid7()",
+        ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)
 
@@ -197,7 +239,9 @@ async def test_read_role_sees_all(stage: Stage):
 
 
 async def test_worker_role_can_do_its_work(stage: Stage):
-    """I13: a worker needs no more than the worker role: claims, flushes, gives back, reaps, and makes partitions."""
+    """I13: a worker needs no more than the worker role: claims, flushes, gives back, reaps, and makes
+    partitions.
+    """
     ids = await stage.sealed(6)
     worker = await stage.worker()
     await worker.connection.execute("set role hotpath_worker")

@@ -1,4 +1,6 @@
-"""Migrations: made once, by one of many, never on somebody else's database, never by a program that is too old."""
+"""Migrations: made once, by one of many, never on somebody else's database, never by a program that is too
+old.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from hotpath.store.migrate import PROGRAM, ensure_schema, installed_version, mig
 
 @asynccontextmanager
 async def connected(url):
+    """A connection that ends with the test."""
     connection = await asyncpg_trio.connect(url)
     try:
         yield connection
@@ -51,7 +54,9 @@ async def test_programs_that_start_together(empty_database_url):
 
 
 async def test_schema_too_new_is_refused(database_url):
-    """I13: a database that no longer serves programs as old as this one is refused, by every way in, and says what to do."""
+    """I13: a database that no longer serves programs as old as this one is refused, by every way in, and
+    says what to do.
+    """
     async with connected(database_url) as connection:
         await connection.execute("update hotpath.meta set version = 99, oldest_program = $1", PROGRAM + 1)
         for way in (installed_version, migrate, lambda it: ensure_schema(it, may_create=True)):
@@ -69,7 +74,9 @@ async def test_newer_schema_that_serves_us_is_used(database_url):
 
 
 async def test_foreign_database_is_not_touched(empty_database_url):
-    """I13: a database with tables of somebody else's is refused, and nothing is created; `migrate`, asked for, does it."""
+    """I13: a database with tables of somebody else's is refused, and nothing is created; `migrate`, asked
+    for, does it.
+    """
     async with connected(empty_database_url) as connection:
         await connection.execute("create table theirs (id int)")
         with pytest.raises(SchemaError, match="hotpath migrate"):
@@ -83,7 +90,10 @@ async def test_failed_migration_leaves_nothing(empty_database_url, monkeypatch):
     """I13: a migration that fails takes everything back with it."""
     from hotpath.store import migrate as module
 
-    broken = [*migrations(), (len(migrations()) + 1, "9999_broken.sql", "create table hotpath.half (); select 1 / 0")]
+    broken = [
+        *migrations(),
+        (len(migrations()) + 1, "9999_broken.sql", "create table hotpath.half (); select 1 / 0"),
+    ]
     monkeypatch.setattr(module, "migrations", lambda: broken)
     async with connected(empty_database_url) as connection:
         with pytest.raises(asyncpg.DivisionByZeroError):
@@ -94,18 +104,25 @@ async def test_failed_migration_leaves_nothing(empty_database_url, monkeypatch):
 async def test_ids_are_ordered_and_tell_their_time(database_url):
     """I4: ids made one after the other sort so, are valid UUIDv7, and say when they were made."""
     async with connected(database_url) as connection:
-        rows = await connection.fetch("select hotpath.uuid7() as id, clock_timestamp() as at from generate_series(1, 300)")
+        rows = await connection.fetch(
+            "select hotpath.uuid7() as id, clock_timestamp() as at from generate_series(1, 300)"
+        )
         ids = [row["id"] for row in rows]
         assert [one.version for one in ids[:3]] == [7, 7, 7]
         assert {str(one)[19] for one in ids} <= set("89ab")
         times = [await connection.fetchval("select hotpath.uuid_time($1)", one) for one in ids[:5]]
-        assert all(abs(at - row["at"]) < timedelta(milliseconds=50) for at, row in zip(times, rows, strict=False))
+        assert all(
+            abs(at - row["at"]) < timedelta(milliseconds=50) for at, row in zip(times, rows, strict=False)
+        )
         # Within one microsecond the random part decides: equal heads are rare, out of order never.
         heads = [one.int >> 64 for one in ids]
         assert heads == sorted(heads)
         base = await connection.fetchval("select hotpath.batch_of($1)", ids[0])
         for k in (0, 1, 255, 256, 499):
             row = await connection.fetchrow(
-                "select hotpath.batch_of(j) as batch, hotpath.ordinal_of(j) as k from hotpath.job_id($1, $2) j", base, k
+                "select hotpath.batch_of(j) as batch, hotpath.ordinal_of(j) as k "
+                "from hotpath.job_id($1, $2) j",
+                base,
+                k,
             )
             assert (row["batch"], row["k"]) == (base, k)

@@ -1,4 +1,6 @@
-"""Partitions of what is done: attached ahead, dropped a day at a time, and neither waits for readers of other days."""
+"""Partitions of what is done: attached ahead, dropped a day at a time, and neither waits for readers of
+other days.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,21 @@ PARENTS = ("job_attempt", "job_done", "job_log")
 
 
 def today() -> datetime:
+    """The day that partitions begin with: UTC."""
     return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def name(parent: str, day: datetime) -> str:
+    """Name of the partition of a day."""
     return f"{parent}_{day:%Y%m%d}"
 
 
 async def partitions(stage: Stage, parent: str) -> list[str]:
+    """Names of the partitions that are attached."""
     rows = await stage.connection.fetch(
-        "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = $1::text::regclass order by 1", f"hotpath.{parent}"
+        "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid "
+        "where i.inhparent = $1::text::regclass order by 1",
+        f"hotpath.{parent}",
     )
     return [row[0] for row in rows]
 
@@ -42,22 +49,35 @@ async def add_old_days(stage: Stage, days: int) -> None:
 async def test_partitions_are_a_week_ahead(stage: Stage):
     """I10: each of the three tables has today's partition and a week's to come; asking again makes none."""
     for parent in PARENTS:
-        assert await partitions(stage, parent) == [name(parent, today() + timedelta(days=ahead)) for ahead in range(8)]
+        assert await partitions(stage, parent) == [
+            name(parent, today() + timedelta(days=ahead)) for ahead in range(8)
+        ]
     assert await make_partitions(stage.connection) == 0
     assert await make_partitions(stage.connection, 9) == 6
 
 
 async def test_partitions_look_like_their_parents(stage: Stage):
-    """I10: a partition that was attached has the primary key, and for failures the partial index, and no leftover check."""
+    """I10: a partition that was attached has the primary key, and for failures the partial index, and no
+    leftover check.
+    """
     part = f"hotpath.{name('job_done', today() + timedelta(days=2))}"
-    indexes = await stage.connection.fetch("select pg_get_indexdef(indexrelid) from pg_index where indrelid = $1::text::regclass", part)
+    indexes = await stage.connection.fetch(
+        "select pg_get_indexdef(indexrelid) from pg_index where indrelid = $1::text::regclass", part
+    )
     assert len(indexes) == 2
     assert any("state <> 1" in row[0] for row in indexes)
-    assert await stage.connection.fetchval("select count(*) from pg_constraint where conrelid = $1::text::regclass and contype = 'c'", part) == 0
+    assert (
+        await stage.connection.fetchval(
+            "select count(*) from pg_constraint where conrelid = $1::text::regclass and contype = 'c'", part
+        )
+        == 0
+    )
 
 
 async def test_attach_does_not_wait_behind_a_reader(stage: Stage):
-    """I10: a report that reads all results in an open transaction holds up neither new partitions nor flushes."""
+    """I10: a report that reads all results in an open transaction holds up neither new partitions nor
+    flushes.
+    """
     reader = await stage.connect()
     await stage.loose(1)
     worker = await stage.worker()
@@ -70,10 +90,14 @@ async def test_attach_does_not_wait_behind_a_reader(stage: Stage):
 
 
 async def test_old_days_go(stage: Stage):
-    """I10: days before the given one are dropped from all three tables, the oldest first; the others stay with their rows."""
+    """I10: days before the given one are dropped from all three tables, the oldest first; the others stay
+    with their rows.
+    """
     await add_old_days(stage, 3)
     await stage.connection.execute(
-        "insert into hotpath.job_done (id, done_at, scheduled_for, tag, script, priority, attempt, state) select hotpath.uuid7(), now() - d * interval '1 day', now(), 1, $1, 0, 1, 1 from generate_series(0, 3) d",
+        "insert into hotpath.job_done (id, done_at, scheduled_for, tag, script, priority, attempt, state) "
+        "select hotpath.uuid7(), now() - d * interval '1 day', now(), 1, $1, 0, 1, 1 "
+        "from generate_series(0, 3) d",
         stage.script,
     )
     before = today() - timedelta(days=1)
@@ -81,12 +105,17 @@ async def test_old_days_go(stage: Stage):
     assert dropped == [name(parent, today() - timedelta(days=back)) for back in (3, 2) for parent in PARENTS]
     assert await stage.count("job_done") == 2
     assert len(await partitions(stage, "job_log")) == 9
-    assert await stage.connection.fetchval("select count(*) from pg_class where relname = any ($1)", dropped) == 0
+    assert (
+        await stage.connection.fetchval("select count(*) from pg_class where relname = any ($1)", dropped)
+        == 0
+    )
     assert await detach_before(stage.connection, before.date()) == []
 
 
 async def test_detach_holds_up_nobody(stage: Stage):
-    """I10: while a detachment waits for a reader of the old day, flushes go on; what is cut off is finished next time."""
+    """I10: while a detachment waits for a reader of the old day, flushes go on; what is cut off is finished
+    next time.
+    """
     await add_old_days(stage, 1)
     reader, other, worker = await stage.connect(), await stage.connect(), await stage.worker()
     await stage.loose(1)
@@ -97,7 +126,9 @@ async def test_detach_holds_up_nobody(stage: Stage):
             nursery.start_soon(detach_before, other, today().date())
             pid = other.get_server_pid()
             with trio.fail_after(10):
-                while not await stage.connection.fetchval("select cardinality(pg_blocking_pids($1)) > 0", pid):
+                while not await stage.connection.fetchval(  # noqa: ASYNC110 - of another session
+                    "select cardinality(pg_blocking_pids($1)) > 0", pid
+                ):
                     await trio.sleep(0.01)
                 assert await detach_before(stage.connection, today().date()) == [], "two at once"
                 assert await stage.flush(worker, outcomes(hand)) == {hand.lease}

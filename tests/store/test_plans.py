@@ -1,4 +1,6 @@
-"""Plans and costs: every statement prepares, and the hot ones stay on their indexes however the tables look (I10)."""
+"""Plans and costs: every statement prepares, and the hot ones stay on their indexes however the tables look
+(I10).
+"""
 
 from __future__ import annotations
 
@@ -23,29 +25,42 @@ INDEXES = {
     "doze": {"doze_pkey"},
 }
 FEW = 100
-"""Pages that a statement which finds its place by index may touch; 50,000 rows in order are some 500 of index alone."""
+"""Pages that a statement which finds its place by index may touch; 50,000 rows in order are some 500 of
+index alone.
+"""
 
 
 @pytest.mark.parametrize("statement", names())
 async def test_statement_prepares(stage: Stage, statement):
-    """I10: each file holds one statement that fits the schema, by the protocol that workers and clients use."""
+    """I10: each file holds one statement that fits the schema, by the protocol that workers and clients
+    use.
+    """
     assert await stage.connection.prepare(query(statement)) is not None
 
 
 async def fill(stage: Stage) -> None:
-    """Waiting jobs of this tag, due and not; of others; sealed ones; then fresh statistics, as autovacuum would make them."""
+    """Waiting jobs of this tag, due and not; of others; sealed ones; then fresh statistics, as autovacuum
+    would make them.
+    """
     await stage.connection.execute(
         """
         insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, args)
-            select hotpath.uuid7(), now() - interval '1 hour' + g * interval '1 ms', hotpath.tag_id('flow_x'), 1, 0, '{}' from generate_series(1, 20000) g;
+            select hotpath.uuid7(), now() - interval '1 hour' + g * interval '1 ms',
+                hotpath.tag_id('flow_x'), 1, 0, '{}' from generate_series(1, 20000) g;
         insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, args)
-            select hotpath.uuid7(), now() + interval '1 hour' + g * interval '1 ms', hotpath.tag_id('flow_x'), 1, 5, '{}' from generate_series(1, 50000) g;
+            select hotpath.uuid7(), now() + interval '1 hour' + g * interval '1 ms',
+                hotpath.tag_id('flow_x'), 1, 5, '{}' from generate_series(1, 50000) g;
         insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, args)
-            select hotpath.uuid7(), now() - interval '1 hour', hotpath.tag_id('other'), 1, g % 7, '{}' from generate_series(1, 10000) g;
+            select hotpath.uuid7(), now() - interval '1 hour',
+                hotpath.tag_id('other'), 1, g % 7, '{}' from generate_series(1, 10000) g;
         insert into hotpath.batch (base, scheduled_for, tag, script, priority, n, open, args)
-            select hotpath.uuid7(), now() - interval '30 minutes', hotpath.tag_id('flow_x'), 1, 0, 2, 2, array['{}', '{}']::json[] from generate_series(1, 2000) g;
+            select hotpath.uuid7(), now() - interval '30 minutes',
+                hotpath.tag_id('flow_x'), 1, 0, 2, 2, array['{}', '{}']::json[]
+            from generate_series(1, 2000) g;
         insert into hotpath.batch (base, scheduled_for, tag, script, priority, n, open, args)
-            select hotpath.uuid7(), now() + interval '1 hour', hotpath.tag_id('flow_x'), 1, 7, 2, 2, array['{}', '{}']::json[] from generate_series(1, 5000) g;
+            select hotpath.uuid7(), now() + interval '1 hour',
+                hotpath.tag_id('flow_x'), 1, 7, 2, 2, array['{}', '{}']::json[]
+            from generate_series(1, 5000) g;
         analyze hotpath.job_queue, hotpath.batch;
         """
     )
@@ -62,10 +77,14 @@ async def explain(stage: Stage, statement: str, *arguments: str, analyze: bool =
     """The generic plan that a worker's session has of a statement."""
     connection = await stage.connect(**SETTINGS)
     await connection.execute(f"prepare it as {query(statement)}")
-    count = await connection.fetchval("select cardinality(parameter_types) from pg_prepared_statements where name = 'it'")
+    count = await connection.fetchval(
+        "select cardinality(parameter_types) from pg_prepared_statements where name = 'it'"
+    )
     given = ", ".join(arguments or ["null"] * count)
     options = "format json, analyze, buffers, timing off" if analyze else "format json"
-    plan = json.loads(await connection.fetchval(f"explain ({options}) execute it{f'({given})' if given else ''}"))
+    plan = json.loads(
+        await connection.fetchval(f"explain ({options}) execute it{f'({given})' if given else ''}")
+    )
     await connection.execute("deallocate it")
     return plan[0]["Plan"]
 
@@ -83,7 +102,9 @@ def check_scans(plan: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("filled", [False, True])
-@pytest.mark.parametrize("statement", ["cycle", "look", "heads", "drained", "give_back", "settled", "unlisted", "payloads"])
+@pytest.mark.parametrize(
+    "statement", ["cycle", "look", "heads", "drained", "give_back", "settled", "unlisted", "payloads"]
+)
 async def test_hot_statements_scan_no_table(stage: Stage, statement, filled):
     """I10: with workers' settings the generic plan goes by index, planned on empty tables or on full ones."""
     if filled:
@@ -95,7 +116,11 @@ async def test_claims_order_by_index_alone(stage: Stage):
     """I10: in the cycle the waiting jobs come in order from `job_queue_order`; nothing sorts them."""
     await fill(stage)
     plan = await explain(stage, "cycle")
-    scans = [node for node in nodes(plan) if node.get("Relation Name") == "job_queue" and node["Node Type"] != "ModifyTable"]
+    scans = [
+        node
+        for node in nodes(plan)
+        if node.get("Relation Name") == "job_queue" and node["Node Type"] != "ModifyTable"
+    ]
     assert {node["Node Type"] for node in scans} <= {"Index Scan", "Index Only Scan", "Tid Scan"}
     assert {node["Index Name"] for node in scans if "Index Name" in node} == {"job_queue_order"}
     batches = [node for node in nodes(plan) if node.get("Relation Name") == "batch" and "Index Name" in node]
@@ -118,7 +143,9 @@ async def test_look_behind_future_jobs_is_cheap(stage: Stage):
 
 
 async def test_claim_from_positions_skips_what_was_claimed(stage: Stage):
-    """I10: behind dead entries that no vacuum may remove, a claim from its position reads what it takes and little more."""
+    """I10: behind dead entries that no vacuum may remove, a claim from its position reads what it takes and
+    little more.
+    """
     await fill(stage)
     worker, holder = await stage.worker(), await stage.connect()
     async with holder.transaction(isolation="repeatable_read"):
@@ -129,7 +156,8 @@ async def test_claim_from_positions_skips_what_was_claimed(stage: Stage):
             hand = await stage.claim(worker, 500, positions)
             assert len(hand) == 500
             await worker.connection.execute("delete from hotpath.batch where base = $1", hand.base)
-        read = "select idx_tup_fetch from pg_stat_xact_user_tables where relname = 'job_queue'"  # since this backend last told
+        # What this backend fetched since it last told the server.
+        read = "select idx_tup_fetch from pg_stat_xact_user_tables where relname = 'job_queue'"
         async with worker.connection.transaction():
             before = await worker.connection.fetchval(read)
             await stage.claim(worker, 100, positions)
@@ -138,7 +166,9 @@ async def test_claim_from_positions_skips_what_was_claimed(stage: Stage):
 
 
 async def test_heads_behind_future_jobs(stage: Stage):
-    """I10: asking which tag is next does not read every job that is scheduled for later (where the server can skip)."""
+    """I10: asking which tag is next does not read every job that is scheduled for later (where the server
+    can skip).
+    """
     if await stage.connection.fetchval("select current_setting('server_version_num')::int") < 180000:
         pytest.skip("index skip scans came with PostgreSQL 18")
     await fill(stage)
@@ -153,13 +183,17 @@ async def test_look_up_prunes_old_partitions(stage: Stage):
     await stage.flush(worker, outcomes(await stage.claim(worker)))
     day = (await stage.now() - timedelta(days=20)).date()
     await stage.connection.execute(
-        f"create table hotpath.job_done_old partition of hotpath.job_done for values from ('{day}') to ('{day + timedelta(days=1)}')"
+        f"create table hotpath.job_done_old partition of hotpath.job_done "
+        f"for values from ('{day}') to ('{day + timedelta(days=1)}')"
     )
     connection = await stage.connect()
     async with connection.transaction():
         row = await connection.fetchrow(query("job_get"), ids[0])
         assert (row["script"], row["state"]) == (NAME, "success")
-        scans = await connection.fetch("select relname, idx_scan, seq_scan from pg_stat_xact_user_tables where relname like 'job\\_done\\_%'")
+        scans = await connection.fetch(
+            "select relname, idx_scan, seq_scan from pg_stat_xact_user_tables "
+            "where relname like 'job\\_done\\_%'"
+        )
     touched = {row["relname"] for row in scans if row["idx_scan"] or row["seq_scan"]}
     assert "job_done_old" not in touched
     assert f"job_done_{await stage.now():%Y%m%d}" in touched
