@@ -101,7 +101,7 @@ def test_classes_of_one_name():
     main.__annotations__ = {"a": first, "b": second}
     validator = ArgsValidator(args_schema(read_signature(main)))
     validator.check_json(b'{"a": {"x": 1}, "b": {"x": "1"}}')
-    with pytest.raises(BadArgsError, match="`b.x`"):
+    with pytest.raises(BadArgsError, match=r"`b\.x`"):
         validator.check_json(b'{"a": {"x": 1}, "b": {"x": 1}}')
 
 
