@@ -105,6 +105,16 @@ async def test_reap_takes_from_the_dead_alone(stage: Stage):
     await stage.check_once_each(ids)
 
 
+async def test_the_living_are_not_reaped_by_mistake(stage: Stage):
+    """I2: whoever asks, a give-back in the name of nobody leaves the leases of live workers alone."""
+    await stage.loose(2)
+    worker = await stage.worker()
+    hand = await stage.claim(worker)
+    row = await stage.connection.fetchrow(_give_back(), [hand.lease], None)
+    assert (row["jobs"], row["leases"]) == (0, 0)
+    assert await stage.flush(worker, outcomes(hand)) == {hand.lease}
+
+
 async def test_stop_worker_releases_at_once(stage: Stage):
     """I6, I12: burying a worker puts what it holds back in the same breath, and forgets that it dozed."""
     ids = await stage.sealed(5)

@@ -52,22 +52,22 @@ closed as materialized (select batch, sum(hi - lo)::int2 as k from f where final
 -- The best sealed batch, looked at and not yet locked.
 peek as materialized (
     select h.* from (
-        (select p.priority, t.scheduled_for, t.base from unnest($17::int2[]) as p (priority)
-         cross join lateral (select scheduled_for, base from hotpath.batch where tag = $15 and script = $16 and next < n and priority = p.priority
+        (select p.priority, t.scheduled_for, t.base, t.next from unnest($17::int2[]) as p (priority)
+         cross join lateral (select scheduled_for, base, next from hotpath.batch where tag = $15 and script = $16 and next < n and priority = p.priority
              and scheduled_for <= now() order by scheduled_for, base limit 1) t
          limit 1)
         union all
         (select t.* from unnest($20::int2[], $21::int2[]) as g (hi, lo)
-         cross join lateral (select priority, scheduled_for, base from hotpath.batch where tag = $15 and script = $16 and next < n
+         cross join lateral (select priority, scheduled_for, base, next from hotpath.batch where tag = $15 and script = $16 and next < n
              and priority <= g.hi and priority >= g.lo and scheduled_for <= now() order by priority desc, scheduled_for, base limit 1) t
          limit 1)) h
     where $14::int4 > 0 order by priority desc, scheduled_for, base limit 1
 ),
--- Where loose jobs have to stop: at the batch, or at the caller's bound.
+-- Where loose jobs have to stop: at the batch's next job (those before it may have come back, as loose ones), or at the caller's bound.
 stop as materialized (
-    select s.* from (select priority, scheduled_for, base, true as sealed from peek
-        union all select $24::int2, $25::timestamptz, $26::uuid, false where $24 is not null) s
-    order by priority desc, scheduled_for, base limit 1
+    select s.* from (select priority, scheduled_for, hotpath.job_id(base, next::int4) as head, base from peek
+        union all select $24::int2, $25::timestamptz, $26::uuid, null where $24 is not null) s
+    order by priority desc, scheduled_for, head limit 1
 ),
 -- The highest priority that nobody knew of.
 news as materialized (
@@ -84,8 +84,8 @@ span as materialized (
     union all
     select m.priority, coalesce(k.since, '-infinity'), coalesce(k.since_id, '00000000-0000-0000-0000-000000000000'),
         case when m.priority = m.stop then m.scheduled_for else 'infinity' end,
-        case when m.priority = m.stop then m.base else 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid end
-    from (select greatest(p.priority, n.priority) as priority, p.priority as stop, p.scheduled_for, p.base
+        case when m.priority = m.stop then m.head else 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid end
+    from (select greatest(p.priority, n.priority) as priority, p.priority as stop, p.scheduled_for, p.head
           from (select) one left join stop p on true left join news n on true) m
     left join unnest($17::int2[], $18::timestamptz[], $19::uuid[]) as k (priority, since, since_id) on k.priority = m.priority
     where m.priority is not null
@@ -114,7 +114,7 @@ made as (
 -- would pass over a row that `taken` has changed already, and the outcomes of that batch with it.
 slice as materialized (
     select base, next, least(n - next, $14)::int2 as k from hotpath.batch
-    where base = (select base from stop where sealed) and next < n and not exists (select from q) and (select count(*) from b) >= 0
+    where base = (select base from stop) and next < n and not exists (select from q) and (select count(*) from b) >= 0
     for update skip locked
 ),
 taken as (
