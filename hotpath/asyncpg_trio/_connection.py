@@ -139,6 +139,7 @@ class Connection(CopyMethods):
         session.wire.take()
         try:
             state = await session.prepare(query, name=named, record_class=record_class, use_cache=False)
+            await session.end_parsing()
         finally:
             session.wire.release()
         return PreparedStatement(self, query, state)

@@ -21,6 +21,7 @@ from asyncpg.exceptions import (
     InternalClientError,
     InvalidCachedStatementError,
     OutdatedSchemaCacheError,
+    PostgresError,
     PostgresLogMessage,
     UndefinedObjectError,
 )
@@ -86,6 +87,7 @@ class Session:
             _forget_weakly(weakref.ref(self)),
         )
         self._unwanted: set[Any] = set()
+        self._parsed_at = -1  # bytes that had been sent when a statement was last parsed
         self._cancel_waiter: Waiter | None = None
         old = self.server_version < (14, 0)
         self._type_query = introspection.INTRO_LOOKUP_TYPES_13 if old else introspection.INTRO_LOOKUP_TYPES
@@ -159,6 +161,9 @@ class Session:
                 self.drop_statements()
                 if last or self.protocol.is_in_transaction():
                     raise
+            except Exception:
+                await self.end_parsing()  # arguments that cannot be encoded are refused before they are sent
+                raise
         raise AssertionError("the second round returns or raises")
 
     async def prepare(
@@ -184,11 +189,18 @@ class Session:
         if not isinstance(name, str):
             name = unique_name("stmt") if name or use_cache else ""
         prepare: Any = self.protocol.prepare  # its stub does not know NO_TIMEOUT
-        statement = await prepare(
-            name, query, NO_TIMEOUT, record_class=record_class, ignore_custom_codec=ignore_custom_codec
-        )
-        overwritten = await self._learn_types(statement)
-        statement._init_codecs()
+        try:
+            statement = await prepare(
+                name, query, NO_TIMEOUT, record_class=record_class, ignore_custom_codec=ignore_custom_codec
+            )
+            self._parsed_at = self.wire.bytes_sent
+            overwritten = await self._learn_types(statement)
+            statement._init_codecs()
+        except (Exception, trio.Cancelled) as error:
+            if isinstance(error, trio.Cancelled) and self.wire.latest.exception() is None:
+                self._parsed_at = self.wire.bytes_sent  # it was done before it could be stopped
+            await self.end_parsing()
+            raise
         if overwritten or (not statement.name and not config.statement_cache_size):
             # The unnamed statement is parsed again where it is used: it was replaced meanwhile, or a pooler
             # between us and the server may run each message on another server connection.
@@ -198,6 +210,19 @@ class Session:
         if self._unwanted:
             await self._close_unwanted()
         return statement
+
+    async def end_parsing(self) -> None:
+        """End what the server has begun if a statement was parsed, and nothing was sent since.
+
+        asyncpg parses without the Sync that ends an execution: locks would be kept, and notifications.
+        """
+        if self._parsed_at != self.wire.bytes_sent or self.protocol.is_in_transaction() or self.closed:
+            return
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_GRACE):
+            try:
+                await self.protocol.query("", None)
+            except (AttributeError, PostgresError):
+                pass  # an empty query has no status, as the protocol expects; or the connection has gone
 
     async def _learn_types(self, statement: Any) -> bool:
         """Look up the types that ``statement`` uses and nobody has seen; True when that replaced it."""

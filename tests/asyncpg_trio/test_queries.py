@@ -263,3 +263,18 @@ async def test_nothing_is_sent_for_a_cancelled_task(connect):
     assert scope.cancelled_caught
     assert connection.statistics().bytes_sent == sent
     assert await connection.fetchval("select count(*) from t") == 0
+
+
+async def test_parsing_keeps_no_locks(connect):
+    """A statement that was prepared and not run, or refused for its arguments, leaves no transaction open."""
+    connection, other = await connect(), await connect()
+    await other.execute(
+        "drop table if exists once, twice; create table once(a int); create table twice(a int)"
+    )
+    statement = await connection.prepare("select * from once")
+    with pytest.raises(asyncpg.DataError):
+        await connection.fetch("select * from twice where a = $1", "no number")
+    with trio.fail_after(5):
+        await other.execute("drop table once, twice")
+    assert not connection.is_in_transaction()
+    del statement

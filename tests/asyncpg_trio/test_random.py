@@ -178,3 +178,36 @@ async def test_random_cancellation(connect, cluster, request, kind, seed):
         await admin.fetchval("select coalesce(max(count), 1) from (select count(*) from sums group by a) s")
         == 1
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_listener_beside_cancelled_queries(connect, seed):
+    """A listener misses nothing while queries of its connection are cancelled at random."""
+    connection, sender = await connect(), await connect()
+    await connection.execute("create temp table records(a int, b text); create temp table sums(a int)")
+    play = Play(seed)
+    got = []
+    heard = trio.Event()
+
+    async def listen(task_status):
+        async with connection.listen("numbers", max_buffer=10_000) as notifications:
+            task_status.started()
+            async for notification in notifications:
+                got.append(int(notification.payload))
+                heard.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listen)
+        for number in range(300):
+            heard = trio.Event()
+            await sender.execute("select pg_notify('numbers', $1)", str(number))
+            with trio.move_on_after(play.random.choice([1.0, play.random.random() * 0.002, 0.0])):
+                await play.one(connection)
+            with trio.fail_after(5):
+                while len(got) <= number:
+                    heard = trio.Event()
+                    await heard.wait()
+        nursery.cancel_scope.cancel()
+    assert got == list(range(300))
+    assert not connection.is_closed()
