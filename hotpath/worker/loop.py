@@ -40,6 +40,10 @@ log = logging.getLogger("hotpath.worker")
 
 LINGER = {True: 0.1, False: 0.025}
 """Seconds that outcomes of an unfinished batch may wait for its end, by whether jobs run one at a time."""
+GATHERED = range(3, 64)
+"""Sizes of claims that tell of many clients at once; of those who wait for each job in turn, a claim is 1."""
+GATHER = 0.005
+"""Seconds between two cycles while such claims follow each other."""
 CROWDED = 0.001
 """Seconds until the next try when others hold what is due: they are done in a moment."""
 FINAL_FLUSH = 10.0
@@ -73,6 +77,8 @@ class Loop:
     _first: float | None = None
     _last: float | None = None
     _drained: bool = False
+    _not_before: float = 0.0
+    """`trio.current_time()` before which jobs that trickle in are gathered."""
 
     def __attrs_post_init__(self) -> None:
         self.pace = Pace(self.runtime.concurrency)
@@ -128,8 +134,11 @@ class Loop:
         self._wake = trio.Event()
         for hand in [hand for hand in self.hands.values() if hand.over and hand.unreported]:
             await self._release(hand)
-        flushes = self._collect()
         want = self._want()
+        if want and trio.current_time() < self._not_before:
+            # Many clients enqueue one by one: gather what comes for a moment, or each job costs a cycle.
+            await trio.sleep_until(self._not_before)
+        flushes = self._collect()
         if not flushes and not want:
             await self._rest()
             return
@@ -150,6 +159,8 @@ class Loop:
         if not len(hand):
             hand.over = True  # all of it was canceled while it waited
             return
+        if len(hand) in GATHERED and self.waker.streaming:
+            self._not_before = trio.current_time() + GATHER
         hand.stopped = self.stopping
         self.pace.observe_args(len(hand), len(hand.args))
         runs.start_soon(self._run, hand)
@@ -229,7 +240,7 @@ class Loop:
         if self.search.next_in is not None:
             wait = min(wait, max(self.search.next_in, CROWDED))
         self._look_at = trio.current_time() + wait
-        self.waker.idle()
+        self.waker.idle(wait)
 
     # ------------------------------------------------------------ the database
 
