@@ -42,7 +42,7 @@ LINGER = {True: 0.1, False: 0.025}
 """Seconds that outcomes of an unfinished batch may wait for its end, by whether jobs run one at a time."""
 GATHERED = range(3, 64)
 """Sizes of claims that tell of many clients at once; of those who wait for each job in turn, a claim is 1."""
-GATHER = 0.005
+GATHER = 0.01
 """Seconds between two cycles while such claims follow each other."""
 CROWDED = 0.001
 """Seconds until the next try when others hold what is due: they are done in a moment."""
