@@ -140,6 +140,8 @@ class Connection(CopyMethods):
         try:
             state = await session.prepare(query, name=named, record_class=record_class, use_cache=False)
             await session.end_parsing()
+            if not state.name:
+                state.mark_unprepared()  # the unnamed one ends with that: it is parsed again where it is used
         finally:
             session.wire.release()
         return PreparedStatement(self, query, state)

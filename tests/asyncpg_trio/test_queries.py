@@ -278,3 +278,13 @@ async def test_parsing_keeps_no_locks(connect):
         await other.execute("drop table once, twice")
     assert not connection.is_in_transaction()
     del statement
+
+
+@pytest.mark.parametrize("cache", [0, 100])
+async def test_unnamed_statement(connect, cache):
+    """A statement without a name works as often as one likes, whatever runs in between."""
+    connection = await connect(statement_cache_size=cache)
+    statement = await connection.prepare("select $1::int", name="")
+    for number in range(3):
+        assert await statement.fetchval(number) == number
+        assert await connection.fetchval("select $1::text", "other") == "other"
