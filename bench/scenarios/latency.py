@@ -20,6 +20,8 @@ P50_OF_ROUND_TRIP = Target(2.0, at_least=False)
 P99 = Target(10.0, at_least=False)
 PAUSE = (0.2, 0.5)
 """Seconds between two jobs: the worker is asleep again by then."""
+SETTLE = 0.05
+"""Seconds of quiet around each sample: what asks must not take a core from what is measured."""
 
 
 @scenario("latency")
@@ -42,8 +44,10 @@ async def run_latency(bench: Bench) -> list[Finding]:
             for _ in range(pings):
                 await trio.sleep(random.uniform(*PAUSE))
                 before, after = await _ask(pinger, str(done))
-                round_trips.append((await _ask(tripper, "x"))[0])
+                await trio.sleep(SETTLE)
                 at = await _started_at(url, done)
+                await trio.sleep(SETTLE)
+                round_trips.append((await _ask(tripper, "x"))[0])
                 waits.append((at - after) * 1000)
                 from_send.append((at - before) * 1000)
                 done += 1

@@ -68,10 +68,12 @@ class WorkerSession:
         self.connection = connection
         self.worker = worker
         self._cycle: asyncpg_trio.PreparedStatement | None = None
+        self._claim: asyncpg_trio.PreparedStatement | None = None
 
     async def prepare(self) -> None:
-        """Prepare the hot statement, so that the first job does not wait for it."""
+        """Prepare the hot statements, so that the first job does not wait for them."""
         self._cycle = await self.connection.prepare(query("cycle"))
+        self._claim = await self.connection.prepare(query("claim"))
 
     async def cycle(
         self, flushes: Sequence[LeaseFlush], claim: Claim | None, *, clock_offset_us: int = 0
@@ -81,12 +83,14 @@ class WorkerSession:
 
         Not to be cancelled half-way: the caller shields it, with a deadline.
         """
-        statement = self._cycle
+        statement = self._cycle if flushes or claim is None else self._claim
         if statement is None:
             await self.prepare()
-            statement = self._cycle
+            statement = self._cycle if flushes or claim is None else self._claim
             assert statement is not None
-        outcomes = _outcomes(flushes, clock_offset_us) if flushes else _NOTHING
+        outcomes: tuple[Any, ...] = ()
+        if flushes or claim is None:
+            outcomes = _outcomes(flushes, clock_offset_us) if flushes else _NOTHING
         lease = 0
         if claim is None:
             asked: tuple[Any, ...] = (0, 0, 0, [], [], [], [], [], None, 0, None, None, None)

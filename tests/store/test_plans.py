@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -103,7 +104,8 @@ def check_scans(plan: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("filled", [False, True])
 @pytest.mark.parametrize(
-    "statement", ["cycle", "look", "heads", "drained", "give_back", "settled", "unlisted", "payloads"]
+    "statement",
+    ["cycle", "claim", "look", "heads", "drained", "give_back", "settled", "unlisted", "payloads"],
 )
 async def test_hot_statements_scan_no_table(stage: Stage, statement, filled):
     """I10: with workers' settings the generic plan goes by index, planned on empty tables or on full ones."""
@@ -202,3 +204,18 @@ async def test_look_up_prunes_old_partitions(stage: Stage):
     touched = {row["relname"] for row in scans if row["idx_scan"] or row["seq_scan"]}
     assert "job_done_old" not in touched
     assert f"job_done_{await stage.now():%Y%m%d}" in touched
+
+
+def test_claim_alone_is_the_second_half_of_the_cycle():
+    """I4: a claim without a flush finds the same jobs in the same order: its text is the cycle's own."""
+
+    def shared(name, first):
+        text = query(name)
+        text = text[text.index("-- The best sealed batch") : text.index("-- No loose job comes before")]
+        return re.sub(
+            r"\$(\d+)",
+            lambda found: f"${int(found[1]) - first}" if int(found[1]) >= first else found[0],
+            text,
+        )
+
+    assert shared("claim", 2) == shared("cycle", 14)
