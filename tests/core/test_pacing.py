@@ -14,6 +14,7 @@ from hotpath.core.pacing import (
     LONGEST_WAIT,
     LOOK_EVERY,
     LOOK_SHARE,
+    MAX_AHEAD,
     MAX_ARGS_BYTES,
     MAX_CLAIM,
     MAX_RESULT_BYTES,
@@ -92,7 +93,7 @@ def test_concurrent_worker_fills_its_slots(concurrency, service_us):
         claims += 1
         assert claims < 100
     assert jobs >= concurrency
-    assert jobs <= concurrency + 2 * MAX_CLAIM
+    assert jobs <= concurrency + MAX_AHEAD
     assert jobs <= concurrency + max(1, AHEAD_US * concurrency / service_us)
 
 
