@@ -21,7 +21,7 @@ free.
 AHEAD_US = 50_000
 """Work that a concurrent worker holds beyond the jobs it can run at once."""
 MAX_AHEAD = 4 * MAX_CLAIM
-"""Jobs held beyond those that can run at once: 3,000 naps at a time reach 0.84 of the ideal, with half of it 0.70."""
+"""Jobs held beyond those that can run at once: 3,000 naps reach 0.84 of the ideal, with half of it 0.70."""
 MAX_ARGS_BYTES = 4 << 20
 MAX_RESULT_BYTES = 8 << 20
 _WEIGHT = 0.3
