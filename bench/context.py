@@ -56,9 +56,15 @@ class Bench:
     @asynccontextmanager
     async def database(self) -> AsyncIterator[str]:
         """The address of a new database with the bench's scripts registered; dropped afterwards."""
+        async with self.empty_database(TEMPLATE) as url:
+            yield url
+
+    @asynccontextmanager
+    async def empty_database(self, template: str = "template0") -> AsyncIterator[str]:
+        """The address of a new database, by default without Hotpath's schema; dropped afterwards."""
         self._count += 1
         name = f"hotpath_bench_{os.getpid()}_{self._count}"
-        await self._administer(f"create database {name} template {TEMPLATE}")
+        await self._administer(f"create database {name} template {template}")
         try:
             yield _in(self.server, name)
         finally:

@@ -39,16 +39,25 @@ class Sample:
 
 
 async def drain(
-    bench: Bench, url: str, script: str, jobs: int, *options: str, command: tuple[str, ...] | None = None
+    bench: Bench,
+    url: str,
+    script: str,
+    jobs: int,
+    *options: str,
+    command: tuple[str, ...] | None = None,
+    root: str | None = None,
 ) -> Sample:
-    """Drain `jobs` loaded jobs with a dedicated worker (or `command`), check them, and say what it took."""
+    """Drain `jobs` loaded jobs with a dedicated worker (or `command`), check them, and say what it took.
+
+    `root`: another checkout of Hotpath, whose worker is to do it.
+    """
     ceiling = command is not None
     if command is None:
         command = ("-m", "hotpath", "dedicate", script, "--drain", "--json", *options)
     began = time.time()
     errors: list[bytes] = []
     async with (
-        started(url, *command) as process,
+        started(url, *command, root=root) as process,
         watching(bench, process) as usage,
         trio.open_nursery() as nursery,
     ):
@@ -98,12 +107,13 @@ async def sample_of(
 
 @asynccontextmanager
 async def started(
-    url: str, *command: str, stdin: int | None = subprocess.DEVNULL
+    url: str, *command: str, stdin: int | None = subprocess.DEVNULL, root: str | None = None
 ) -> AsyncIterator[trio.Process]:
     """A Python process on this database, with its output piped; ended when the block is left."""
     process = await trio.lowlevel.open_process(
         [sys.executable, *command],
-        env=environment(url),
+        env=environment(url) if root is None else {**environment(url), "PYTHONPATH": root},
+        cwd=root,
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -51,7 +51,18 @@ def test_command_lists_the_scenarios():
     """Without arguments every scenario is listed with what it measures; an unknown one is refused by name."""
     listed = run_command()
     assert listed.returncode == 0
-    for name in ("drain", "drain-async", "cpu", "sleep", "latency", "enqueue", "workers", "flat", "startup"):
+    for name in (
+        "drain",
+        "drain-async",
+        "cpu",
+        "sleep",
+        "latency",
+        "enqueue",
+        "workers",
+        "flat",
+        "startup",
+        "price",
+    ):
         assert f"\n{name} " in "\n" + listed.stdout
     refused = run_command("nonsense")
     assert refused.returncode == 2
