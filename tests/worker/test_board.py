@@ -1,0 +1,190 @@
+"""The board: what a worker notes is there for its supervisor, whatever becomes of the worker."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from hotpath.worker.board import BEAT, DEADLINE, HALF, LEASES, MARK, MAX_LOG, Board
+
+TOKEN = (7 << 16) | 3
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    """A board of its own."""
+    board = Board.create()
+    yield board
+    board.close()
+
+
+def worker(board: Board, code: str) -> subprocess.Popen[bytes]:
+    """A process that has the board and runs the code."""
+    source = f"from hotpath.worker.board import *\nboard = Board.attach({board.fd})\n{code}"
+    return subprocess.Popen([sys.executable, "-c", source], pass_fds=[board.fd], stdout=subprocess.PIPE)
+
+
+def test_another_process_writes_what_this_one_reads(board: Board):
+    """Words, leases and logs that the worker writes are the supervisor's to read, and the other way round."""
+    board.words[3] = 99
+    process = worker(
+        board,
+        "board.mark[0] = (7 << 16) | 3; board.mark[1] = 5; board.words[BEAT] = -1\n"
+        "board.set_lease(7, -(1 << 63)); board.write_log((7 << 16) | 3, 'hé\\n'); print(board.words[3])",
+    )
+    said, _ = process.communicate(timeout=30)
+    assert said == b"99\n"
+    assert (board.words[MARK], board.words[DEADLINE], board.words[BEAT]) == (TOKEN, 5, -1)
+    assert board.leases() == [-(1 << 63)] == [board.lease(TOKEN)]
+    assert board.read_log(TOKEN) == "hé\n"
+
+
+def test_leases_are_those_not_freed(board: Board):
+    """`leases` names what hands hold, up to the last number there is."""
+    for number, lease in ((1, 11), (2, 22), (65_535, 33), (2, 0)):
+        board.set_lease(number, lease)
+    assert board.leases() == [11, 33]
+    assert board.words[LEASES] == 0
+
+
+def test_a_job_gets_its_own_text_back(board: Board):
+    """I9: no line of a neighbour, or of an earlier hand of the same number, is taken for a job's."""
+    board.set_lease(7, 1)
+    board.write_log(TOKEN, "an earlier hand")
+    board.set_lease(7, 2)
+    board.write_log(TOKEN, "one ")
+    board.write_log(TOKEN + 1, "neighbour")
+    board.write_log(TOKEN, "\ud800two")
+    assert board.read_log(TOKEN) == "one ���two"
+    assert board.read_log(TOKEN + 2) == ""
+
+
+def test_the_newest_of_a_long_log_is_kept(board: Board):
+    """However much is printed, the end of it is there, unbroken, and at most a MiB."""
+    for line in range(200_000):
+        board.write_log(TOKEN, f"{line}\n")
+    lines = board.read_log(TOKEN).splitlines()[1:]
+    assert lines == [str(line) for line in range(200_000 - len(lines), 200_000)]
+    assert len(lines) > 20_000
+    board.set_lease(7, 1)
+    board.write_log(TOKEN, "x" * (3 * HALF))
+    assert set(board.read_log(TOKEN)) == {"x"}
+    assert HALF - 100 < len(board.read_log(TOKEN)) <= MAX_LOG
+
+
+def test_a_live_reader_gets_each_line_once(board: Board):
+    """`new_logs` yields what came since the last call, in order, across the turn from half to half."""
+    choice = random.Random(3)
+    cursor, written, read = (0, 0), [], []
+    for _ in range(300):
+        for _ in range(choice.randrange(4)):
+            text = str(choice.random()) * choice.randrange(1, 2000)
+            board.write_log(TOKEN, text)
+            written.append((TOKEN, 0, text))
+        if choice.random() < 0.9:
+            new, cursor = board.new_logs(cursor)
+            read += new
+    new, cursor = board.new_logs(cursor)
+    assert read + new == written
+    assert board.new_logs(cursor) == ([], cursor)
+
+
+def test_a_reader_that_was_away_misses_only_the_oldest(board: Board):
+    """A cursor of long ago continues with what is still kept."""
+    _, cursor = board.new_logs()
+    for line in range(100_000):
+        board.write_log(TOKEN, f"{line:>100}")
+    new, _ = board.new_logs(cursor)
+    assert [int(text) for _, _, text in new] == list(range(100_000 - len(new), 100_000))
+
+
+@pytest.mark.slow
+def test_a_writer_killed_in_the_middle_leaves_whole_records(board: Board):
+    """I9: whenever the writer is killed, reading never raises, and gives whole lines in their order."""
+    pause = random.Random(5)
+    for _ in range(8):
+        process = worker(
+            board,
+            "import itertools\nprint('go', flush=True)\n"
+            "for n in itertools.count():\n"
+            "    board.write_log(n % 2 + (7 << 16), f'{n}:' + 'x' * (n * 7919 % 5000) + '\\n')",
+        )
+        assert process.stdout is not None
+        process.stdout.read(1)
+        cursor, last = board.new_logs()[1], -1
+        for _ in range(pause.randrange(300)):  # a reader beside it never sees half a record either
+            new, cursor = board.new_logs(cursor)
+            for token, _, text in new:
+                number = _check(token, text)
+                assert number > last
+                last = number
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        for token in (7 << 16, (7 << 16) + 1):
+            lines = board.read_log(token).splitlines(keepends=True)[1:]
+            numbers = [_check(token, line) for line in lines]
+            assert numbers == list(range(numbers[0], numbers[0] + 2 * len(numbers), 2))
+        board.words[4:64] = memoryview(bytes(60 * 8)).cast("q")  # a board anew
+
+
+def _check(token: int, text: str) -> int:
+    number = int(text.partition(":")[0])
+    assert token == number % 2 + (7 << 16)
+    assert text == f"{number}:" + "x" * (number * 7919 % 5000) + "\n"
+    return number
+
+
+def test_printing_in_the_middle_of_a_write_waits_its_turn(board: Board):
+    """A signal handler or destructor may print while its thread writes: no deadlock, no broken record."""
+
+    class Text(str):
+        __slots__ = ()
+
+        def encode(self, *args: str) -> bytes:
+            board.write_log(TOKEN, "inner")
+            return super().encode(*args)
+
+    board.write_log(TOKEN, Text("outer "))
+    assert board.read_log(TOKEN) == "outer inner"
+
+
+def test_a_forked_process_is_not_heard(board: Board):
+    """I9: what a job's forked child prints does not touch the board."""
+    process = worker(
+        board,
+        "import os\n"
+        "if os.fork() == 0:\n    board.write_log(1 << 16, 'child'); os._exit(0)\n"
+        "os.wait(); board.write_log(1 << 16, 'parent')",
+    )
+    process.communicate(timeout=30)
+    assert board.read_log(1 << 16) == "parent"
+
+
+def test_nothing_on_the_board_makes_reading_raise(board: Board):
+    """A worker's wild pointer may write anything: reading gives something, and never raises."""
+    choice = random.Random(9)
+    for _ in range(50):
+        for word in range(4, 12):
+            board.words[word] = choice.choice(
+                [0, 1, -1, HALF, choice.getrandbits(62), -choice.getrandbits(63)]
+            )
+        board._bytes[-2 * HALF : -HALF] = choice.randbytes(HALF)
+        board.read_log(choice.getrandbits(62))
+        board.read_log(-1)
+        board.leases()
+        board.new_logs((choice.getrandbits(3), choice.randrange(HALF)))
+
+
+def test_attaching_to_something_else_is_refused():
+    """A descriptor that is no board raises, it does not map somebody's file."""
+    read, write = os.pipe()
+    with pytest.raises((OSError, ValueError)):
+        Board.attach(read)
+    os.close(read)
+    os.close(write)
