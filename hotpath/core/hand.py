@@ -9,17 +9,22 @@ say. Neither knows of a database.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import attrs
+from hotpath.core.flush import LeaseFlush, totals
 
 if TYPE_CHECKING:
     from hotpath.runtime.protocol import Outcome
 
+__all__ = ["FOREVER", "MAX_FLUSH_BYTES", "Hand", "LeaseFlush", "SealedIds", "job_id", "totals"]
+
 MAX_FLUSH_BYTES = 8 << 20
 """Results and logs of one flush, together; a job with more goes alone."""
+FOREVER = (1 << 63) - 1
+"""`Hand.until` where nobody says when the lease ends."""
+SUCCESS, CANCELED, RETRY = 1, 3, 4
 
 
 def job_id(base: UUID, ordinal: int) -> UUID:
@@ -50,21 +55,34 @@ class Hand:
     """
 
     __slots__ = (
+        "_delays",
+        "_dropped",
         "_ended",
+        "_stopped",
+        "alone",
         "args",
         "attempts",
+        "away",
         "base",
+        "begun",
+        "canceling",
+        "clock",
         "hi",
         "ids",
         "lease",
         "left",
         "lo",
+        "mark",
+        "number",
         "over",
+        "owner",
         "places",
         "report",
         "reported",
-        "stopped",
+        "settled",
         "tag",
+        "timeouts",
+        "until",
         "waiting_since",
     )
 
@@ -80,6 +98,8 @@ class Hand:
         attempts: Sequence[int],
         tag: str,
         places: list[int] | None = None,
+        timeouts: Sequence[float | None] | None = None,
+        alone: bool = False,
     ) -> None:
         self.lease = lease
         self.base = base
@@ -90,17 +110,40 @@ class Hand:
         self.attempts = attempts
         self.tag = tag
         self.places = places
+        self.timeouts = timeouts
+        """Seconds a job may take, where that is said of the job itself; None: of no job here."""
+        self.alone = alone
+        """Whether nothing else of this worker may run beside it: it holds a job that may kill its worker."""
+        self.number = 0
+        """Token of its first job; job i is `number + i`. Given by the worker's lease book."""
+        self.mark: MutableSequence[int] = [0, 0]
+        """Where the runtime says which job it has in hand, and that job's deadline."""
+        self.clock: Callable[[], int] = _standing
+        """What `until` is compared with: `time.perf_counter_ns`, in a worker."""
+        self.until = FOREVER
+        """`time.perf_counter_ns()` from which on no further job may start; 0 once stopped."""
+        self.canceling: set[int] = set()
+        """Indexes of jobs that somebody asked to cancel."""
+        self.begun = 0
+        """How many jobs have started, if the runtime runs several at once."""
         self.left = len(ids)
         """Jobs whose outcome no flush has taken yet."""
         self.reported: deque[Outcome] = deque()
         self.report: Callable[[Outcome], object] = self.reported.append
-        self.stopped = False
-        """True once no further job of it should start."""
         self.over = False
         """True once the runtime has returned: nothing more will be reported."""
+        self.owner: object = None
+        """The worker's loop that it belongs to, for `hotpath.completion()`."""
+        self.settled: dict[int, str] = {}
+        """Jobs that ended by a completion of their own, with the log that was written then."""
         self.waiting_since: float | None = None
         """When outcomes of it were first seen waiting for a flush, by the loop's clock."""
+        self.away = 0
+        """Bit mask of the places that left the lease on other ways than a flush."""
         self._ended = 0
+        self._delays: dict[int, float] = {}
+        self._dropped: set[int] = set()
+        self._stopped = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -115,9 +158,75 @@ class Hand:
         """Jobs that have not ended."""
         return self.left - len(self.reported)
 
+    @property
+    def stopped(self) -> bool:
+        """True once no further job of it should start."""
+        return self.clock() >= self.until
+
+    def stop(self) -> None:
+        """No further job of it may start, for good."""
+        self._stopped = True
+        self.until = 0
+
+    def hold(self, until: int) -> None:
+        """Jobs may start before `until` (`time.perf_counter_ns()`), unless it was stopped."""
+        if not self._stopped:
+            self.until = until
+
     def place(self, index: int) -> int:
         """Place in the lease of the runtime's job `index`."""
         return index if self.places is None else self.places[index]
+
+    def index(self, place: int) -> int | None:
+        """The runtime's index of the job at this place; None if it has none there."""
+        if self.places is None:
+            return place if 0 <= place < len(self.ids) else None
+        return self.places.index(place) if place in self.places else None
+
+    def pending(self) -> list[int]:
+        """Indexes of the jobs that have not ended, as far as was reported."""
+        ended = {outcome[0] for outcome in list(self.reported)}
+        return [
+            index
+            for index in range(len(self.ids))
+            if index not in ended and not self._ended >> self.place(index) & 1
+        ]
+
+    # ------------------------------------------------------------ how jobs leave it
+
+    def retry(self, outcome: Outcome, delay: float) -> None:
+        """Report an attempt that failed and is to run again `delay` seconds after it is written."""
+        self._delays[outcome[0]] = max(0.0, delay)
+        self.report((outcome[0], RETRY, *outcome[2:]))
+
+    def drop(self, indexes: Iterable[int]) -> None:
+        """These jobs are interrupted because the lease is lost: that they were canceled is no outcome."""
+        self._dropped.update(indexes)
+
+    def release(self, indexes: Iterable[int]) -> None:
+        """Jobs that never began are back in the queue: say so once the database has confirmed it, since
+        a flush that ends the lease counts on it.
+        """
+        for index in indexes:
+            self._leave(index)
+
+    def settle(self, index: int, log: str = "") -> bool:
+        """A job has ended by a transaction of its own, which also wrote this log; whether it had not ended
+        before. What is reported of it later is no outcome any more.
+        """
+        if not self._leave(index):
+            return False
+        self.settled[index] = log
+        return True
+
+    def _leave(self, index: int) -> bool:
+        bit = 1 << self.place(index)
+        if self._ended & bit:
+            return False
+        self._ended |= bit
+        self.away |= bit
+        self.left -= 1
+        return True
 
     def take(self, limit: int = MAX_FLUSH_BYTES) -> LeaseFlush | None:
         """What was reported and not yet taken, up to `limit` bytes of results and logs; None if nothing.
@@ -128,7 +237,7 @@ class Hand:
         if not count and not (self.over and not self.left):
             return None
         outcomes = [self.reported.popleft() for _ in range(count)]
-        if count == self.size == self.left:
+        if count == self.size == self.left and not self._dropped:
             indexes, states, started, durations, payloads, logs = zip(*outcomes, strict=True)
             if indexes != tuple(range(count)):
                 outcomes.sort(key=_index)
@@ -138,32 +247,42 @@ class Hand:
                 size = sum(map(len, payloads)) + sum(len(text) for _, text in kept)
                 if size <= limit or count == 1:
                     self.left = 0
+                    self._ended = (1 << count) - 1
+                    simple = set(states) == {SUCCESS}
+                    retries = [] if simple else self._retries(states)
                     return LeaseFlush(
                         self,
                         final=True,
                         before=0,
                         started=started,
                         durations=durations,
-                        states=None if set(states) == {1} else states,
+                        states=None if simple else states,
                         payloads=payloads,
                         logs=kept,
                         jobs=count,
-                        failed=count - states.count(1),
+                        failed=count - states.count(SUCCESS) - len(retries),
                         busy_us=sum(durations),
                         size=size,
+                        retries=retries,
                     )
         return self._take_some(outcomes, limit)
 
-    def _take_some(self, outcomes: list[Outcome], limit: int) -> LeaseFlush:
+    def _retries(self, states: Sequence[int]) -> list[tuple[int, float]]:
+        return [(place, self._delays.get(place, 0.0)) for place, state in enumerate(states) if state == RETRY]
+
+    def _take_some(self, outcomes: list[Outcome], limit: int) -> LeaseFlush | None:
         """Some of the lease's jobs: what has not ended stays 0."""
         size = self.size
         started, durations, states, payloads = [0] * size, [0] * size, [0] * size, [b"null"] * size
         logs: list[tuple[int, str]] = []
+        retries: list[tuple[int, float]] = []
         before = ended = self._ended
         total = jobs = failed = busy = 0
         for at, (index, state, start, duration, payload, log) in enumerate(outcomes):
             if not 0 <= index < len(self.ids):
                 continue  # a custom runtime's mistake: there is no such job
+            if state == CANCELED and index in self._dropped:
+                continue  # it goes back
             place = self.place(index)
             if ended >> place & 1:
                 continue  # reported twice: the first outcome counts
@@ -175,12 +294,17 @@ class Hand:
             total += weight
             started[place], durations[place], states[place], payloads[place] = start, duration, state, payload
             jobs += 1
-            failed += state != 1
             busy += duration
+            if state == RETRY:
+                retries.append((place, self._delays.get(index, 0.0)))
+            elif state != SUCCESS:
+                failed += 1
             if log is not None:
                 logs.append((self.lo + place, log))
         self.left -= jobs
         self._ended = ended
+        if not jobs and self.left:
+            return None
         return LeaseFlush(
             self,
             final=self.left == 0,
@@ -194,7 +318,12 @@ class Hand:
             failed=failed,
             busy_us=busy,
             size=total,
+            retries=retries,
         )
+
+
+def _standing() -> int:
+    return 0
 
 
 def _index(outcome: Outcome) -> int:
@@ -203,89 +332,3 @@ def _index(outcome: Outcome) -> int:
 
 def _logs(logs: Sequence[str | None], lo: int) -> list[tuple[int, str]]:
     return [(lo + place, log) for place, log in enumerate(logs) if log is not None] if any(logs) else []
-
-
-@attrs.frozen(eq=False)
-class LeaseFlush:
-    """What one flush says of one lease; `started`, `durations` and `states` have one entry for each place
-    of it.
-    """
-
-    hand: Hand
-    final: bool
-    """All jobs of the lease have ended, so the lease goes."""
-    before: int
-    """Bit mask of the places that ended in earlier flushes."""
-    started: Sequence[int]
-    durations: Sequence[int]
-    states: Sequence[int] | None
-    """None: all succeeded."""
-    payloads: Sequence[bytes]
-    """JSON of each result or error; `null` for a place that does not end now."""
-    logs: list[tuple[int, str]]
-    """Ordinal in the batch, and text."""
-    jobs: int
-    failed: int
-    busy_us: int
-    size: int
-    """Bytes of the payloads, and characters of the logs."""
-
-    def some_job(self) -> UUID:
-        """Id of one job that this flush ends."""
-        hand = self.hand
-        if self.states is None:
-            return hand.ids[0]
-        ended = next(place for place, state in enumerate(self.states) if state)
-        return hand.ids[ended if hand.places is None else hand.places.index(ended)]
-
-    @property
-    def ended(self) -> int:
-        """Bit mask of the places that end with this flush."""
-        if self.states is None:
-            return (1 << len(self.started)) - 1
-        return sum(1 << place for place, state in enumerate(self.states) if state)
-
-    @property
-    def bits(self) -> bytes | None:
-        """The lease's `done` bits after this flush; None when the lease goes."""
-        return (
-            None
-            if self.final
-            else (self.before | self.ended).to_bytes((len(self.started) + 7) // 8, "little")
-        )
-
-    @property
-    def body(self) -> bytes:
-        """The payloads as one JSON array."""
-        return b"[" + b",".join(self.payloads) + b"]"
-
-    def part(self, places: range, before: int, failure: bytes | None = None) -> LeaseFlush:
-        """What it says of these places, and the lease goes on; with `failure`, they end in that error
-        instead.
-
-        For a flush that the database refuses because of one job's data: halves of it are tried until the job
-        is found.
-        """
-        size = len(self.started)
-        old = self.states if self.states is not None else [1] * size
-        states = [old[place] if place in places else 0 for place in range(size)]
-        logs = [entry for entry in self.logs if entry[0] - self.hand.lo in places]
-        if failure is not None:
-            states, logs = [2 if state else 0 for state in states], []
-        payloads = [(failure or self.payloads[place]) if states[place] else b"null" for place in range(size)]
-        return attrs.evolve(self, final=False, before=before, states=states, logs=logs, payloads=payloads)
-
-    def closing(self, before: int) -> LeaseFlush:
-        """Nothing more of any job: the lease goes."""
-        size = len(self.started)
-        return attrs.evolve(self, before=before, states=[0] * size, logs=[], payloads=[b"null"] * size)
-
-
-def totals(flushes: Sequence[LeaseFlush]) -> tuple[int, int, int, int]:
-    """Jobs, failures, microseconds in `main` and bytes of results of several flushes."""
-    return (
-        sum(flush.jobs for flush in flushes),
-        sum(flush.failed for flush in flushes),
-        sum(flush.busy_us for flush in flushes),
-        sum(flush.size for flush in flushes),
-    )

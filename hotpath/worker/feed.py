@@ -4,7 +4,7 @@ a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, MutableSequence, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -24,8 +24,19 @@ LARGE_AT_ONCE = 8
 """Jobs with large args that are in memory together: at most 128 MiB of args."""
 
 
+@attrs.frozen
+class _Shifted(Container[int]):
+    """Indexes of a hand as one of its parts counts them; it follows the hand's changes."""
+
+    whole: Container[int]
+    first: int
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int) and index + self.first in self.whole
+
+
 @attrs.define(eq=False)
-class _Part:
+class Part:
     """Some neighbouring jobs of a batch, as a batch of their own."""
 
     hand: Hand
@@ -34,6 +45,7 @@ class _Part:
     ids: Sequence[UUID]
     attempts: Sequence[int]
     tag: str
+    timeouts: Sequence[float | None] | None
     report: Callable[[Outcome], object] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -43,9 +55,43 @@ class _Part:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def retry(self, outcome: Outcome, delay: float) -> None:
+        """As of the hand."""
+        self.hand.retry((outcome[0] + self.first, *outcome[1:]), delay)
+
+    @property
+    def number(self) -> int:
+        """Token of its first job."""
+        return self.hand.number + self.first
+
+    @property
+    def mark(self) -> MutableSequence[int]:
+        """The hand's."""
+        return self.hand.mark
+
+    @property
+    def until(self) -> int:
+        """The hand's."""
+        return self.hand.until
+
     @property
     def stopped(self) -> bool:
+        """Whether the hand is."""
         return self.hand.stopped
+
+    @property
+    def canceling(self) -> Container[int]:
+        """The hand's, counted from here."""
+        return _Shifted(self.hand.canceling, self.first)
+
+    @property
+    def begun(self) -> int:
+        """How many of its jobs have started; setting it tells the hand."""
+        return max(0, min(self.hand.begun - self.first, len(self.ids)))
+
+    @begun.setter
+    def begun(self, count: int) -> None:
+        self.hand.begun = max(self.hand.begun, self.first + count)
 
 
 async def feed(runtime: Runtime, hand: Hand, link: Link) -> None:
@@ -56,7 +102,7 @@ async def feed(runtime: Runtime, hand: Hand, link: Link) -> None:
         return
     room = trio.CapacityLimiter(LARGE_AT_ONCE if runtime.concurrency > 1 else 1)
 
-    async def run(part: _Part, token: object) -> None:
+    async def run(part: Part, token: object) -> None:
         try:
             await runtime.run(part)
         finally:
@@ -79,5 +125,6 @@ async def feed(runtime: Runtime, hand: Hand, link: Link) -> None:
             document = join([args, *elements[at + 1 : end]])
             ids = [hand.ids[index] for index in range(at, end)]
             attempts = [hand.attempts[index] for index in range(at, end)]
-            nursery.start_soon(run, _Part(hand, at, document, ids, attempts, hand.tag), token)
+            timeouts = hand.timeouts and hand.timeouts[at:end]
+            nursery.start_soon(run, Part(hand, at, document, ids, attempts, hand.tag, timeouts), token)
             at = end

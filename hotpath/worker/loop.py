@@ -94,7 +94,7 @@ class Loop:
         """Claim nothing more; jobs under way end, those not begun are given back, then `run` returns."""
         self.stopping = True
         for hand in self.hands.values():
-            hand.stopped = True
+            hand.stop()
         self._wake.set()
 
     def statistics(self) -> WorkerStatistics:
@@ -161,7 +161,9 @@ class Loop:
             return
         if len(hand) in GATHERED and self.waker.streaming:
             self._not_before = trio.current_time() + GATHER
-        hand.stopped = self.stopping
+        hand.clock = time.perf_counter_ns
+        if self.stopping:
+            hand.stop()
         self.pace.observe_args(len(hand), len(hand.args))
         runs.start_soon(self._run, hand)
 
@@ -259,7 +261,7 @@ class Loop:
             hand = flush.hand
             if hand.lease not in accepted:
                 self._refused += flush.jobs
-                hand.stopped = True
+                hand.stop()
                 log.warning(
                     "lease %d was lost: outcomes of %d jobs are dropped, they run again elsewhere",
                     hand.lease,
