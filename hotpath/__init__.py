@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from hotpath.errors import BadArgsError as BadArgsError
     from hotpath.errors import BadResultError as BadResultError
     from hotpath.errors import DatabaseUnavailableError as DatabaseUnavailableError
+    from hotpath.errors import Discard as Discard
     from hotpath.errors import HotpathError as HotpathError
     from hotpath.errors import JobCanceled as JobCanceled
     from hotpath.errors import JobError as JobError
     from hotpath.errors import JobFailed as JobFailed
+    from hotpath.errors import JobInterrupted as JobInterrupted
+    from hotpath.errors import LeaseLost as LeaseLost
+    from hotpath.errors import RetryLater as RetryLater
     from hotpath.errors import SchemaError as SchemaError
     from hotpath.errors import ScriptError as ScriptError
     from hotpath.errors import ScriptImportError as ScriptImportError
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from hotpath.runtime.context import current_job as current_job
     from hotpath.runtime.context import progress as progress
     from hotpath.runtime.protocol import Batch as Batch
+    from hotpath.runtime.protocol import Interruptible as Interruptible
     from hotpath.runtime.protocol import Outcome as Outcome
     from hotpath.runtime.protocol import Runtime as Runtime
     from hotpath.runtime.protocol import Script as Script
@@ -48,10 +53,14 @@ _HOME = {
         "BadArgsError",
         "BadResultError",
         "DatabaseUnavailableError",
+        "Discard",
         "HotpathError",
         "JobCanceled",
         "JobError",
         "JobFailed",
+        "JobInterrupted",
+        "LeaseLost",
+        "RetryLater",
         "SchemaError",
         "ScriptError",
         "ScriptImportError",
@@ -61,7 +70,7 @@ _HOME = {
     ),
     "hotpath.model": ("Job", "JobContext", "Retry", "State"),
     "hotpath.runtime.context": ("current_job", "progress"),
-    "hotpath.runtime.protocol": ("Batch", "Outcome", "Runtime", "Script"),
+    "hotpath.runtime.protocol": ("Batch", "Interruptible", "Outcome", "Runtime", "Script"),
     "hotpath.runtime.sync": ("SyncRuntime",),
     "hotpath.runtime.trio_runtime": ("AsyncRuntime",),
     "hotpath.scripts.settings": ("settings",),

@@ -74,3 +74,50 @@ class JobFailed(JobError):
 
 class JobCanceled(JobError):
     """The job was canceled."""
+
+
+class LeaseLost(HotpathError):
+    """The lease of the running job was lost: nothing it still writes may count, it runs again elsewhere."""
+
+
+MAX_RETRY_LATER = 100 * 366 * 86400
+"""Seconds; a date further away than a hundred years is a mistake."""
+
+
+class RetryLater(HotpathError):
+    """For `main` to raise: this attempt failed, run the job again `delay` seconds from now.
+
+    The attempt counts. Where the script has a `Retry`, its `attempts` hold and its delays do not; without one
+    there is no end to it. Raises ValueError for a delay that is no finite number of seconds, 0 or more.
+    """
+
+    def __init__(self, delay: float, message: str = "") -> None:
+        given: object = delay  # whatever the caller's types promise
+        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= MAX_RETRY_LATER:
+            raise ValueError(
+                f"RetryLater takes a number of seconds from 0 to {MAX_RETRY_LATER:,}, not {delay!r}"
+            )
+        super().__init__(message or f"to be run again in {delay:g} s")
+        self.delay = float(delay)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.delay, str(self))
+
+
+class Discard(HotpathError):
+    """For `main` to raise: the job failed for good, whatever its `Retry` says."""
+
+
+class JobInterrupted(BaseException):
+    """Raised inside a synchronous `main` whose time is up or whose job was canceled.
+
+    No `Exception`, so that `except Exception` does not keep the job running. `finally` blocks get a few
+    seconds; what they raise instead does not change how the job ends.
+    """
+
+    kind: str = "canceled"
+    """`timeout` or `canceled`."""
+
+    def __init__(self, message: str = "", *, kind: str = "") -> None:
+        self.kind = kind or self.kind
+        super().__init__(message or f"the job was interrupted: {self.kind}")

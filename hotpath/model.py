@@ -27,6 +27,8 @@ class OutcomeState(enum.IntEnum):
     SUCCESS = 1
     FAILURE = 2
     CANCELED = 3
+    RETRY = 4
+    """Failed, and to run again: the job goes back to the queue. Never in `job_done`."""
 
 
 class ErrorKind(enum.StrEnum):
@@ -61,18 +63,40 @@ class Job:
     error: dict[str, Any] | None
 
 
+def _names(on: object) -> tuple[Any, ...]:
+    """Exception classes as names: that is how a version's settings are stored."""
+    given = on if isinstance(on, list | tuple | set | frozenset) else (on,)
+    return tuple(
+        f"{one.__module__}.{one.__qualname__}"
+        if isinstance(one, type) and issubclass(one, BaseException)
+        else one
+        for one in given
+    )
+
+
 @attrs.frozen
 class Retry:
-    """When a failed attempt runs again: up to `attempts` runs, `delay` seconds apart, growing as
-    `backoff` says.
+    """When a failed attempt runs again: up to `attempts` runs in all, `delay` seconds apart, growing as
+    `backoff` says (`core/retry.py` has the rules).
     """
 
     attempts: int = 1
+    """Runs in all, the first included; releases and lost leases are no runs."""
     delay: float = 1.0
+    """Seconds between the first failure and the second run."""
     backoff: str = "exponential"
+    """`constant`: always `delay`; `linear`: `delay` times the attempt; `exponential`: `factor` times
+    longer each time.
+    """
     factor: float = 2.0
     max_delay: float = 3600.0
+    """Seconds that a delay does not exceed, before jitter."""
     jitter: float = 0.1
+    """A delay varies at random by this share of it, up or down: 0 to 1."""
+    on: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    """Exception classes, or their names, that are worth another attempt, subclasses included; empty: all. A
+    time-out counts as a `TimeoutError`.
+    """
 
 
 @attrs.frozen

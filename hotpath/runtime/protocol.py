@@ -9,11 +9,15 @@ each batch, several of them at the same time so that the next batch is at hand w
 `run` returns when every job of the batch has been reported (or, once `batch.stopped`, every job that had
 begun), or raises if the runtime itself is broken (the worker then stops, and whatever was not reported goes
 back to the queue).
+
+What a runtime owes besides: it says which job it has in hand (`mark`), so that a death can be laid at the
+right door; it starts no job after `until`; it ends jobs that overrun their time-out, as far as it can. One
+that can end a job from outside offers `Interruptible` too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, MutableSequence, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
@@ -21,13 +25,13 @@ from uuid import UUID
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hotpath.model import ScriptVersion
+    from hotpath.model import ErrorKind, ScriptVersion
 
 Outcome: TypeAlias = "tuple[int, int, int, int, bytes, str | None]"
 """How one job ended: `(index, state, started_us, duration_us, payload, log)`.
 
 - `index`: position of the job in its batch;
-- `state`: an `OutcomeState` (1 success, 2 failure, 3 canceled);
+- `state`: an `OutcomeState` (1 success, 2 failure, 3 canceled; 4 only in `Batch.retry`);
 - `started_us`: `time.perf_counter_ns() // 1000` as `main` was entered; `duration_us`: microseconds inside
   `main`;
 - `payload`: JSON, UTF-8: the result, or the error object of CONTRACT;
@@ -39,6 +43,11 @@ A plain tuple, since a worker makes 100,000 of them a second.
 
 class Batch(Protocol):
     """Jobs that were claimed together and run by one call; given to `Runtime.run`."""
+
+    begun: int
+    """How many of its jobs have started. A runtime that runs several at once sets it before it lets other
+    tasks run; one that runs them one by one need not, `mark` says it.
+    """
 
     @property
     def ids(self) -> Sequence[UUID]:
@@ -57,13 +66,50 @@ class Batch(Protocol):
         """Tag the jobs waited in."""
 
     @property
-    def report(self) -> Callable[[Outcome], object]:
-        """Hand over the outcome of one job; callable from any thread, never blocks."""
+    def timeouts(self) -> Sequence[float | None] | None:
+        """Seconds that each job may run, None where the script's own setting holds; None: no job has a
+        time-out of its own.
+        """
+
+    @property
+    def number(self) -> int:
+        """Token of its first job; job i has the token `number + i`, above 0 and unlike that of any other job
+        in hand.
+        """
+
+    @property
+    def mark(self) -> MutableSequence[int]:
+        """Two words that whoever watches this worker reads, also after its death.
+
+        `mark[0] = number + i` as job i is about to start, before the runtime looks at `until`; 0 when no job
+        is in hand or, with several at once, while none of them runs code. `mark[1]`: when the job has to end,
+        in nanoseconds of `time.perf_counter_ns`; 0 where it has no time-out. It is 0 whenever `mark[0]`
+        changes.
+        """
+
+    @property
+    def until(self) -> int:
+        """`time.perf_counter_ns()` from which no further job may start (the worker's lease ends, or it is to
+        stop: then 0); look at it before each job.
+        """
 
     @property
     def stopped(self) -> bool:
         """True once no further job of it should start: jobs under way are finished and reported, then
-        `run` returns.
+        `run` returns. The same as `time.perf_counter_ns() >= until`.
+        """
+
+    @property
+    def canceling(self) -> Container[int]:
+        """Indexes of the jobs that somebody asked to cancel, for `current_job().cancel_requested`."""
+
+    @property
+    def report(self) -> Callable[[Outcome], object]:
+        """Hand over the outcome of one job; callable from any thread, never blocks."""
+
+    def retry(self, outcome: Outcome, delay: float) -> object:
+        """Like `report`, for an attempt that failed and is to run again after `delay` seconds; the outcome's
+        state is `OutcomeState.RETRY` and its payload the error object.
         """
 
     def __len__(self) -> int:
@@ -107,7 +153,25 @@ class Runtime(Protocol):
     async def run(self, batch: Batch) -> None:
         """Run every job of the batch and report each one's outcome once.
 
-        Several calls may be under way together; jobs start in the order of the calls. Look at `batch.stopped`
+        Several calls may be under way together; jobs start in the order of the calls. Look at `batch.until`
         before each job. If cancelled, it stops at the next job boundary; jobs it has not reported are
         released by the worker.
+        """
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """What a runtime offers that can end a job from outside. Both are called in Trio's thread."""
+
+    def interrupt(self, batch: Batch, index: int, kind: ErrorKind) -> None:
+        """End this job now, if it can be done; returns at once, and does nothing for a job that has ended.
+
+        `kind` is `CANCELED` (the job is reported with state 3 and an error of kind `canceled`; at once, if it
+        has not begun) or `TIMEOUT` (a failure, or a retry, of kind `timeout`). A job that ends in success all
+        the same is a success.
+        """
+
+    def stuck(self, after: float) -> Sequence[tuple[Batch, int, ErrorKind]]:
+        """Jobs that were told to end more than `after` seconds ago, still run, and are not named by `mark`;
+        what can be done with them is to end the process.
         """
