@@ -8,6 +8,7 @@ left alone, any other unknown key is an error.
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,11 @@ PLACE = "__hotpath_settings__"
 MAX_TAG_BYTES = 255
 MAX_CONCURRENCY = 100_000
 BACKOFFS = ("constant", "linear", "exponential")
+MAX_SECONDS = 100 * 366 * 86400
+"""Of a delay: a hundred years. What is longer is a mistake, and no date."""
+MAX_TIMEOUT = 366 * 86400
+"""Seconds that a job may run: a year."""
+_NAME = re.compile(r"[^\W\d][\w-]*(\.([^\W\d][\w-]*|<locals>))*")  # a script's module may have a dash
 
 # Keys of Windmill's script metadata that have no meaning here and do no harm.
 _FOREIGN = frozenset(
@@ -111,7 +117,7 @@ def make_settings(given: Mapping[str, Any], where: str) -> Settings:
     return Settings(
         tag=_tag(given.get("tag"), where),
         priority=0 if priority is None else _integer(priority, "priority", -32768, 32767, where),
-        timeout=_number(given.get("timeout"), "timeout", where),
+        timeout=_number(given.get("timeout"), "timeout", where, high=MAX_TIMEOUT),
         retry=_retry(given.get("retry"), where),
         concurrency=_optional_integer(given.get("concurrency"), "concurrency", 1, MAX_CONCURRENCY, where),
     )
@@ -171,14 +177,33 @@ def _retry(value: Any, where: str) -> Retry | None:
         raise ScriptError(
             f"{where}: `retry.backoff` must be one of {', '.join(BACKOFFS)}, not {merged['backoff']!r}"
         )
+    delay = _seconds(merged["delay"], "retry.delay", where, high=MAX_SECONDS)
+    max_delay = _seconds(merged["max_delay"], "retry.max_delay", where, high=MAX_SECONDS)
+    if max_delay < delay:
+        raise ScriptError(
+            f"{where}: `retry.max_delay` must be at least `retry.delay` ({delay:g}), not {max_delay:g}"
+        )
     return Retry(
         attempts=_integer(merged["attempts"], "retry.attempts", 1, 32767, where),
-        delay=_seconds(merged["delay"], "retry.delay", where),
+        delay=delay,
         backoff=merged["backoff"],
         factor=_seconds(merged["factor"], "retry.factor", where, low=1.0),
-        max_delay=_seconds(merged["max_delay"], "retry.max_delay", where),
+        max_delay=max_delay,
         jitter=_seconds(merged["jitter"], "retry.jitter", where, high=1.0),
+        on=_exceptions(merged["on"], where),
     )
+
+
+def _exceptions(value: Any, where: str) -> tuple[str, ...]:
+    """Names of exception classes, as `Retry` made them of what was given."""
+    names: tuple[Any, ...] = Retry(on=() if value is None else value).on
+    for name in names:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ScriptError(
+                f"{where}: `retry.on` must be exception classes or their names, such as ConnectionError, not "
+                f"{name!r}"
+            )
+    return names
 
 
 def _seconds(value: Any, name: str, where: str, *, low: float = 0.0, high: float = math.inf) -> float:

@@ -179,6 +179,19 @@ async def test_settings_file(tmp_path):
         ({"retry": Retry(attempts=0)}, "`retry.attempts`"),
         ({"retry": Retry(backoff="wild")}, "`retry.backoff`"),
         ({"retry": Retry(jitter=2)}, "`retry.jitter`"),
+        ({"timeout": -1}, "`timeout`"),
+        ({"timeout": 1e12}, "`timeout`"),
+        ({"retry": Retry(attempts=-1)}, "`retry.attempts`"),
+        ({"retry": Retry(delay=-1)}, "`retry.delay`"),
+        ({"retry": Retry(delay=float("nan"))}, "`retry.delay`"),
+        ({"retry": Retry(delay=1e300, max_delay=1e301)}, "`retry.delay`"),
+        ({"retry": Retry(factor=0.5)}, "`retry.factor`"),
+        ({"retry": Retry(delay=60, max_delay=30)}, "`retry.max_delay`"),
+        ({"retry": Retry(jitter=-0.1)}, "`retry.jitter`"),
+        ({"retry": Retry(on=int)}, "`retry.on`"),
+        ({"retry": Retry(on=(KeyError, 5))}, "`retry.on`"),
+        ({"retry": {"on": ["no such thing"]}}, "`retry.on`"),
+        ({"retry": {"on": ""}}, "`retry.on`"),
         ({"retry": {"delay": None}}, "`retry.delay`"),
         ({"retry": "often"}, "`retry`"),
         ({"speed": 1}, "`speed`"),
@@ -189,6 +202,14 @@ def test_bad_settings(given, word):
     with pytest.raises(ScriptError) as refused:
         make_settings(given, "here")
     assert word in str(refused.value)
+
+
+def test_exceptions_to_retry():
+    """`retry.on` takes classes from code and names from a file; what is stored are names."""
+    for given in (Retry(on=(KeyError, "a.B")), {"on": ["builtins.KeyError", "a.B"]}):
+        settings = make_settings({"retry": given}, "here")
+        assert settings.retry.on == ("builtins.KeyError", "a.B")
+    assert make_settings({"retry": {"on": None}}, "here").retry.on == ()
 
 
 IMPORT_ERRORS = {
