@@ -121,6 +121,12 @@ class Board:
         highest = min(max(self.words[_HIGHEST], 0), NUMBERS - 1)
         return [lease for lease in self.words[LEASES + 1 : LEASES + 1 + highest] if lease]
 
+    def number(self, lease: int) -> int:
+        """Number of the hand that holds this lease; 0 if none does."""
+        highest = min(max(self.words[_HIGHEST], 0), NUMBERS - 1)
+        table = self.words[LEASES : LEASES + 1 + highest].tolist()
+        return table.index(lease) if lease and lease in table else 0
+
     # ------------------------------------------------------------ logs
 
     def write_log(self, token: int, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,7 +116,7 @@ def test_a_deaf_worker_does_not_hold_up_the_end():
     st.booleans(),
 )
 def test_any_life(steps, several):
-    """Whatever is seen: no kill without a reason, none on what was not watched, and the right job is named."""
+    """Whatever is seen: no kill without a reason, none for what was not watched, and the right job named."""
     watch, now, beat, looked, moved = Watch(LEASE, several), 0, 1, None, 0
     due: dict = {}
     for step, beats, job, deadline, asked, is_stopped, leaving in steps:
