@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ._session import Session
     from ._wire import Waiter
 
-# Seconds that a cancelled operation may take to end before its connection is closed instead.
+# Seconds that a cancelled operation may take to end before its connection is closed instead, unless the
+# connection has a `cancel_grace` of its own.
 CANCEL_GRACE = 5.0
 
 _CANCEL_CODE = 80_877_102
@@ -43,7 +44,10 @@ async def interrupt_operation(session: Session, waiter: Waiter) -> None:
 async def drain_operation(session: Session, waiter: Waiter) -> None:
     """Ask the server to stop and read until ``waiter`` is done, shielded, or close the connection."""
     wire = session.wire
-    with trio.CancelScope(shield=True, deadline=trio.current_time() + CANCEL_GRACE):
+    grace = session.options.cancel_grace
+    with trio.CancelScope(
+        shield=True, deadline=trio.current_time() + (CANCEL_GRACE if grace is None else grace)
+    ):
         session.cancels_sent += 1
         try:
             await send_cancel_request(session)

@@ -46,7 +46,7 @@ async def open_session(options: ConnectOptions, record_class: type[Any] = asyncp
                 if await _has_role(session, wanted):
                     chosen = session
                     break
-            except (OSError, CannotConnectNowError) as error:
+            except (OSError, CannotConnectNowError, asyncpg.ConnectionDoesNotExistError) as error:
                 failures.append((address, error))
         else:
             if wanted is SessionAttribute.prefer_standby and unwanted:

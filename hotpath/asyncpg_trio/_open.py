@@ -37,14 +37,17 @@ async def connect(
     keepalives_interval: int | None = None,
     keepalives_count: int | None = None,
     tcp_user_timeout: int | None = None,
+    connect_timeout: float | None = None,
+    cancel_grace: float | None = None,
     record_class: type[Any] = asyncpg.Record,
 ) -> Connection:
     """Open a connection to PostgreSQL; arguments win over the URL, the URL over PG* environment variables.
 
     ``ssl`` is an ``sslmode`` (``"verify-full"``), True, or a context. Several hosts are tried in turn until
     one has the role that ``target_session_attrs`` names. ``keepalives*`` (seconds) and ``tcp_user_timeout``
-    (milliseconds) are libpq's. There is no time-out parameter: put a Trio scope around the call; a URL's
-    ``connect_timeout`` counts for each address, as in libpq.
+    (milliseconds) are libpq's. There is no time-out for the call: put a Trio scope around it;
+    ``connect_timeout`` (seconds) counts for each address, as in libpq. ``cancel_grace``: seconds that a
+    cancelled operation may take to end before the connection is closed instead.
 
     Raises OSError when no host can be reached (with a note for each that was tried), ssl.SSLError (an
     OSError) when a certificate is refused, asyncpg.PostgresError when the server refuses
@@ -75,6 +78,8 @@ async def connect(
             "keepalives_interval": keepalives_interval,
             "keepalives_count": keepalives_count,
             "tcp_user_timeout": tcp_user_timeout,
+            "connect_timeout": connect_timeout,
+            "cancel_grace": cancel_grace,
         },
     )
     return Connection(await open_session(options, record_class))

@@ -42,7 +42,8 @@ class ConnectOptions:
     params: Any = attrs.field(repr=False)  # asyncpg's _ConnectionParameters: user, password, TLS, target
     config: Any = attrs.field(repr=False)  # asyncpg's _ClientConfiguration: the statement cache
     sockets: SocketOptions
-    connect_timeout: float | None  # seconds for each address; only a URL can set it
+    connect_timeout: float | None  # seconds for each address
+    cancel_grace: float | None = None  # seconds for a cancelled operation to end; None: CANCEL_GRACE
 
 
 def read_options(dsn: str | None, arguments: Mapping[str, Any]) -> ConnectOptions:
@@ -51,11 +52,13 @@ def read_options(dsn: str | None, arguments: Mapping[str, Any]) -> ConnectOption
     Raises asyncpg.ClientConfigurationError (a ValueError) when they do not make sense.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
+    cancel_grace = given.pop("cancel_grace", None)
     sockets: dict[str, Any] = {name: given.pop(name) for name in _SOCKET_OPTIONS if name in given}
-    connect_timeout: float | None = None
+    connect_timeout: float | None = given.pop("connect_timeout", None)
     if dsn is not None:
         dsn, extra = _split_dsn(dsn)
-        connect_timeout = _number("connect_timeout", extra.pop("connect_timeout", "0")) or None
+        in_url = _number("connect_timeout", extra.pop("connect_timeout", "0"))
+        connect_timeout = (in_url if connect_timeout is None else connect_timeout) or None
         for name, text in extra.items():
             sockets.setdefault(name, _number(name, text))
     for name, value in sockets.items():
@@ -87,6 +90,7 @@ def read_options(dsn: str | None, arguments: Mapping[str, Any]) -> ConnectOption
         config=config,
         sockets=SocketOptions(**sockets),
         connect_timeout=connect_timeout,
+        cancel_grace=cancel_grace,
     )
 
 

@@ -272,7 +272,10 @@ class Session:
 
     async def fetch_setting(self, query: str) -> str:
         """Return the one value of a query without arguments, as text."""
-        return str((await self._ask(query))[0][0])
+        # Unnamed: asked while connecting, when nobody knows yet whether a pooler is between.
+        statement = await self.prepare(query, name="", use_cache=False, ignore_custom_codec=True)
+        rows = await self.protocol.bind_execute(statement, (), "", 0, False, NO_TIMEOUT)
+        return str(rows[0][0])
 
     # Statements and types that are no longer good.
 

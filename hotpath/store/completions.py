@@ -18,9 +18,11 @@ import attrs
 import trio
 
 from hotpath.errors import DatabaseUnavailableError
-from hotpath.store.database import Database, close, translated
+from hotpath.store.database import Database, translated
 from hotpath.store.jobs import time_of
+from hotpath.store.listen import PooledError, open_listener
 from hotpath.store.queries import query
+from hotpath.store.trouble import ANY_TROUBLE
 
 CHANNEL = "hotpath_done"
 FIRST_POLL = 0.005
@@ -81,21 +83,19 @@ class Completions:
 
     async def listen(self) -> None:
         """Hear of ends as they happen; without the connection, or while it is lost, there is the poll."""
-        while True:
+        while self._database.can_listen:
             while not self._waits:
                 await self._pause(LAST_POLL)
             try:
-                connection = await self._database.connect(listen=True)
-                try:
-                    async with connection.listen(CHANNEL) as notifications:
-                        for wait in self._waits.values():
-                            wait.due = 0.0  # what ended before we listened
-                        self._wake.set()
-                        async for notification in notifications:
-                            self._end(notification.payload)
-                finally:
-                    await close(connection)
-            except (DatabaseUnavailableError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                async with open_listener(self._database.listen_dsn, CHANNEL) as listener:
+                    for wait in self._waits.values():
+                        wait.due = 0.0  # what ended before we listened
+                    self._wake.set()
+                    async for notification in listener.notifications:
+                        self._end(notification.payload)
+            except PooledError:
+                return
+            except ANY_TROUBLE:
                 await trio.sleep(_RECONNECT)
 
     def _end(self, payload: str) -> None:

@@ -6,6 +6,7 @@ of one line here (`translated`), so that nobody above needs to know the driver's
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +23,7 @@ from hotpath.config import Config
 from hotpath.errors import DatabaseUnavailableError, HotpathError, SchemaError
 from hotpath.store.embedded import EmbeddedPostgres, database_name, default_home
 from hotpath.store.migrate import ensure_schema
+from hotpath.store.reach import CANCEL_GRACE, Reached, options_for, reach
 
 OLDEST_SERVER = 14
 CONNECT_SECONDS = 20.0
@@ -45,23 +47,36 @@ class Database:
     is_embedded: bool
     is_pooled: bool = False
     """Whether a pooler may stand between: then nothing may rest on a session's state."""
+    can_listen: bool = True
+    """Whether `listen_dsn` leads past any pooler; otherwise there is polling alone."""
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[asyncpg_trio.Connection]:
-        """A connection of the pool; trouble with the database inside becomes `DatabaseUnavailableError`."""
-        with translated(self.dsn):
-            async with self.pool.acquire() as connection:
-                yield connection
+    async def connection(self, *, within: float | None = None) -> AsyncIterator[asyncpg_trio.Connection]:
+        """A connection of the pool; trouble with the database inside becomes `DatabaseUnavailableError`.
 
-    async def connect(self, *, listen: bool = False, **options: Any) -> asyncpg_trio.Connection:
+        `within`: seconds after which the block is trouble too, for what must not hang on a half-open
+        connection.
+        """
+        deadline = trio.current_time() + within if within is not None else float("inf")
+        with translated(self.dsn):
+            with trio.CancelScope(deadline=deadline) as scope:
+                async with self.pool.acquire() as connection:
+                    try:
+                        yield connection
+                    except asyncpg.exceptions.ReadOnlySQLTransactionError:
+                        connection.terminate()  # the next one is to find the primary
+                        raise
+            if scope.cancelled_caught:
+                raise DatabaseUnavailableError(
+                    f"the database at {place(self.dsn)} did not answer within {within:g} s"
+                )
+
+    async def connect(self, *, listen: bool = False) -> asyncpg_trio.Connection:
         """A new connection for the caller to close; `listen` asks for a direct one, past any pooler.
 
-        `options` go to the driver. Raises `DatabaseUnavailableError`.
+        Raises `DatabaseUnavailableError`.
         """
-        dsn = self.listen_dsn if listen else self.dsn
-        if self.is_pooled and not listen:
-            options.setdefault("statement_cache_size", 0)
-        return await connect(dsn, **options)
+        return await connect(self.listen_dsn if listen else self.dsn, pooled=self.is_pooled and not listen)
 
 
 @asynccontextmanager
@@ -86,34 +101,59 @@ async def open_database(
             embedded = EmbeddedPostgres(config.home or default_home())
             # Not abandoned when cancelled: a start that goes on unseen would hold the reference for ever.
             dsn = await trio.to_thread.run_sync(embedded.start, database_name(config.workspace))
-        options: dict[str, Any] = {"server_settings": {"application_name": application_name}}
-        if config.listen_url is not None:
-            options["statement_cache_size"] = 0  # a transaction pooler gives each transaction another session
-        first = await connect(dsn, **options)
+        first = await _reach(dsn, application_name, pooled=config.listen_url is not None)
         try:
             with translated(dsn):
-                _check_server(first)
+                _check_server(first.connection)
                 if schema:
-                    await ensure_schema(first, may_create=embedded is not None)
+                    await ensure_schema(first.connection, may_create=embedded is not None)
         finally:
-            await close(first)
+            await close(first.connection)
+        options = pool_options(dsn, application_name, pooled=first.pooled)
         async with asyncpg_trio.create_pool(dsn, min_size=0, max_size=connections, **options) as pool:
             yield Database(
                 dsn=dsn,
                 listen_dsn=config.listen_url or dsn,
                 pool=pool,
                 is_embedded=embedded is not None,
-                is_pooled=config.listen_url is not None,
+                is_pooled=first.pooled,
+                can_listen=config.listen_url is not None or not first.pooled,
             )
     finally:
         if embedded is not None:
             embedded.close()
 
 
-async def connect(dsn: str, **options: Any) -> asyncpg_trio.Connection:
-    """Connect within CONNECT_SECONDS. Raises `DatabaseUnavailableError` of one line, without the password."""
+def pool_options(dsn: str, name: str, *, pooled: bool) -> dict[str, Any]:
+    """What to give `create_pool` besides the URL."""
+    options: dict[str, Any] = {
+        **options_for(dsn),
+        "server_settings": {"application_name": name},
+        "cancel_grace": CANCEL_GRACE,
+    }
+    if pooled:
+        options["statement_cache_size"] = 0  # each transaction gets another session
+        options["reset"] = _leave_transaction  # and has none of its own to be reset
+    return options
+
+
+async def _leave_transaction(connection: asyncpg_trio.Connection) -> None:
+    if connection.is_in_transaction():
+        await connection.execute("rollback")
+
+
+async def connect(dsn: str, *, name: str = "hotpath", pooled: bool = False) -> asyncpg_trio.Connection:
+    """Connect within CONNECT_SECONDS, to a server that takes writes. `pooled`: a pooler is known to be
+    between; whether one is, is found out.
+
+    Raises `DatabaseUnavailableError` of one line, without the password.
+    """
+    return (await _reach(dsn, name, pooled=pooled)).connection
+
+
+async def _reach(dsn: str, name: str, *, pooled: bool) -> Reached:
     with translated(dsn), trio.move_on_after(CONNECT_SECONDS):
-        return await asyncpg_trio.connect(dsn, **options)
+        return await reach(dsn, name=name, pooled=pooled)
     raise DatabaseUnavailableError(
         f"the database at {place(dsn)} did not answer within {CONNECT_SECONDS:.0f} s: check host, port and "
         "network"
@@ -173,6 +213,8 @@ def translated(dsn: str) -> Iterator[None]:
         raise kind(message) from error
     except (asyncpg.ClientConfigurationError, asyncpg.UnsupportedClientFeatureError) as error:
         raise DatabaseUnavailableError(f"the database URL cannot be used: {_first_line(error)}") from error
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise DatabaseUnavailableError(_say_role(dsn)) from error
     except asyncpg.InterfaceError as error:
         if "clos" not in str(error) and "lost" not in str(error):
             raise
@@ -224,6 +266,15 @@ def _say(error: asyncpg.PostgresError, dsn: str) -> str | None:
     if state.startswith(_LOST):
         return f"the connection to the database at {where} was lost: {said}; try again"
     return None
+
+
+def _say_role(dsn: str) -> str:
+    where = place(dsn)
+    if "target_session_attrs" in dsn or os.environ.get("PGTARGETSESSIONATTRS"):
+        return (
+            f"no server at {where} has the role that target_session_attrs asks for; Hotpath needs read-write"
+        )
+    return f"the database at {where} is read-only (a standby?): use the primary's address, or name all hosts"
 
 
 def _say_system(error: OSError, dsn: str) -> str:

@@ -13,12 +13,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import asyncpg
 import attrs
 import uuid_utils.compat as uuid_utils
 
 from hotpath import asyncpg_trio
 from hotpath.core.hand import Hand, LeaseFlush, SealedIds
+from hotpath.model import OutcomeState
 from hotpath.store.queries import query
+from hotpath.store.reach import reach
 
 if TYPE_CHECKING:
     from hotpath.core.positions import Positions
@@ -45,6 +48,10 @@ class Claim:
     positions: Positions
     before: tuple[int, datetime, UUID] | None = None
     """Take only what comes before this (priority, scheduled_for, id): the head of another tag."""
+    lease: int = attrs.field(factory=lambda: secrets.randbits(62) or 1)
+    """Id that the lease will have: new for each claim, and known before it is sent, so that whoever keeps the
+    list of what this worker holds cannot miss it.
+    """
 
 
 @attrs.frozen
@@ -64,9 +71,10 @@ class Cycle:
 class WorkerSession:
     """One worker's connection. Not for two tasks at once."""
 
-    def __init__(self, connection: asyncpg_trio.Connection, worker: int) -> None:
+    def __init__(self, connection: asyncpg_trio.Connection, worker: int, *, pooled: bool = False) -> None:
         self.connection = connection
         self.worker = worker
+        self.pooled = pooled
         self._cycle: asyncpg_trio.PreparedStatement | None = None
         self._claim: asyncpg_trio.PreparedStatement | None = None
 
@@ -79,10 +87,14 @@ class WorkerSession:
         self, flushes: Sequence[LeaseFlush], claim: Claim | None, *, clock_offset_us: int = 0
     ) -> Cycle:
         """Flush and claim. `clock_offset_us` turns the worker's `perf_counter` microseconds into the
-        database's time.
+        database's time. What is to run again is written first, by a statement of its own.
 
-        Not to be cancelled half-way: the caller shields it, with a deadline.
+        Not to be cancelled half-way: the caller shields it, with a deadline. May be sent again after a lost
+        reply, the same claim too: what the earlier one took is put back first.
         """
+        flushes = [
+            await self._retried(flush, clock_offset_us) if flush.retries else flush for flush in flushes
+        ]
         statement = self._cycle if flushes or claim is None else self._claim
         if statement is None:
             await self.prepare()
@@ -91,13 +103,11 @@ class WorkerSession:
         outcomes: tuple[Any, ...] = ()
         if flushes or claim is None:
             outcomes = _outcomes(flushes, clock_offset_us) if flushes else _NOTHING
-        lease = 0
         if claim is None:
             asked: tuple[Any, ...] = (0, 0, 0, [], [], [], [], [], None, 0, None, None, None)
         else:
             known, since, since_ids = claim.positions.known()
             upper, lower = claim.positions.gaps()
-            lease = secrets.randbits(62)
             before = claim.before or (None, None, None)
             asked = (
                 claim.want,
@@ -109,10 +119,16 @@ class WorkerSession:
                 upper,
                 lower,
                 uuid_utils.uuid7(),
-                lease,
+                claim.lease,
                 *before,
             )
-        row = await statement.fetchrow(self.worker, *outcomes, *asked)
+        try:
+            row = await statement.fetchrow(self.worker, *outcomes, *asked)
+        except asyncpg.UniqueViolationError:
+            # Our claim is there already: it was sent before, and the reply was lost.
+            if claim is None or not await self._take_back(claim.lease):
+                raise
+            row = await statement.fetchrow(self.worker, *outcomes, *asked)
         assert row is not None
         (
             accepted,
@@ -129,10 +145,14 @@ class WorkerSession:
             scheduled,
             saw,
             clock,
-        ) = row[:14]
+            timeouts,
+            alone,
+        ) = row[:16]
         hand = None
         if base is not None and claim is not None:
-            hand = _hand(lease, base, lo, hi, ids, attempts, skip, args, claim.tag_name)
+            hand = _hand(
+                claim.lease, base, lo, hi, ids, attempts, skip, args, claim.tag_name, timeouts, bool(alone)
+            )
             _advance(
                 claim.positions,
                 priority,
@@ -143,6 +163,30 @@ class WorkerSession:
                 _EPOCH + timedelta(microseconds=clock),
             )
         return Cycle(frozenset(accepted), hand, bool(saw), clock)
+
+    async def _retried(self, flush: LeaseFlush, clock_offset_us: int) -> LeaseFlush:
+        """Queue the attempts that are to run again, and return the flush without them."""
+        assert flush.states is not None, "a flush with retries says how each job ended"
+        logs = dict(flush.logs)
+        lo = flush.hand.lo
+        places = [place for place, _ in flush.retries]
+        await self.connection.fetchrow(
+            query("end_jobs"),
+            self.worker,
+            [flush.hand.lease] * len(places),
+            places,
+            [int(OutcomeState.RETRY)] * len(places),
+            [flush.started[place] + clock_offset_us for place in places],
+            [flush.durations[place] for place in places],
+            join([flush.payloads[place] for place in places]),
+            [delay for _, delay in flush.retries],
+            [logs.get(lo + place) for place in places],
+        )
+        states, payloads = list(flush.states), list(flush.payloads)
+        for place in places:
+            states[place], payloads[place] = OutcomeState.NONE, b"null"
+        kept = [entry for entry in flush.logs if entry[0] - lo not in set(places)]
+        return attrs.evolve(flush, states=states, payloads=payloads, logs=kept, retries=[])
 
     async def look(self, tag: int) -> tuple[list[int], float | None]:
         """A full look at a tag: its priorities, highest first, and seconds until the next job that is
@@ -162,25 +206,79 @@ class WorkerSession:
 
     async def give_back(self, leases: Sequence[int]) -> int:
         """Put what these leases of this worker still hold back into the queue; return how many jobs."""
-        return int(await self.connection.fetchval(query("give_back"), list(leases), self.worker))
+        return int(await self.connection.fetchval(query("give_back"), list(leases), self.worker, False))
+
+    async def release(self, lease: int, places: Sequence[int]) -> int:
+        """Put jobs of a lease that never began back into the queue; return how many there were. The lease
+        stays for the others; it goes with its last job. `places` count from the lease's first job.
+        """
+        return int(await self.connection.fetchval(query("release"), lease, self.worker, list(places)))
+
+    async def _take_back(self, lease: int) -> bool:
+        row = await self.connection.fetchrow(query("give_back"), [lease], self.worker, False)
+        assert row is not None, "counts come back"
+        return bool(row["leases"])
+
+    async def end_ghosts(self, milliseconds: int) -> int:
+        """End earlier sessions of this worker that are still there; return how many. Not behind a pooler,
+        whose sessions are everybody's.
+        """
+        return int(
+            await self.connection.fetchval(query("end_ghosts"), session_name(self.worker), milliseconds)
+        )
 
     async def unlisted(self, known: Sequence[int]) -> list[int]:
         """Leases of this worker besides those it knows: the reply to their claim was lost."""
-        return [row[0] for row in await self.connection.fetch(query("unlisted"), self.worker, list(known))]
+        rows = await self.connection.fetch(query("unlisted"), [self.worker], list(known), 0.0)
+        return [row["id"] for row in rows]
 
     async def settled(self, flushes: Sequence[LeaseFlush]) -> set[int]:
         """Of flushes that were refused, the leases of those that an earlier try had written."""
         if not flushes:
             return set()
         leases = [flush.hand.lease for flush in flushes]
-        rows = await self.connection.fetch(
-            query("settled"), self.worker, leases, [flush.some_job() for flush in flushes]
-        )
+        jobs = [flush.some_job() for flush in flushes]
+        attempts = [
+            flush.hand.attempts[list(flush.hand.ids).index(job)]
+            for flush, job in zip(flushes, jobs, strict=True)
+        ]
+        rows = await self.connection.fetch(query("settled"), self.worker, leases, jobs, attempts)
         return {row[0] for row in rows}
 
     async def payloads(self, jobs: Sequence[UUID]) -> dict[UUID, bytes]:
         """Args that are kept apart because of their size, as JSON."""
         return {row[0]: row[1] for row in await self.connection.fetch(query("payloads"), list(jobs))}
+
+
+async def complete(
+    connection: asyncpg_trio.Connection,
+    worker: int,
+    lease: int,
+    place: int,
+    result: bytes,
+    *,
+    started_us: int,
+    duration_us: int,
+    log: str | None,
+) -> bool:
+    """End one job in success, as part of the caller's transaction on `connection`, which holds the lease's
+    row until it ends. False when the lease is lost, or has an outcome of this job.
+
+    `result` is JSON; `started_us` is in microseconds since the epoch by the database's clock.
+    """
+    accepted: int = await connection.fetchval(
+        query("end_jobs"),
+        worker,
+        [lease],
+        [place],
+        [int(OutcomeState.SUCCESS)],
+        [started_us],
+        [duration_us],
+        join([result]),
+        [None],
+        [log],
+    )
+    return accepted == 1
 
 
 def _outcomes(flushes: Sequence[LeaseFlush], clock_offset_us: int) -> tuple[Any, ...]:
@@ -256,10 +354,15 @@ def _hand(
     skip: bytes | None,
     args: bytes,
     tag: str,
+    timeouts_ms: list[int | None] | None,
+    alone: bool,
 ) -> Hand:
     """The lease as the runtime will see it: without the jobs that were canceled while they waited."""
     size = hi - lo
     runs: Sequence[int] = _Ones(size) if attempts is None else [attempt + 1 for attempt in attempts]
+    timeouts = None
+    if timeouts_ms is not None and any(timeouts_ms):
+        timeouts = [None if timeout is None else timeout / 1000 for timeout in timeouts_ms]
     if skip is None or not any(_canceled(skip, ordinal) for ordinal in range(lo, hi)):
         return Hand(
             lease,
@@ -270,6 +373,8 @@ def _hand(
             args=args,
             attempts=runs,
             tag=tag,
+            timeouts=timeouts,
+            alone=alone,
         )
     places = [place for place in range(size) if not _canceled(skip, lo + place)]
     elements = split(args)
@@ -283,6 +388,8 @@ def _hand(
         attempts=[runs[place] for place in places],
         tag=tag,
         places=places,
+        timeouts=None if timeouts is None else [timeouts[place] for place in places],
+        alone=alone,
     )
 
 
@@ -324,7 +431,15 @@ def _advance(
             positions.advance(known, time, job, now)
 
 
-async def connect_session(dsn: str, worker: int) -> WorkerSession:
-    """A connection for one worker's cycles, with the settings that pin its plans; the caller closes it."""
-    settings = {**SETTINGS, "application_name": f"hotpath worker {worker}"}
-    return WorkerSession(await asyncpg_trio.connect(dsn, server_settings=settings), worker)
+async def connect_session(dsn: str, worker: int, *, pooled: bool = False) -> WorkerSession:
+    """A connection for one worker's cycles, with the settings that pin its plans; the caller closes it.
+
+    Behind a pooler (found out, or known: `pooled`) there are no settings, and every statement is parsed anew.
+    """
+    reached = await reach(dsn, name=session_name(worker), settings=SETTINGS, pooled=pooled)
+    return WorkerSession(reached.connection, worker, pooled=reached.pooled)
+
+
+def session_name(worker: int) -> str:
+    """What the server's list of sessions shows for a worker's connection."""
+    return f"hotpath worker {worker}"

@@ -3,11 +3,15 @@
 Database trouble is weather (I11): an outage is waited out with back-off, what was collected is kept and sent
 again. Sending again is safe, because a flush counts only while its lease is there: if the lost reply was a
 yes, the lease is gone and the outcomes are found where they belong.
+
+What an error calls for is `store.trouble`'s to say: another connection, another try on the same one, a search
+for the job that the data is about, or loud words and another try all the same.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +21,7 @@ import attrs
 import msgspec
 import trio
 
-from hotpath.store.trouble import CONNECTION_ERRORS, DATA_ERRORS
+from hotpath.store.trouble import DATA_ERRORS, Trouble, trouble_of
 from hotpath.store.work import Claim, Cycle, WorkerSession, connect_session
 
 if TYPE_CHECKING:
@@ -26,10 +30,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hotpath.worker")
 
-STATEMENT_DEADLINE = 60.0
-"""Seconds after which a statement is given up and the connection replaced; cycles take milliseconds."""
-BROKEN: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, trio.TooSlowError)
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 5.0
+STATEMENT_DEADLINE = 8.0
+"""Seconds after which a statement is given up and the connection replaced; with the two that its cancellation
+may take this is below the lease (15 s). Cycles take milliseconds."""
+LONGEST_DEADLINE = 64.0
+"""The deadline is doubled at each try that runs into it, up to this, so that a big flush on a slow disk
+ends."""
+CONNECT_DEADLINE = 20.0
+"""Seconds that a new connection may take, over all hosts."""
+GHOSTS = 1000
+"""Milliseconds that what is left of a broken session may take to end."""
+BACKOFF = {Trouble.WEATHER: (0.05, 0.5), Trouble.COLLISION: (0.01, 0.5), Trouble.BUG: (0.2, 10.0)}
+"""Seconds before the first and before any later try; doubled each time, and up to half of it taken off by
+chance. Short, because the first job is to start within a second of the server's return."""
+SAY_EVERY = 10.0
+"""Seconds between two lines in the log about the same bad weather."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,6 +61,9 @@ class Link:
     _session: WorkerSession | None = None
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
     _breaks: int = 0
+    _pooled: bool = False
+    """Whether a pooler is between; found out once."""
+    _sessions: int = 0
 
     async def guarded(
         self,
@@ -53,8 +71,11 @@ class Link:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run a statement that may be repeated, on whatever connection works; shielded, since none is
-        cut off half-way.
+        """Run a statement that may be repeated, on whatever connection works; shielded, since none is cut off
+        half-way.
+
+        Raises what is about the values in the statement (`DATA_ERRORS`); waits out all else that a database
+        can answer.
         """
         try:
             # No checkpoint on the way to the socket: the batch that was just handed over starts to run, and
@@ -62,17 +83,25 @@ class Link:
             self._lock.acquire_nowait()
         except trio.WouldBlock:
             await self._lock.acquire()
+        trial: _Trial | None = None
         try:
-            wait = FIRST_BACKOFF
             while True:
                 try:
                     session = self._session or await self._connect()
-                    with trio.CancelScope(shield=True), trio.fail_after(STATEMENT_DEADLINE):
-                        return await statement(session, *args, **kwargs)
-                except BROKEN as error:
-                    self._break(error)
+                    limit = STATEMENT_DEADLINE if trial is None else trial.deadline
+                    with trio.CancelScope(shield=True), trio.fail_after(limit):
+                        reply = await statement(session, *args, **kwargs)
+                    if trial is not None:
+                        trial.over()
+                    return reply
+                except Exception as error:
+                    trouble = trouble_of(error)
+                    if trouble is None or trouble is Trouble.DATA:
+                        raise
+                    trial = trial or _Trial()
+                    self._take_note(error, trouble)
+                    wait = trial.failed(error, trouble)
                 await trio.sleep(wait)
-                wait = min(wait * 2, LONGEST_BACKOFF)
         finally:
             self._lock.release()
 
@@ -101,7 +130,7 @@ class Link:
         """Write a lease's outcomes in ever smaller parts; the one that cannot be written ends as a
         failure that says so.
         """
-        before = flush.before
+        before, breaks = flush.before, self._breaks
         parts = [range(len(flush.started))]
         while parts:
             places = parts.pop()
@@ -126,29 +155,40 @@ class Link:
             if not accepted:
                 return False
             before |= part.ended
-        if flush.final:
-            return bool((await self.guarded(_timed, [flush.closing(before)], None, clock)).accepted)
-        return True
+        if not flush.final or (await self.guarded(_timed, [flush.closing(before)], None, clock)).accepted:
+            return True
+        return self._breaks != breaks and bool(await self.guarded(WorkerSession.settled, [flush]))
 
     async def _connect(self) -> WorkerSession:
-        session = await connect_session(self.dsn, self.worker)
+        with trio.fail_after(CONNECT_DEADLINE):
+            session = await connect_session(self.dsn, self.worker, pooled=self._pooled)
+        self._pooled = session.pooled
         try:
-            await session.prepare()
-            lost = await session.unlisted(self.leases())
-            if lost:
-                log.warning(
-                    "%d leases of ours were unknown to us (a reply was lost): they are given back", len(lost)
-                )
-                await session.give_back(lost)
+            with trio.fail_after(STATEMENT_DEADLINE):
+                if self._sessions and not session.pooled and (ended := await session.end_ghosts(GHOSTS)):
+                    log.warning("%d broken sessions of ours were still there: they are ended", ended)
+                await session.prepare()
+                lost = await session.unlisted(self.leases())
+                if lost:
+                    log.warning(
+                        "%d leases of ours were unknown to us (a reply was lost): they are given back",
+                        len(lost),
+                    )
+                    await session.give_back(lost)
         except BaseException:
             session.connection.terminate()
             raise
         self._session = session
+        self._sessions += 1
         return session
 
-    def _break(self, error: BaseException) -> None:
+    def _take_note(self, error: Exception, trouble: Trouble) -> None:
+        """Drop the session, unless it is as good as before."""
+        if getattr(error, "sqlstate", None) in ("26000", "42P05"):
+            self._pooled = True  # a prepared statement was not where we left it
+        if trouble is Trouble.COLLISION and self._session and not self._session.connection.is_closed():
+            return
         self._breaks += 1
-        log.warning("the connection to the database broke: %s", _line(error))
         if self._session is not None:
             self._session.connection.terminate()
             self._session = None
@@ -160,16 +200,54 @@ class Link:
             self._session = None
 
 
+class _Trial:
+    """A statement's tries: how long to wait for the next one, and what to say of it."""
+
+    def __init__(self) -> None:
+        self.deadline = STATEMENT_DEADLINE
+        self._since = time.monotonic()
+        self._said_at = -1e9
+        self._waits: dict[Trouble, float] = {}
+
+    def failed(self, error: Exception, trouble: Trouble) -> float:
+        """Log what happened; return the seconds to wait before the next try."""
+        first, longest = BACKOFF[trouble]
+        wait = self._waits.get(trouble, first)
+        self._waits[trouble] = min(wait * 2, longest)
+        if isinstance(error, trio.TooSlowError):
+            self.deadline = min(self.deadline * 2, LONGEST_DEADLINE)
+        now = time.monotonic()
+        if trouble is Trouble.BUG:
+            log.error(
+                "the database refuses a statement of the worker: %s (%s %s); "
+                "outcomes are kept, the next try is in %.1f s",
+                *(_line(error), type(error).__name__, getattr(error, "sqlstate", None) or "-", wait),
+            )
+        elif now - self._said_at >= SAY_EVERY:
+            self._said_at = now
+            log.warning("the connection to the database broke, it is tried again: %s", _line(error))
+        return wait * random.uniform(0.5, 1.0)
+
+    def over(self) -> None:
+        """The statement has gone through."""
+        log.warning("the database answers again, after %.2f s", time.monotonic() - self._since)
+
+
 @asynccontextmanager
 async def open_link(dsn: str, worker: int, leases: Callable[[], Sequence[int]]) -> AsyncIterator[Link]:
-    """A link that is connected; raises what the first connection raises."""
+    """A link that is connected, however long the weather makes that take."""
     link = Link(dsn, worker, leases)
-    await link._connect()  # noqa: SLF001 - the constructor of it
+    await link.guarded(_nothing)
     try:
         yield link
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
             await link.aclose()
+
+
+async def _nothing(_session: WorkerSession) -> None:
+    """A statement that asks for nothing but a connection."""
+    await trio.lowlevel.checkpoint()
 
 
 async def _timed(
@@ -181,4 +259,6 @@ async def _timed(
 
 
 def _line(error: BaseException) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return "no answer in time"
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,14 +7,15 @@ it dozes on the tag. Both are hints: the worker's loop polls as well.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 
 import attrs
 import trio
 
-from hotpath.store.listen import Listener, open_listener
-from hotpath.store.trouble import CONNECTION_ERRORS
+from hotpath.store.listen import Listener, PooledError, open_listener
+from hotpath.store.trouble import ANY_TROUBLE
 
 log = logging.getLogger("hotpath.worker")
 
@@ -26,6 +27,14 @@ POLLS_ENOUGH = 0.016
 STREAM, STREAM_FINDS = 0.008, 4
 """Finds so many times in a row within so many seconds of each other are a stream of jobs: looking often finds
 the next one, and 16 clients that NOTIFY at every enqueue would be five times slower."""
+
+RECONNECT = (0.05, 2.0)
+"""Seconds before the first and before any later try to listen again; until then the loop polls, once a
+second at least."""
+POOLED = 60.0
+"""Seconds before the next try where a pooler was in the way."""
+SAY_EVERY = 10.0
+"""Seconds between two lines in the log about the same bad weather."""
 
 
 @attrs.define(eq=False)
@@ -74,12 +83,13 @@ class Waker:
         self._last_find = now
 
     async def run(self) -> None:
-        """Listen, and connect again whenever that breaks, until cancelled."""
-        wait = 0.05
+        """Listen, and connect again whenever that breaks or turns out deaf, until cancelled."""
+        first, longest = RECONNECT
+        wait, said_at = first, -1e9
         while True:
             try:
                 async with open_listener(self.dsn, "hotpath") as listener, trio.open_nursery() as nursery:
-                    wait = 0.05
+                    wait = first
                     self._noted_at = -1e9
                     nursery.start_soon(self._keep_note, listener)
                     self.wake()  # what came while nobody listened
@@ -87,10 +97,16 @@ class Waker:
                     async for notification in listener.notifications:
                         if notification.payload in keys:
                             self.wake()
-            except* CONNECTION_ERRORS as group:
-                log.warning("listening broke, polling goes on: %s", group.exceptions[0])
-            await trio.sleep(wait)
-            wait = min(wait * 2, 5.0)
+            except* PooledError as group:
+                if wait != POOLED:
+                    log.warning("jobs are found by polling alone: %s", _line(group))
+                wait = POOLED
+            except* ANY_TROUBLE as group:
+                if time.monotonic() - said_at > SAY_EVERY:
+                    said_at = time.monotonic()
+                    log.warning("listening broke, polling goes on: %s", _line(group))
+            await trio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = wait if wait == POOLED else min(wait * 2, longest)
 
     async def _keep_note(self, listener: Listener) -> None:
         while True:
@@ -103,3 +119,10 @@ class Waker:
                 await listener.awake(self.worker)
                 self._noted_at = -1e9
             await self._change.wait()
+
+
+def _line(group: BaseExceptionGroup[BaseException]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -43,7 +43,8 @@ async def is_listening(client):
     async with client.database.connection() as connection:
         return await connection.fetchval(
             """select exists (select from pg_stat_activity
-            where query like 'LISTEN%' and state = 'idle' and datname = current_database())"""
+            where application_name = 'hotpath listen' and query like '%pg_notify%' and state = 'idle'
+                and datname = current_database())"""
         )
 
 
