@@ -77,7 +77,7 @@ async def enqueue(
     check_options(tag, priority, scheduled_for)
     with _refusals(script):
         job_id: Any = await connection.fetchval(
-            query("enqueue"), script, args.decode(), tag, priority, scheduled_for
+            query("enqueue"), script, args.decode(), tag, priority, scheduled_for, None
         )
     return _uuid(job_id)
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import attrs
+
 from hotpath import asyncpg_trio
+from hotpath.model import ErrorKind, OutcomeState
 from hotpath.store.queries import query
+
+UNLISTED = 5.0
+"""Seconds after its claim from which a lease that its worker does not list is given back."""
+CRASHED = 5
+"""State of a job in `end_jobs.sql` that killed its worker."""
 
 
 async def register_tags(connection: asyncpg_trio.Connection, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -37,28 +45,163 @@ async def register_worker(
     return worker
 
 
-async def heartbeat(connection: asyncpg_trio.Connection, jobs: Mapping[int, int], lease: float) -> set[int]:
-    """Say that these workers live, and how many jobs each has run; return those whose lease was still
-    theirs to renew.
+@attrs.frozen
+class Beat:
+    """What the database answers to a heartbeat."""
+
+    renewed: set[int]
+    """Workers whose lease was still theirs; one that is not here has lost it."""
+    cancels: dict[int, list[tuple[int, int]]]
+    """By worker, the (lease, place) of each job in hand that somebody asked to cancel."""
+
+
+async def heartbeat(connection: asyncpg_trio.Connection, jobs: Mapping[int, int], lease: float) -> Beat:
+    """Say that these workers live, and how many jobs each has run; their leases then run for `lease`
+    seconds. Hear who still had one, and which jobs are to be canceled.
     """
-    rows = await connection.fetch(query("heartbeat"), list(jobs), list(jobs.values()), lease)
-    return {row[0] for row in rows}
+    beat = Beat(set(), {})
+    for worker, held, place in await connection.fetch(
+        query("heartbeat"), list(jobs), list(jobs.values()), lease
+    ):
+        if held is None:
+            beat.renewed.add(worker)
+        else:
+            beat.cancels.setdefault(worker, []).append((held, place))
+    return beat
+
+
+async def give_back_unlisted(
+    connection: asyncpg_trio.Connection, listed: Mapping[int, Sequence[int]], *, older: float = UNLISTED
+) -> int:
+    """Put back what these workers hold without knowing: leases claimed more than `older` seconds ago that
+    their lists (read before this call) do not name, because the reply to the claim was lost. Returns how many
+    jobs.
+    """
+    known = [lease for leases in listed.values() for lease in leases]
+    lost: dict[int, list[int]] = {}
+    for worker, lease in await connection.fetch(query("unlisted"), list(listed), known, older):
+        lost.setdefault(worker, []).append(lease)
+    back = 0
+    for worker, leases in lost.items():
+        back += await connection.fetchval(query("give_back"), leases, worker, False)
+    return back
 
 
 async def stop_worker(connection: asyncpg_trio.Connection, worker: int, jobs: int) -> int:
-    """A worker has ended: what it still holds goes back into the queue at once; return how many jobs."""
-    leases = await connection.fetchval(query("stop_worker"), worker, jobs)
-    if not leases:
-        return 0
-    return int(await connection.fetchval(query("give_back"), leases, worker))
+    """A worker has ended as it should: what it still holds goes back into the queue at once, uncharged;
+    return how many jobs. One transaction.
+    """
+    return (await bury(connection, worker, jobs, [])).released
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """How a job ended that was in hand as its worker died, or was killed because of it."""
+
+    lease: int
+    place: int
+    """From 0 at the lease's first job."""
+    kind: ErrorKind
+    """`CRASH`: the attempt counts, and the job runs again alone, or fails if this was its third crash.
+    `CANCELED`: it is canceled. Anything else, such as `TIMEOUT`: it failed.
+    """
+    error: bytes
+    """The error object, JSON."""
+    retry_after: float | None = None
+    """Seconds after which a failed one runs again; None: not."""
+    log: str | None = None
+    """What it had printed."""
+    started_ago: float | None = None
+    """Seconds since it started; None: not known."""
+
+
+@attrs.frozen
+class Burial:
+    """What became of a dead worker's jobs."""
+
+    released: int
+    """Jobs that are back in the queue, those that are to run again included."""
+    ended: int
+    """Jobs that have a final state now."""
+
+
+async def bury(
+    connection: asyncpg_trio.Connection,
+    worker: int,
+    jobs: int,
+    verdicts: Sequence[Verdict],
+    *,
+    suspects: Sequence[int] = (),
+) -> Burial:
+    """A worker is dead, and nothing of it runs any more: say how the jobs ended that it had in hand, and put
+    back the rest, uncharged. Jobs of the leases in `suspects` may have killed it: each is a suspect from now
+    on, and one that ran alone has crashed.
+
+    `jobs` is how many it has run. One transaction; what is no longer the worker's is left alone, so that
+    burying it twice changes nothing.
+    """
+    counts = []
+    async with connection.transaction():
+        row = await connection.fetchrow(query("stop_worker"), worker, jobs)
+        assert row is not None, "a query without a table has one row"
+        leases: list[int] = list(row["leases"])
+        if leases and verdicts:
+            counts.append(await _end(connection, worker, verdicts, row["clock"]))
+        suspected = [lease for lease in leases if lease in suspects]
+        rest = [lease for lease in leases if lease not in suspects]
+        for some, suspect in ((suspected, True), (rest, False)):
+            if some:
+                counts.append(await connection.fetchrow(query("give_back"), some, worker, suspect))
+    return Burial(sum(count["jobs"] for count in counts), sum(count["ended"] for count in counts))
+
+
+async def _end(
+    connection: asyncpg_trio.Connection, worker: int, verdicts: Sequence[Verdict], clock_us: int
+) -> asyncpg_trio.Record:
+    took = [None if one.started_ago is None else round(one.started_ago * 1e6) for one in verdicts]
+    row = await connection.fetchrow(
+        query("end_jobs"),
+        worker,
+        [one.lease for one in verdicts],
+        [one.place for one in verdicts],
+        [_state(one) for one in verdicts],
+        [None if microseconds is None else clock_us - microseconds for microseconds in took],
+        took,
+        b"[" + b",".join(one.error for one in verdicts) + b"]",
+        [one.retry_after for one in verdicts],
+        [one.log for one in verdicts],
+    )
+    assert row is not None, "counts come back"
+    return row
+
+
+def _state(verdict: Verdict) -> int:
+    match verdict.kind:
+        case ErrorKind.CRASH:
+            return CRASHED
+        case ErrorKind.CANCELED:
+            return OutcomeState.CANCELED
+    return OutcomeState.FAILURE if verdict.retry_after is None else OutcomeState.RETRY
+
+
+async def attempt_of(connection: asyncpg_trio.Connection, lease: int, place: int) -> int:
+    """Number of the run, from 1, of the job at this place of a lease; 0 when the lease is gone or the job
+    has ended.
+    """
+    attempt: int | None = await connection.fetchval(query("attempt_of"), lease, place)
+    return attempt or 0
 
 
 async def reap(connection: asyncpg_trio.Connection) -> int:
-    """Take back what dead workers of any host hold, by the database's clock; return how many jobs that is."""
+    """Take back what dead workers of any host hold, by the database's clock; return how many jobs that is.
+    Nobody saw what they died of: each job that had not ended is a suspect (I7).
+    """
     orphans = [row[0] for row in await connection.fetch(query("orphans"))]
     if not orphans:
         return 0
-    return int(await connection.fetchval(query("give_back"), orphans, None))
+    row = await connection.fetchrow(query("give_back"), orphans, None, True)
+    assert row is not None, "counts come back"
+    return int(row["jobs"] + row["ended"])
 
 
 async def make_partitions(connection: asyncpg_trio.Connection, days: int = 7) -> int:

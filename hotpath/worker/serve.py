@@ -214,7 +214,8 @@ class _heartbeat_thread:  # noqa: N801 - used as a context manager, named as one
                         loop = self._pulse.loop
                         jobs = loop.statistics().jobs if loop is not None else 0
                         asked = time.monotonic()
-                        if self._worker not in await heartbeat(connection, {self._worker: jobs}, LEASE):
+                        beat = await heartbeat(connection, {self._worker: jobs}, LEASE)
+                        if self._worker not in beat.renewed:
                             self._lost()
                             return
                         lease_until = asked + LEASE

@@ -252,7 +252,7 @@ class Supervisor:
             if self._children:
                 jobs = {worker: child.statistics.jobs for worker, child in self._children.items()}
                 async with self.database.connection() as connection:
-                    renewed = await heartbeat(connection, jobs, LEASE)
+                    renewed = (await heartbeat(connection, jobs, LEASE)).renewed
                 for worker in jobs.keys() - renewed:
                     if (child := self._children.get(worker)) is not None:
                         log.warning("worker %d has lost its lease: it is ended and another started", worker)

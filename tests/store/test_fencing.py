@@ -92,9 +92,10 @@ async def test_reap_takes_from_the_dead_alone(stage: Stage):
     await stage.connection.execute(
         "update hotpath.worker set lease_until = now() where id = $1", silent.worker
     )
-    assert await workers.heartbeat(
+    beat = await workers.heartbeat(
         stage.connection, {live.worker: 5, stopped.worker: 0, silent.worker: 0}, 15
-    ) == {live.worker}
+    )
+    assert (beat.renewed, beat.cancels) == ({live.worker}, {})
     assert await workers.reap(stage.connection) == 2
     assert [await stage.state(job) for job in ids] == ["running", "queued", "queued"]
     accepted = [
@@ -110,7 +111,7 @@ async def test_the_living_are_not_reaped_by_mistake(stage: Stage):
     await stage.loose(2)
     worker = await stage.worker()
     hand = await stage.claim(worker)
-    row = await stage.connection.fetchrow(_give_back(), [hand.lease], None)
+    row = await stage.connection.fetchrow(_give_back(), [hand.lease], None, False)
     assert (row["jobs"], row["leases"]) == (0, 0)
     assert await stage.flush(worker, outcomes(hand)) == {hand.lease}
 
@@ -152,7 +153,7 @@ async def test_flush_and_give_back_of_one_lease_together(stage: Stage, kind):
 
         async def give_back(hand=hand):
             await other.fetchval("select 1")
-            await other.fetch(_give_back(), [hand.lease], worker.worker)
+            await other.fetch(_give_back(), [hand.lease], worker.worker, False)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(give_back)
@@ -182,7 +183,7 @@ async def test_flush_waits_for_a_reaper_and_is_refused(stage: Stage):
         answer.append(await stage.flush(worker, outcomes(hand)))
 
     async with trio.open_nursery() as nursery, reaper.transaction():
-        await reaper.fetch(_give_back(), [hand.lease], worker.worker)
+        await reaper.fetch(_give_back(), [hand.lease], worker.worker, False)
         nursery.start_soon(flush)
         await wait_blocked(stage, worker)
     assert answer == [frozenset()]
@@ -210,7 +211,7 @@ async def test_cancel_of_what_waits(stage: Stage, kind):
     hand = await stage.claim(worker)
     assert list(hand.ids) == [ids[0], ids[2], ids[3]]
     assert hand.args == b'[{"x": 0},{"x": 2},{"x": 3}]'
-    assert not await stage.connection.fetchval(ask, ids[0])
+    assert not await stage.connection.fetchval(ask, ids[1])
     await stage.check_once_each(ids)
     assert await stage.flush(worker, outcomes(hand)) == {hand.lease}
     assert not await stage.connection.fetchval(ask, ids[2])
@@ -241,6 +242,7 @@ async def test_cancel_races_with_claims(stage: Stage):
     claimers = [await stage.worker() for _ in range(2)]
     cancelers = [await stage.connect() for _ in range(2)]
     ran: list = []
+    asked: list = []
     canceled: list = []
 
     async def work(worker):
@@ -257,13 +259,18 @@ async def test_cancel_races_with_claims(stage: Stage):
             flushes = [outcomes(cycle.hand)]
 
     async def cancel(connection, jobs):
-        canceled.extend([job for job in jobs if await connection.fetchval("select hotpath.cancel($1)", job)])
+        for job in jobs:
+            if await connection.fetchval("select hotpath.cancel($1)", job):
+                asked.append(job)
+                if await connection.fetchval("select state from hotpath.job_get($1)", job) == "canceled":
+                    canceled.append(job)
 
     async with trio.open_nursery() as nursery:
         for number in range(2):
             nursery.start_soon(cancel, cancelers[number], ids[::-1][number::4])
             nursery.start_soon(work, claimers[number])
     assert canceled
+    assert set(canceled) <= set(asked)
     assert sorted(ran + canceled) == sorted(ids)
     assert await stage.states() == {"success": len(ran), "canceled": len(canceled)}
     await stage.check_empty()

@@ -251,7 +251,7 @@ async def test_worker_role_can_do_its_work(stage: Stage):
     assert await stage.flush(worker, outcomes(hand, [0], log="said")) == {hand.lease}
     assert await worker.give_back([hand.lease]) == 2
     assert await workers.reap(worker.connection) == 0
-    assert await workers.heartbeat(worker.connection, {worker.worker: 1}, 15) == {worker.worker}
+    assert (await workers.heartbeat(worker.connection, {worker.worker: 1}, 15)).renewed == {worker.worker}
     assert await workers.make_partitions(worker.connection, 8) == 3
     assert await workers.stop_worker(worker.connection, worker.worker, 1) == 0
     assert await stage.states() == {"success": 1, "queued": 5}

@@ -164,7 +164,7 @@ async def test_lost_lease_is_refused_and_counted(stage: Stage, caplog):
             return [row[0] for row in await stage.connection.fetch("select id from hotpath.lease")]
 
         leases = await stage.until(leased)
-        await stage.connection.fetch(_give_back(), leases, worker.id)
+        await stage.connection.fetch(_give_back(), leases, worker.id, False)
         await stage.until_done(3)
 
         async def settled():

@@ -20,16 +20,17 @@ b as materialized (
     select * from hotpath.batch where base = any (array(select batch from f)) order by base for update
 ),
 ended as (
-    insert into hotpath.job_done (id, started_at, duration_us, scheduled_for, tag, script, worker, priority, attempt, state, args, result, error)
+    insert into hotpath.job_done (id, started_at, duration_us, scheduled_for, tag, script, worker, priority, attempt, state, args, result, error, timeout_ms)
     select coalesce(u.id, hotpath.job_id(b.base, (f.lo + u.ord - 1)::int4)), timestamptz 'epoch' + (u.started + $13::int8) * interval '1 microsecond', u.duration,
         coalesce(u.scheduled, b.scheduled_for), b.tag, b.script, $1, coalesce(u.priority, b.priority), coalesce(u.attempt, 0) + 1, coalesce(u.state, 1),
-        u.args, case when coalesce(u.state, 1) = 1 then u.outcome end, case when u.state <> 1 then u.outcome end
+        u.args, case when coalesce(u.state, 1) = 1 then u.outcome end, case when u.state <> 1 then u.outcome end, u.timeout
     from f join b on b.base = f.batch
     cross join lateral rows from (unnest(($6::int8[])[f.at + 1:f.at + f.hi - f.lo]), unnest(($7::int8[])[f.at + 1:f.at + f.hi - f.lo]),
         unnest(($8::int2[])[f.at + 1:f.at + f.hi - f.lo]),
         json_array_elements(convert_from(f.payload, 'UTF8')::json), unnest(b.args[f.lo + 1:f.hi]), unnest(b.ids[f.lo + 1:f.hi]),
-        unnest(b.scheduled[f.lo + 1:f.hi]), unnest(b.priorities[f.lo + 1:f.hi]), unnest(b.attempts[f.lo + 1:f.hi]))
-        with ordinality as u (started, duration, state, outcome, args, id, scheduled, priority, attempt, ord)
+        unnest(b.scheduled[f.lo + 1:f.hi]), unnest(b.priorities[f.lo + 1:f.hi]), unnest(b.attempts[f.lo + 1:f.hi]),
+        unnest(b.timeouts[f.lo + 1:f.hi]))
+        with ordinality as u (started, duration, state, outcome, args, id, scheduled, priority, attempt, timeout, ord)
     -- As many outcomes as places: a payload such as `1,2` would shift its neighbours', so it is made an error (a division by zero).
     where case when u.outcome is null or u.ord > f.hi - f.lo then 1 / (u.ord - u.ord) = 1
         else coalesce(u.state, 1) <> 0 and (f.done is null or get_bit(f.done, (u.ord - 1)::int4) = 0) end
@@ -46,7 +47,8 @@ told as materialized (
     select pg_notify('hotpath_done', w.job::text) from hotpath.waiter w where w.job in (select id from ended)
 ),
 gone as (delete from hotpath.lease l using f where l.id = f.id and f.final),
-part as (update hotpath.lease l set done = f.bits from f where l.id = f.id and not f.final),
+-- Places also end by other statements (released, retried, completed): the row's bits stay, whatever the worker knows of.
+part as (update hotpath.lease l set done = hotpath.either_bits(f.done, f.bits) from f where l.id = f.id and not f.final),
 closed as materialized (select batch, sum(hi - lo)::int2 as k from f where final group by batch),
 
 -- The best sealed batch, looked at and not yet locked.
@@ -91,24 +93,27 @@ span as materialized (
     where m.priority is not null
 ),
 q as materialized (
-    select t.place from span
-    cross join lateral (select ctid as place from hotpath.job_queue j
+    select t.place, t.suspect from span
+    cross join lateral (select ctid as place, suspect from hotpath.job_queue j
         where j.tag = $15 and j.script = $16 and j.priority = span.priority and j.scheduled_for <= now()
           and (j.scheduled_for, j.id) >= (span.since, span.since_id) and (j.scheduled_for, j.id) < (span.until, span.until_id)
         order by j.scheduled_for, j.id limit $14 for update skip locked) t
     where $14 > 0 limit $14
 ),
 d as materialized (
-    delete from hotpath.job_queue where ctid = any (array(select place from q))
-    returning id, script, priority, scheduled_for, attempt, crashes, suspect, args
+    -- Suspects (one of them killed its worker, nobody knows which) go in ever smaller company, at last alone (I7).
+    delete from hotpath.job_queue where ctid = any (array(select place from q limit (
+        select case when max(suspect) >= 3 then 1 when max(suspect) > 0 then greatest($14 >> (3 * max(suspect)), 1) end from q)))
+    returning id, script, priority, scheduled_for, attempt, crashes, suspect, timeout_ms, args
 ),
 made as (
-    insert into hotpath.batch (base, tag, script, priority, scheduled_for, n, next, open, ids, scheduled, priorities, attempts, crashes, suspects, args)
+    insert into hotpath.batch (base, tag, script, priority, scheduled_for, n, next, open, ids, scheduled, priorities, attempts, crashes, suspects, timeouts, args)
     select $22::uuid, $15, $16, max(s.priority), min(s.scheduled_for), count(*), count(*), count(*), array_agg(s.id), array_agg(s.scheduled_for),
         case when min(s.priority) < max(s.priority) then array_agg(s.priority) end, case when max(s.attempt) > 0 then array_agg(s.attempt) end,
-        case when max(s.crashes) > 0 then array_agg(s.crashes) end, case when max(s.suspect) > 0 then array_agg(s.suspect) end, array_agg(s.args)
+        case when max(s.crashes) > 0 then array_agg(s.crashes) end, case when max(s.suspect) > 0 then array_agg(s.suspect) end,
+        case when max(s.timeout_ms) > 0 then array_agg(s.timeout_ms) end, array_agg(s.args)
     from (select * from d order by priority desc, scheduled_for, id) s having count(*) > 0
-    returning base, 0 as lo, n::int4 as hi, ids, scheduled, priority, priorities, attempts, skip, args
+    returning base, 0 as lo, n::int4 as hi, ids, scheduled, priority, priorities, attempts, skip, suspects is not null as alone, timeouts, args
 ),
 -- No loose job comes before the batch: take a slice of it, as it is now that it is locked. `b` is read first: its own FOR UPDATE
 -- would pass over a row that `taken` has changed already, and the outcomes of that batch with it.
@@ -120,7 +125,8 @@ slice as materialized (
 taken as (
     update hotpath.batch t set next = t.next + s.k, open = t.open - coalesce((select c.k from closed c where c.batch = t.base), 0)
     from slice s where t.base = s.base
-    returning t.base, s.next::int4 as lo, (s.next + s.k)::int4 as hi, t.ids, null::timestamptz[], t.priority, null::int2[], t.attempts, t.skip, t.args
+    returning t.base, s.next::int4 as lo, (s.next + s.k)::int4 as hi, t.ids, null::timestamptz[], t.priority, null::int2[], t.attempts, t.skip,
+        false, t.timeouts, t.args
 ),
 -- A batch row goes with its last job; one that `taken` changes has jobs left and is not touched twice.
 emptied as (
@@ -141,6 +147,7 @@ select
         exists (select from hotpath.job_queue where tag = $15 and script = $16 and scheduled_for <= now() and priority = any ($17) limit 1)
         or exists (select from peek) end as saw,
     (extract(epoch from clock_timestamp()) * 1000000)::int8 as clock,
+    x.timeouts[x.lo + 1:x.hi] as timeouts, x.alone,
     (select count(*) from told) as told,
     -- A claim alone need not wait for the disk: if the server forgets it, the lease is gone too and the job runs again.
     case when $2 = '{}' then set_config('synchronous_commit', 'off', true) end as asynchronous
