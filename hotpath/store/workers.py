@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -140,7 +141,7 @@ async def bury(
     `jobs` is how many it has run. One transaction; what is no longer the worker's is left alone, so that
     burying it twice changes nothing.
     """
-    counts = []
+    counts: list[Any] = []
     async with connection.transaction():
         row = await connection.fetchrow(query("stop_worker"), worker, jobs)
         assert row is not None, "a query without a table has one row"
@@ -157,9 +158,10 @@ async def bury(
 
 async def _end(
     connection: asyncpg_trio.Connection, worker: int, verdicts: Sequence[Verdict], clock_us: int
-) -> asyncpg_trio.Record:
+) -> Any:
+    """The counts that `end_jobs.sql` returns."""
     took = [None if one.started_ago is None else round(one.started_ago * 1e6) for one in verdicts]
-    row = await connection.fetchrow(
+    return await connection.fetchrow(
         query("end_jobs"),
         worker,
         [one.lease for one in verdicts],
@@ -171,8 +173,6 @@ async def _end(
         [one.retry_after for one in verdicts],
         [one.log for one in verdicts],
     )
-    assert row is not None, "counts come back"
-    return row
 
 
 def _state(verdict: Verdict) -> int:
