@@ -18,8 +18,9 @@ import attrs
 import uuid_utils.compat as uuid_utils
 
 from hotpath import asyncpg_trio
-from hotpath.core.hand import Hand, LeaseFlush, SealedIds
+from hotpath.core.hand import Hand, LeaseFlush
 from hotpath.model import OutcomeState
+from hotpath.store.claimed import advance, hand_of, join
 from hotpath.store.queries import query
 from hotpath.store.reach import reach
 
@@ -150,10 +151,11 @@ class WorkerSession:
         ) = row[:16]
         hand = None
         if base is not None and claim is not None:
-            hand = _hand(
-                claim.lease, base, lo, hi, ids, attempts, skip, args, claim.tag_name, timeouts, bool(alone)
+            hand = hand_of(
+                *(claim.lease, base, lo, hi, ids, attempts, skip, args, claim.tag_name, timeouts),
+                alone=bool(alone),
             )
-            _advance(
+            advance(
                 claim.positions,
                 priority,
                 priorities,
@@ -234,16 +236,19 @@ class WorkerSession:
 
     async def settled(self, flushes: Sequence[LeaseFlush]) -> set[int]:
         """Of flushes that were refused, the leases of those that an earlier try had written."""
-        if not flushes:
-            return set()
-        leases = [flush.hand.lease for flush in flushes]
-        jobs = [flush.some_job() for flush in flushes]
-        attempts = [
-            flush.hand.attempts[list(flush.hand.ids).index(job)]
-            for flush, job in zip(flushes, jobs, strict=True)
-        ]
-        rows = await self.connection.fetch(query("settled"), self.worker, leases, jobs, attempts)
-        return {row[0] for row in rows}
+        said = [flush for flush in flushes if flush.ended]
+        # Who had nothing to say but that the lease may go has lost nothing with it.
+        settled = {flush.hand.lease for flush in flushes if not flush.ended}
+        if said:
+            jobs = [flush.some_job() for flush in said]
+            attempts = [
+                flush.hand.attempts[list(flush.hand.ids).index(job)]
+                for flush, job in zip(said, jobs, strict=True)
+            ]
+            leases = [flush.hand.lease for flush in said]
+            rows = await self.connection.fetch(query("settled"), self.worker, leases, jobs, attempts)
+            settled |= {row[0] for row in rows}
+        return settled
 
     async def payloads(self, jobs: Sequence[UUID]) -> dict[UUID, bytes]:
         """Args that are kept apart because of their size, as JSON."""
@@ -325,110 +330,6 @@ def _outcomes(flushes: Sequence[LeaseFlush], clock_offset_us: int) -> tuple[Any,
         [log[2] for log in logs_of],
         clock_offset_us,
     )
-
-
-class _Ones(Sequence[int]):
-    """The attempt of each job of a batch that has run none before: 1."""
-
-    __slots__ = ("_size",)
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, index: int) -> int:  # type: ignore[override]  # a slice is never asked for
-        if not -self._size <= index < self._size:
-            raise IndexError(index)  # iteration ends by it
-        return 1
-
-
-def _hand(
-    lease: int,
-    base: UUID,
-    lo: int,
-    hi: int,
-    ids: list[UUID] | None,
-    attempts: list[int] | None,
-    skip: bytes | None,
-    args: bytes,
-    tag: str,
-    timeouts_ms: list[int | None] | None,
-    alone: bool,
-) -> Hand:
-    """The lease as the runtime will see it: without the jobs that were canceled while they waited."""
-    size = hi - lo
-    runs: Sequence[int] = _Ones(size) if attempts is None else [attempt + 1 for attempt in attempts]
-    timeouts = None
-    if timeouts_ms is not None and any(timeouts_ms):
-        timeouts = [None if timeout is None else timeout / 1000 for timeout in timeouts_ms]
-    if skip is None or not any(_canceled(skip, ordinal) for ordinal in range(lo, hi)):
-        return Hand(
-            lease,
-            base,
-            lo,
-            hi,
-            ids=ids if ids is not None else SealedIds(base, range(lo, hi)),
-            args=args,
-            attempts=runs,
-            tag=tag,
-            timeouts=timeouts,
-            alone=alone,
-        )
-    places = [place for place in range(size) if not _canceled(skip, lo + place)]
-    elements = split(args)
-    return Hand(
-        lease,
-        base,
-        lo,
-        hi,
-        ids=SealedIds(base, [lo + place for place in places]),
-        args=join([elements[place] for place in places]),
-        attempts=[runs[place] for place in places],
-        tag=tag,
-        places=places,
-        timeouts=None if timeouts is None else [timeouts[place] for place in places],
-        alone=alone,
-    )
-
-
-def _canceled(skip: bytes, ordinal: int) -> bool:
-    return bool(skip[ordinal >> 3] >> (ordinal & 7) & 1)
-
-
-def split(document: bytes) -> list[bytes]:
-    """The elements of a JSON array, as they are written."""
-    import msgspec
-
-    return [bytes(element) for element in msgspec.json.decode(document, type=list[msgspec.Raw])]
-
-
-def join(elements: Sequence[bytes]) -> bytes:
-    """A JSON array of these elements."""
-    return b"[" + b",".join(elements) + b"]"
-
-
-def _advance(
-    positions: Positions,
-    priority: int,
-    priorities: list[int] | None,
-    until: datetime | None,
-    scheduled: list[datetime] | None,
-    ids: list[UUID] | None,
-    now: datetime,
-) -> None:
-    """Remember where the claim of loose jobs ended, in each priority it took from; of a batch, that its
-    priority exists.
-    """
-    if until is None or ids is None:
-        positions.know(priority)
-    elif priorities is None or scheduled is None:
-        positions.advance(priority, until, ids[-1], now)
-    else:
-        last = dict(zip(priorities, zip(scheduled, ids, strict=True), strict=True))
-        for known, (time, job) in last.items():
-            positions.advance(known, time, job, now)
 
 
 async def connect_session(dsn: str, worker: int, *, pooled: bool = False) -> WorkerSession:

@@ -11,7 +11,8 @@ from uuid import UUID
 import attrs
 import trio
 
-from hotpath.store.work import WorkerSession, join, split
+from hotpath.store.claimed import join, split
+from hotpath.store.work import WorkerSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
