@@ -76,6 +76,15 @@ class Pace:
             return 0
         return self._bounded(room)
 
+    @property
+    def patience_us(self) -> float:
+        """How long a job may take before those behind it go to other workers: the slice of its batch,
+        and more where jobs are known to take longer.
+        """
+        if not self.measured:
+            return SLICE_US
+        return min(max(SLICE_US, 2 * self.service_us), ALONE_US)
+
     def _bounded(self, size: int) -> int:
         size = min(size, int(MAX_ARGS_BYTES / max(self.args_bytes, 1.0)))
         size = min(size, int(MAX_RESULT_BYTES / max(self.result_bytes, 1.0)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -17,16 +18,26 @@ from hotpath.worker.wake import Waker
 
 if TYPE_CHECKING:
     from hotpath.runtime.protocol import Runtime
+    from hotpath.worker.board import Board
 
 
 async def work(
-    assignment: Assignment, runtime: Runtime, *, task_status: trio.TaskStatus[Loop] = trio.TASK_STATUS_IGNORED
+    assignment: Assignment,
+    runtime: Runtime,
+    *,
+    board: Board | None = None,
+    tell: Callable[[dict[str, Any]], object] | None = None,
+    task_status: trio.TaskStatus[Loop] = trio.TASK_STATUS_IGNORED,
 ) -> WorkerStatistics:
     """Run the worker until it is stopped (`Loop.stop`), or, to drain, until nothing is left.
 
     Started when the script is loaded and the database connected. Raises `hotpath.errors.ScriptError` for a
     script that cannot be loaded. If cancelled, jobs under way are given up; what was reported is flushed, the
     rest is given back.
+
+    `board` is shared with a supervisor, `tell` says to it what has no place there: `{"places": [lease,
+    places]}` of a lease with holes, `{"stuck": [lease, place, kind]}` of a job that cannot be ended from
+    inside. The supervisor's `cancel` is `Loop.cancel`.
     """
     hands: dict[int, Hand] = {}
     tags = assignment.tags
@@ -38,7 +49,11 @@ async def work(
         clock = DatabaseClock()
         search = Search(assignment.version.script, tags, clock)
         waker = Waker(assignment.listen_dsn, assignment.worker, [tag for tag, _ in tags])
-        loop = Loop(link, search, waker, runtime, drain=assignment.drain, clock=clock, hands=hands)
+        loop = Loop(
+            link, search, waker, runtime, drain=assignment.drain, board=board, clock=clock, hands=hands
+        )
+        if tell is not None:
+            loop.tell = tell
         waker.wake = loop.wake
         nursery.start_soon(waker.run)
         task_status.started(loop)

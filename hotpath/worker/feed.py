@@ -5,7 +5,7 @@ a time.
 from __future__ import annotations
 
 from collections.abc import Container, MutableSequence, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 import attrs
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hotpath.core.hand import Hand
-    from hotpath.runtime.protocol import Outcome, Runtime
+    from hotpath.runtime.protocol import Batch, Outcome, Runtime
     from hotpath.worker.link import Link
 
 LARGE_AT_ONCE = 8
@@ -95,10 +95,18 @@ class Part:
         self.hand.begun = max(self.hand.begun, self.first + count)
 
 
-async def feed(runtime: Runtime, hand: Hand, link: Link) -> None:
-    """Run the batch. Returns when each job is reported, or when the batch was stopped."""
+Given: TypeAlias = "tuple[int, Batch]"
+"""What a runtime was given of a hand: the index of its first job, and the batch."""
+
+
+async def feed(runtime: Runtime, hand: Hand, link: Link, given: list[Given]) -> None:
+    """Run the batch. Returns when each job is reported, or when the batch was stopped.
+
+    What the runtime is given is added to `given` before.
+    """
     elements = split(hand.args) if b"null" in hand.args else []
     if b"null" not in elements:
+        given.append((0, hand))
         await runtime.run(hand)
         return
     room = trio.CapacityLimiter(LARGE_AT_ONCE if runtime.concurrency > 1 else 1)
@@ -127,5 +135,7 @@ async def feed(runtime: Runtime, hand: Hand, link: Link) -> None:
             ids = [hand.ids[index] for index in range(at, end)]
             attempts = [hand.attempts[index] for index in range(at, end)]
             timeouts = hand.timeouts and hand.timeouts[at:end]
-            nursery.start_soon(run, Part(hand, at, document, ids, attempts, hand.tag, timeouts), token)
+            part = Part(hand, at, document, ids, attempts, hand.tag, timeouts)
+            given.append((at, part))
+            nursery.start_soon(run, part, token)
             at = end

@@ -50,6 +50,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def _as_it_is(claim: Claim) -> Claim:
+    return claim
+
+
 @attrs.define(eq=False)
 class Link:
     """Runs statements on a session that it keeps alive; one at a time."""
@@ -64,6 +68,11 @@ class Link:
     _pooled: bool = False
     """Whether a pooler is between; found out once."""
     _sessions: int = 0
+
+    @property
+    def breaks(self) -> int:
+        """How often the connection has broken."""
+        return self._breaks
 
     async def guarded(
         self,
@@ -105,11 +114,21 @@ class Link:
         finally:
             self._lock.release()
 
-    async def cycle(self, flushes: Sequence[LeaseFlush], claim: Claim | None, clock: DatabaseClock) -> Cycle:
-        """One cycle; outcomes that the database refuses for their data become failures of their jobs."""
+    async def cycle(
+        self,
+        flushes: Sequence[LeaseFlush],
+        claim: Claim | None,
+        clock: DatabaseClock,
+        number: Callable[[Claim], Claim] = _as_it_is,
+    ) -> Cycle:
+        """One cycle; outcomes that the database refuses for their data become failures of their jobs.
+
+        `number` gives the claim its lease's id each time it is sent: what an earlier try claimed is another
+        lease.
+        """
         breaks = self._breaks
         try:
-            cycle = await self.guarded(_timed, flushes, claim, clock)
+            cycle = await self.guarded(_timed, flushes, claim, clock, number)
         except DATA_ERRORS as error:
             if not flushes:
                 raise
@@ -251,8 +270,14 @@ async def _nothing(_session: WorkerSession) -> None:
 
 
 async def _timed(
-    session: WorkerSession, flushes: Sequence[LeaseFlush], claim: Claim | None, clock: DatabaseClock
+    session: WorkerSession,
+    flushes: Sequence[LeaseFlush],
+    claim: Claim | None,
+    clock: DatabaseClock,
+    number: Callable[[Claim], Claim] = _as_it_is,
 ) -> Cycle:
+    if claim is not None:
+        claim = number(claim)
     cycle = await session.cycle(flushes, claim, clock_offset_us=clock.offset_us or 0)
     clock.observe(cycle.clock_us, time.perf_counter_ns() // 1000)
     return cycle

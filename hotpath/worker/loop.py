@@ -8,30 +8,35 @@ is work.
 Rules worth knowing before a change:
 - A cycle is never cancelled half-way: a claim that was cut off leaves jobs leased to nobody. It is shielded,
   with a deadline.
-- What was collected is kept until a reply says that it is written; on a broken connection it is sent again
-  (I11).
-- A lease that the reply does not name is lost: its outcomes are dropped, and said so in the log (I2).
+- Ten times a second, beside the turns, the worker says that it lives, hears how long its lease holds, and
+  looks whether one slow job keeps others waiting: what has ended is then flushed, what has not begun goes
+  back.
+- A hand that holds a suspect (`Hand.alone`) runs when the runtime has nothing else, and nothing comes beside
+  it.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from hotpath.core.hand import MAX_FLUSH_BYTES, Hand, LeaseFlush, totals
+from hotpath.core.hand import MAX_FLUSH_BYTES, Hand, LeaseFlush
 from hotpath.core.pacing import IdlePolls, Pace
+from hotpath.model import ErrorKind
 from hotpath.worker.clock import DatabaseClock
 from hotpath.worker.feed import feed
+from hotpath.worker.inhand import InHand
+from hotpath.worker.ledger import Ledger
 from hotpath.worker.statistics import WorkerStatistics
 
 if TYPE_CHECKING:
     from hotpath.runtime.protocol import Runtime
-    from hotpath.store.work import Cycle
+    from hotpath.worker.board import Board
     from hotpath.worker.link import Link
     from hotpath.worker.search import Search
     from hotpath.worker.wake import Waker
@@ -46,8 +51,16 @@ GATHER = 0.01
 """Seconds between two cycles while such claims follow each other."""
 CROWDED = 0.001
 """Seconds until the next try when others hold what is due: they are done in a moment."""
+BEAT = 0.1
+"""Seconds between two looks at the lease and at what is in hand."""
+COMPANY = 1.0
+"""Seconds that a suspect waits for the runtime to be empty before another worker may have it."""
 FINAL_FLUSH = 10.0
 """Seconds that the last flush of a worker that is being ended may take."""
+
+
+def _untold(_message: dict[str, Any]) -> None:
+    pass
 
 
 @attrs.define(eq=False)
@@ -60,34 +73,46 @@ class Loop:
     runtime: Runtime
     drain: bool = False
     stopping: bool = False
-    pace: Pace = attrs.field(init=False)
+    board: Board | None = None
+    tell: Callable[[dict[str, Any]], object] = _untold
+    """Says a message to the supervisor."""
     clock: DatabaseClock = attrs.field(factory=DatabaseClock)
     hands: dict[int, Hand] = attrs.field(factory=dict)
     """By lease, what is claimed and not wholly flushed."""
+    pace: Pace = attrs.field(init=False)
+    in_hand: InHand = attrs.field(init=False)
+    ledger: Ledger = attrs.field(init=False)
     _polls: IdlePolls = attrs.field(factory=IdlePolls)
     _wake: trio.Event = attrs.field(factory=trio.Event)
     _look_at: float = 0.0
     """`trio.current_time()` before which an empty queue is not asked again."""
-    _jobs: int = 0
-    _failed: int = 0
-    _refused: int = 0
-    _released: int = 0
-    _busy_us: int = 0
-    _cycles: int = 0
-    _first: float | None = None
-    _last: float | None = None
+    _lost: bool = False
+    """Whether the lease has run out, as far as anybody here knows."""
+    _crowded_out: Hand | None = None
+    """A hand that waits until the runtime is empty."""
+    _since: float = 0.0
+    """When it began to wait."""
+    _give_up: bool = False
+    """Whether jobs that have not begun should go back, in the next turn."""
+    _woken: bool = False
+    """Whether somebody called `wake` since the last claim was sent: it may have been too early to see why."""
     _drained: bool = False
+    _dry: int | None = None
+    """How often the connection had broken when nothing was left to run, as a first look says."""
     _not_before: float = 0.0
     """`trio.current_time()` before which jobs that trickle in are gathered."""
 
     def __attrs_post_init__(self) -> None:
         self.pace = Pace(self.runtime.concurrency)
+        self.in_hand = InHand(self.runtime, self.pace, self.board)
+        self.ledger = Ledger(self.link, self.in_hand, self.pace, self.clock, self.hands)
 
     # ------------------------------------------------------------ from outside
 
     def wake(self) -> None:
         """There may be work: look now."""
         self._look_at = 0.0
+        self._woken = True
         self._wake.set()
 
     def stop(self) -> None:
@@ -97,19 +122,31 @@ class Loop:
             hand.stop()
         self._wake.set()
 
+    def cancel(self, lease: int, place: int) -> None:
+        """Somebody asked to cancel this job: it is interrupted, or ends as canceled before it begins.
+        Nothing happens if it has ended, or is not in hand any more.
+        """
+        hand = self.hands.get(lease)
+        index = hand.index(place) if hand is not None else None
+        if hand is None or index is None or index in hand.canceling or index not in hand.pending():
+            return
+        hand.canceling.add(index)
+        if not self.in_hand.interrupt(hand, index, ErrorKind.CANCELED):
+            # A runtime that cannot be told, or has not got the job yet: it ends here, unless it has begun.
+            hand.stop()
+            self._give_up = True
+        self._wake.set()
+
+    def lose(self) -> None:
+        """The lease is lost for good: nothing begins any more, what runs is interrupted, then `run`
+        returns.
+        """
+        self._expire()
+        self.stop()
+
     def statistics(self) -> WorkerStatistics:
         """Counts since the start."""
-        return WorkerStatistics(
-            jobs=self._jobs,
-            failed=self._failed,
-            refused=self._refused,
-            released=self._released,
-            busy=self._busy_us / 1e6,
-            cycles=self._cycles,
-            in_hand=sum(hand.left for hand in self.hands.values()),
-            first_claim=self._first,
-            last_flush=self._last,
-        )
+        return self.ledger.statistics()
 
     # ------------------------------------------------------------ the turns
 
@@ -119,6 +156,7 @@ class Loop:
         """
         try:
             async with trio.open_nursery() as runs:
+                runs.start_soon(self._beat)
                 while not self._drained and not (self.stopping and self._at_rest()):
                     await self._turn(runs)
                 runs.cancel_scope.cancel(reason="the worker is done")
@@ -133,7 +171,11 @@ class Loop:
     async def _turn(self, runs: trio.Nursery) -> None:
         self._wake = trio.Event()
         for hand in [hand for hand in self.hands.values() if hand.over and hand.unreported]:
-            await self._release(hand)
+            await self.ledger.release(hand)
+        if self._give_up:
+            await self._put_back_unstarted()
+        if self._crowded_out is not None:
+            await self._find_room(self._crowded_out, runs)
         want = self._want()
         if want and trio.current_time() < self._not_before:
             # Many clients enqueue one by one: gather what comes for a moment, or each job costs a cycle.
@@ -142,7 +184,9 @@ class Loop:
         if not flushes and not want:
             await self._rest()
             return
-        cycle = await self._cycle(flushes, want)
+        self._woken = False
+        claim = await self.link.guarded(self.search.claim, want) if want else None
+        cycle = await self.ledger.cycle(flushes, claim)
         if cycle.hand is not None:
             self._take_in(cycle.hand, runs)
         elif want:
@@ -152,20 +196,46 @@ class Loop:
         """A batch was claimed: to the runtime with it."""
         self._polls.reset()
         self._look_at = 0.0
+        self._dry = None
         self.waker.busy()
-        self.hands[hand.lease] = hand
-        if self._first is None:
-            self._first = time.perf_counter()
         if not len(hand):
             hand.over = True  # all of it was canceled while it waited
             return
         if len(hand) in GATHERED and self.waker.streaming:
             self._not_before = trio.current_time() + GATHER
-        hand.clock = time.perf_counter_ns
         if self.stopping:
             hand.stop()
         self.pace.observe_args(len(hand), len(hand.args))
-        runs.start_soon(self._run, hand)
+        if hand.places is not None:
+            self.tell({"places": [hand.lease, hand.places]})
+        if hand.alone and len(self.in_hand):
+            self._crowded_out, self._since = hand, trio.current_time()
+        else:
+            self._start(hand, runs)
+
+    def _start(self, hand: Hand, runs: trio.Nursery) -> None:
+        hand.owner = self
+        runs.start_soon(self._run, hand, self.in_hand.take(hand))
+
+    async def _find_room(self, hand: Hand, runs: trio.Nursery) -> None:
+        """Start the suspect once it is alone; if that takes long, somebody else may have it."""
+        if not len(self.in_hand) and not hand.stopped:
+            self._crowded_out = None
+            self._start(hand, runs)
+        elif hand.stopped or trio.current_time() - self._since > COMPANY:
+            self._crowded_out = None
+            hand.over = True
+            await self.ledger.release(hand)
+            self._look_at = trio.current_time() + COMPANY
+
+    async def _put_back_unstarted(self) -> None:
+        """One job keeps others waiting, or one that waits was canceled: what has not begun goes back."""
+        self._give_up = False
+        for hand in self.hands.values():
+            hand.stop()
+        for hand, indexes in list(self.in_hand.unstarted()):
+            if indexes and hand.lease in self.hands:
+                await self.ledger.put_back(hand, indexes)
 
     def _collect(self) -> list[LeaseFlush]:
         """What there is to flush now: batches that are over, and the rest once outcomes have waited
@@ -196,7 +266,9 @@ class Loop:
 
     def _want(self) -> int:
         """How many jobs to claim in this turn."""
-        if self.stopping or trio.current_time() < self._look_at:
+        if self.stopping or self._lost or self._crowded_out or trio.current_time() < self._look_at:
+            return 0
+        if self.in_hand.alone or self.in_hand.book.full:
             return 0
         jobs = batches = 0
         for hand in self.hands.values():
@@ -204,7 +276,8 @@ class Loop:
             if left and not hand.over:
                 jobs += left
                 batches += 1
-        return self.pace.want(jobs, batches)
+        want = self.pace.want(jobs, batches)
+        return min(want, max(0, self.pace.concurrency - jobs)) if want and self.in_hand.slow else want
 
     async def _rest(self) -> None:
         """Nothing to send: wait for the runtime, a wake, the next look, or outcomes that have waited
@@ -217,11 +290,12 @@ class Loop:
         with trio.move_on_at(deadline):
             await self._wake.wait()
 
-    async def _run(self, hand: Hand) -> None:
+    async def _run(self, hand: Hand, given: list[Any]) -> None:
         try:
-            await feed(self.runtime, hand, self.link)
+            await feed(self.runtime, hand, self.link, given)
         finally:
             hand.over = True
+            self.in_hand.returned(hand)
             self._wake.set()
         if hand.unreported and not hand.stopped:
             log.warning(
@@ -231,63 +305,57 @@ class Loop:
     async def _nothing_found(self, *, saw: bool) -> None:
         """A claim came back empty: look everywhere if that was not done just now, else doze."""
         if saw:
+            self._dry = None
             self._look_at = trio.current_time() + CROWDED
             return
         if await self.link.guarded(self.search.look_again):
             return
         if self.drain and not self.hands and await self.link.guarded(self.search.drained):
-            self._drained = True
+            if self._dry == self.link.breaks:
+                self._drained = True
+            else:  # one look is not believed: a reply may have been lost, or a job on its way back
+                self._dry = self.link.breaks
+                self.search.look_everywhere()
             return
+        self._dry = None
+        if self._woken:
+            return  # it was enqueued behind the claim's back
         wait = self._polls.next_wait()
         if self.search.next_in is not None:
             wait = min(wait, max(self.search.next_in, CROWDED))
+        wait = min(wait, self.ledger.next_retry() + CROWDED)
         self._look_at = trio.current_time() + wait
         self.waker.idle(wait)
-
-    # ------------------------------------------------------------ the database
-
-    async def _cycle(self, flushes: Sequence[LeaseFlush], want: int) -> Cycle:
-        """Send one cycle and account for the reply, however often the connection breaks meanwhile."""
-        claim = await self.link.guarded(self.search.claim, want) if want else None
-        cycle = await self.link.cycle(flushes, claim, self.clock)
-        self._cycles += 1
-        if flushes:
-            self._account(flushes, cycle.accepted)
-        return cycle
-
-    def _account(self, flushes: Sequence[LeaseFlush], accepted: frozenset[int]) -> None:
-        written = [flush for flush in flushes if flush.hand.lease in accepted]
-        for flush in flushes:
-            hand = flush.hand
-            if hand.lease not in accepted:
-                self._refused += flush.jobs
-                hand.stop()
-                log.warning(
-                    "lease %d was lost: outcomes of %d jobs are dropped, they run again elsewhere",
-                    hand.lease,
-                    flush.jobs,
-                )
-            if flush.final or hand.lease not in accepted:
-                self.hands.pop(hand.lease, None)
-        jobs, failed, busy_us, size = totals(written)
-        if jobs:
-            self._jobs += jobs
-            self._failed += failed
-            self._busy_us += busy_us
-            self._last = time.perf_counter()
-            self.pace.observe(jobs, busy_us, size)
-
-    async def _release(self, hand: Hand) -> None:
-        """Flush what the batch has, give the rest back."""
-        flush = hand.take()
-        if flush is not None:
-            self._account([flush], (await self.link.cycle([flush], None, self.clock)).accepted)
-        if self.hands.pop(hand.lease, None) is not None:
-            self._released += hand.left
-            await self.link.give_back([hand.lease])
 
     async def _settle(self) -> None:
         """The last words: flush everything reported, give back what was not."""
         for hand in list(self.hands.values()):
             hand.over = True
-            await self._release(hand)
+            await self.ledger.release(hand)
+
+    # ------------------------------------------------------------ beside the turns
+
+    async def _beat(self) -> None:
+        while True:
+            now = time.perf_counter_ns()
+            if self.in_hand.beat(now):
+                if self._lost:
+                    log.warning("the lease holds again")
+                    self._lost = False
+                    self._wake.set()
+            elif not self._lost:
+                log.warning("the lease has run out, as far as is known here: what runs is interrupted")
+                self._expire()
+            if self.in_hand.look(now):
+                self._give_up = True
+                self._wake.set()
+            for lease, place, kind in self.in_hand.stuck():
+                self.tell({"stuck": [lease, place, kind]})
+            await trio.sleep(BEAT)
+
+    def _expire(self) -> None:
+        """Nothing that is in hand may have effects any more; what ended before is still flushed."""
+        self._lost = True
+        for hand in list(self.hands.values()):
+            self.in_hand.lose(hand)
+        self._wake.set()

@@ -32,15 +32,15 @@ class Search:
     _ration: LookRation = attrs.field(factory=LookRation)
     _hinted: bool = False
     """Whether positions have moved since the last full look."""
-    _looked_at: float | None = None
-    """When a full look began whose cost the next claim completes."""
+    _asked: bool = False
+    """Whether the next claim is to begin with a full look, whatever that costs."""
 
     def __attrs_post_init__(self) -> None:
         self._positions = {tag: Positions() for tag, _ in self.tags}
 
     async def claim(self, session: WorkerSession, want: int) -> Claim | None:
         """What to claim next; None when several tags were asked and none has anything due."""
-        if self._hinted and self._ration.due(time.monotonic()):
+        if self._asked or (self._hinted and self._ration.due(time.monotonic())):
             await self._look(session)
         else:
             self._hinted = True
@@ -53,6 +53,10 @@ class Search:
         tag = heads[0][0]
         before = heads[1][1:] if len(heads) > 1 else None
         return Claim(want, tag, dict(self.tags)[tag], self.script, self._positions[tag], before)
+
+    def look_everywhere(self) -> None:
+        """Let the next claim begin with a full look."""
+        self._asked = True
 
     async def look_again(self, session: WorkerSession) -> bool:
         """After an empty claim: take a full look if that claim started from positions; whether to
@@ -70,6 +74,7 @@ class Search:
 
     async def _look(self, session: WorkerSession) -> None:
         began = time.monotonic()
+        self._asked = False
         self.next_in = None
         for tag, _ in self.tags:
             priorities, next_in = await session.look(tag)

@@ -13,6 +13,8 @@ class WorkerStatistics:
     """Jobs whose outcome was written."""
     failed: int = 0
     """Of those, the ones that did not succeed."""
+    retried: int = 0
+    """Attempts that failed and run again; they are not among `jobs`."""
     refused: int = 0
     """Jobs whose outcome came after the lease was lost; they run again elsewhere."""
     released: int = 0

@@ -1,0 +1,190 @@
+"""What a worker holds by lease, and what it tells the database of that.
+
+Rules worth knowing before a change:
+- What was collected is kept until a reply says that it is written; on a broken connection it is sent again
+  (I11).
+- A lease that the reply does not name is lost: its outcomes are dropped, and said so in the log (I2).
+- A job that never began leaves its hand only once the database has it back: a flush that ends the lease takes
+  what has left for done.
+- A claim has its lease's id, listed for the supervisor, before it is sent, and a new one each time it is
+  sent: what an earlier try may have claimed is found because nobody lists it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+import secrets
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from hotpath.core.hand import Hand, LeaseFlush, totals
+from hotpath.store.work import Claim, Cycle, WorkerSession
+from hotpath.worker.clock import DatabaseClock
+from hotpath.worker.statistics import WorkerStatistics
+
+if TYPE_CHECKING:
+    from hotpath.core.pacing import Pace
+    from hotpath.worker.inhand import InHand
+    from hotpath.worker.link import Link
+
+log = logging.getLogger("hotpath.worker")
+
+CANCELED = b'{"name":"JobCanceled","message":"canceled before it started","traceback":"","kind":"canceled"}'
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """One worker's leases and counts."""
+
+    link: Link
+    in_hand: InHand
+    pace: Pace
+    clock: DatabaseClock = attrs.field(factory=DatabaseClock)
+    hands: dict[int, Hand] = attrs.field(factory=dict)
+    """By lease, what is claimed and not wholly flushed."""
+    _retries: list[float] = attrs.field(factory=list)
+    """A heap of `time.monotonic()` at which attempts that failed here are due again, the first of each
+    flush.
+    """
+    _reserved: int | None = None
+    """The token that the next claim's hand will have."""
+    _jobs: int = 0
+    _failed: int = 0
+    _retried: int = 0
+    _refused: int = 0
+    _released: int = 0
+    _busy_us: int = 0
+    _cycles: int = 0
+    _first: float | None = None
+    _last: float | None = None
+
+    def statistics(self) -> WorkerStatistics:
+        """Counts since the start."""
+        return WorkerStatistics(
+            jobs=self._jobs,
+            failed=self._failed,
+            retried=self._retried,
+            refused=self._refused,
+            released=self._released,
+            busy=self._busy_us / 1e6,
+            cycles=self._cycles,
+            in_hand=sum(hand.left for hand in self.hands.values()),
+            first_claim=self._first,
+            last_flush=self._last,
+        )
+
+    async def cycle(self, flushes: Sequence[LeaseFlush], claim: Claim | None) -> Cycle:
+        """Send one cycle and account for the reply, however often the connection breaks meanwhile."""
+        try:
+            cycle = await self.link.cycle(flushes, claim, self.clock, self._number)
+        except BaseException:
+            self._unnumber()
+            raise
+        if cycle.hand is None:
+            self._unnumber()
+        else:
+            self._take_in(cycle.hand)
+        self._cycles += 1
+        if flushes:
+            self._account(flushes, cycle.accepted)
+        return cycle
+
+    def _number(self, claim: Claim) -> Claim:
+        """The claim with the id of its lease, as it is to be sent now."""
+        lease = secrets.randbits(62) | 1
+        if self._reserved is None:
+            self._reserved = self.in_hand.book.open(lease)
+        else:
+            self.in_hand.book.move(self._reserved, lease)
+        return attrs.evolve(claim, lease=lease)
+
+    def _unnumber(self) -> None:
+        """Nothing was claimed, as far as anybody knows."""
+        if self._reserved is not None:
+            self.in_hand.book.move(self._reserved, 0)
+
+    def _take_in(self, hand: Hand) -> None:
+        assert self._reserved is not None
+        hand.number, self._reserved = self._reserved, None
+        self.hands[hand.lease] = hand
+        if self._first is None:
+            self._first = time.perf_counter()
+
+    def _forget(self, hand: Hand) -> None:
+        """The lease is no more."""
+        if self.hands.pop(hand.lease, None) is not None:
+            self.in_hand.book.close(hand.number)
+
+    def _account(self, flushes: Sequence[LeaseFlush], accepted: frozenset[int]) -> None:
+        written = [flush for flush in flushes if flush.hand.lease in accepted]
+        for flush in flushes:
+            hand = flush.hand
+            if hand.lease not in accepted:
+                self._refused += flush.jobs
+                log.warning(
+                    "lease %d was lost: outcomes of %d jobs are dropped, they run again elsewhere",
+                    hand.lease,
+                    flush.jobs,
+                )
+                self.in_hand.lose(hand)
+            if flush.final or hand.lease not in accepted:
+                self._forget(hand)
+            if flush.retries:
+                heapq.heappush(self._retries, time.monotonic() + min(delay for _, delay in flush.retries))
+        jobs, failed, busy_us, size = totals(written)
+        if jobs:
+            retried = sum(len(flush.retries) for flush in written)
+            self._jobs += jobs - retried
+            self._retried += retried
+            self._failed += failed
+            self._busy_us += busy_us
+            self._last = time.perf_counter()
+            self.pace.observe(jobs, busy_us, size)
+
+    def next_retry(self) -> float:
+        """Seconds until an attempt that failed here is due again; infinity for none."""
+        now = time.monotonic()
+        while self._retries and self._retries[0] <= now:
+            heapq.heappop(self._retries)
+        return self._retries[0] - now if self._retries else math.inf
+
+    def settled(self) -> None:
+        """A job has ended by its own completion."""
+        self._jobs += 1
+        self._last = time.perf_counter()
+
+    async def flush(self, hand: Hand) -> bool:
+        """Write what was reported of it, and claim nothing; whether the lease is still held."""
+        while (flush := hand.take()) is not None:
+            await self.cycle([flush], None)
+            if hand.lease not in self.hands:
+                return False
+        return hand.lease in self.hands
+
+    async def put_back(self, hand: Hand, indexes: Sequence[int]) -> None:
+        """Put jobs that have not begun, and will not, back into the queue, after what ended is written."""
+        now = time.perf_counter_ns() // 1000
+        for index in hand.canceling.intersection(indexes):
+            hand.report((index, 3, now, 0, CANCELED, None))
+        if not await self.flush(hand):
+            return
+        pending = hand.pending()
+        back = set(indexes).intersection(pending)
+        if len(back) == len(pending):
+            self._released += len(back)
+            await self.link.give_back([hand.lease])
+            self._forget(hand)
+        elif back:
+            self._released += len(back)
+            places = [hand.place(index) for index in sorted(back)]
+            await self.link.guarded(WorkerSession.release, hand.lease, places)
+            hand.release(back)
+
+    async def release(self, hand: Hand) -> None:
+        """Write what the hand has, give the rest back: the runtime has nothing of it any more."""
+        await self.put_back(hand, hand.pending())
