@@ -27,6 +27,7 @@ COMMANDS = {
     "deploy": ("hotpath.cli.deploy", "Put the scripts' versions in the database."),
     "scripts": ("hotpath.cli.scripts", "List the scripts' versions in the database."),
     "migrate": ("hotpath.cli.migrate", "Create or upgrade the database's schema."),
+    "chaos": ("hotpath.cli.chaos", "Break everything while jobs run, then account for each."),
     "db": ("hotpath.cli.db", "Start, stop or look into the embedded PostgreSQL."),
 }
 """Module of each command, which has it under the name `command`, and its line in the help."""
