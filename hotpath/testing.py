@@ -11,6 +11,7 @@ exactly as in a worker. The script's module is imported into the calling process
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,8 @@ class Done:
     log: str
     """What the job printed and logged."""
     duration_ms: float
+    retry_after: float | None = None
+    """Seconds after which the job would run again, for a failure that a `Retry` or `RetryLater` covers."""
 
 
 @attrs.frozen
@@ -53,29 +56,46 @@ class _Script:
     worker: str = "test"
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Batch:
     """A batch of one job."""
 
     args: bytes
     tag: str
+    timeouts: tuple[float | None, ...]
+    attempts: tuple[int, ...]
     outcomes: list[Outcome] = attrs.Factory(list)
+    delay: float | None = None
     ids: list[uuid.UUID] = attrs.Factory(lambda: [uuid.uuid4()])
-    attempts: tuple[int, ...] = (1,)
+    number: int = 1
+    mark: list[int] = attrs.Factory(lambda: [0, 0])
+    until: int = sys.maxsize
     stopped: bool = False
+    canceling: frozenset[int] = frozenset()
+    begun: int = 0
 
     @property
     def report(self) -> Any:
         return self.outcomes.append
+
+    def retry(self, outcome: Outcome, delay: float) -> None:
+        self.outcomes.append(outcome)
+        self.delay = delay
 
     def __len__(self) -> int:
         return 1
 
 
 async def run_job(
-    script: str | Path, args: Mapping[str, Any] | None = None, workspace: str | Path = "."
+    script: str | Path,
+    args: Mapping[str, Any] | None = None,
+    workspace: str | Path = ".",
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109 - the job's, as `Client.enqueue` takes it
+    attempt: int = 1,
 ) -> Done:
-    """Run one job of a script, given by its name in the workspace or by the path of its file.
+    """Run one job of a script, given by its name in the workspace or by the path of its file: attempt number
+    `attempt`, which may take `timeout` seconds (by default what the script says).
 
     Raises what `Client.enqueue` would raise: `UnknownScriptError`, `ScriptImportError`, `BadArgsError`.
     An exception in `main` is not raised: it is in `Done.error`, as it would be stored.
@@ -84,7 +104,8 @@ async def run_job(
     description = await describe(located)
     raw = ArgsValidator(description.schema).encode({} if args is None else args)
     runtime = choose(description)
-    batch = _Batch(b"[" + raw + b"]", description.settings.tag or description.path)
+    tag = description.settings.tag or description.path
+    batch = _Batch(b"[" + raw + b"]", tag, timeouts=(timeout,), attempts=(attempt,))
     version = ScriptVersion(0, 0, description)
     async with runtime.open(_Script(version, located.file, located.workspace)):
         await runtime.run(batch)
@@ -92,9 +113,10 @@ async def run_job(
     document = msgspec.json.decode(payload)
     succeeded = state == OutcomeState.SUCCESS
     return Done(
-        state=State[OutcomeState(state).name],
+        state=State.FAILURE if state == OutcomeState.RETRY else State[OutcomeState(state).name],
         result=document if succeeded else None,
         error=None if succeeded else document,
         log=log or "",
         duration_ms=duration_us / 1000,
+        retry_after=batch.delay,
     )

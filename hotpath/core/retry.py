@@ -1,8 +1,8 @@
 """Whether a failed attempt is worth another one, and when: the rules, with chance as an argument.
 
 `attempts` counts runs in all. The delay before run n + 1 is, with `delay` d and `factor` f, d (constant),
-n × d (linear) or d × f^(n-1) (exponential), at most `max_delay`, then varied by up to `jitter` of itself up or
-down: a thousand jobs that failed together because a server was down must not come back together.
+n × d (linear) or d × f^(n-1) (exponential), at most `max_delay`, then varied by up to `jitter` of itself, up
+or down: a thousand jobs that failed together because a server was down must not come back together.
 
 Classes are told by the names in their method resolution order, since whoever decides about a job that was
 killed has no exception object: a name with its module (`requests.exceptions.Timeout`) means that class and

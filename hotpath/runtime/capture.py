@@ -9,6 +9,9 @@ its own log and must not land in the next one.
 stdout, stderr and logging keep their order in one text. A script that configures logging to a standard stream
 itself keeps its own format.
 
+A job may close its streams, replace them or set up `logging` anew: the next job's output goes to its own log
+all the same.
+
 What bypasses `sys.stdout` (a child process, C code writing to descriptor 1) goes to the worker's own output.
 """
 
@@ -17,11 +20,12 @@ from __future__ import annotations
 import codecs
 import io
 import logging
+import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from hotpath.core.storable import storable
 from hotpath.runtime.context import CLOSED, RunningJob, current
@@ -141,6 +145,24 @@ def log_of(job: RunningJob | None) -> JobLog | None:
     return None if log is CLOSED else log  # type: ignore[return-value]
 
 
+Tee: TypeAlias = "Callable[[int, str], object]"
+_tee: Tee | None = None
+
+
+def set_tee(write: Tee | None) -> None:
+    """Give all text that is written to a job's log to this function too, with the job's token
+    (`batch.number + index`): in the thread that writes, as it is written. None: to nobody.
+    """
+    global _tee  # noqa: PLW0603 - one worker a process
+    _tee = write
+
+
+def _emit(job: RunningJob | None, log: JobLog, text: str) -> None:
+    log.write(text)  # refuses what is no text, as any text stream does
+    if _tee is not None and job is not None:
+        _tee(job.of.batch.number + job.index, text)
+
+
 class Router(io.TextIOBase):
     """A standard stream that writes to the running job's log, or else to the real stream."""
 
@@ -150,10 +172,11 @@ class Router(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write to the running job's log, else to the real stream. Returns the number of characters."""
-        log = log_of(current.get())
+        job = current.get()
+        log = log_of(job)
         if log is None:
             return self.real.write(text)
-        log.write(text)  # refuses what is no text, as any text stream does
+        _emit(job, log, text)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
@@ -232,7 +255,8 @@ class RouterBuffer(io.BufferedIOBase):
     def write(self, data: Any) -> int:
         """Write bytes to the running job's log, else to the real stream. Returns their number."""
         view = memoryview(data)
-        log = log_of(current.get())
+        job = current.get()
+        log = log_of(job)
         if log is None:
             real = getattr(self._router.real, "buffer", None)
             if real is None:
@@ -243,7 +267,7 @@ class RouterBuffer(io.BufferedIOBase):
             return view.nbytes
         if log.decoder is None:
             log.decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-        log.write(log.decoder.decode(bytes(view)))
+        _emit(job, log, log.decoder.decode(bytes(view)))
         return view.nbytes
 
     def flush(self) -> None:
@@ -319,8 +343,7 @@ def capture_logging() -> None:
         if _capture.stderr is None or _capture.handler is not None:
             return
         root = logging.getLogger()
-        routed = (_capture.stdout, _capture.stderr)
-        if any(getattr(handler, "stream", None) in routed for handler in root.handlers):
+        if _is_routed(root):
             return
         handler = logging.StreamHandler(_capture.stderr)
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
@@ -329,6 +352,45 @@ def capture_logging() -> None:
         if root.level == logging.WARNING:  # the default: nobody chose it
             _capture.level = root.level
             root.setLevel(logging.INFO)
+
+
+def _is_routed(root: logging.Logger) -> bool:
+    routed = (_capture.stdout, _capture.stderr)
+    return any(getattr(handler, "stream", None) in routed for handler in root.handlers)
+
+
+def mend(out: TextIO, err: TextIO) -> None:
+    """Put right what a job has done to the streams of all: `sys.stdout` and `sys.stderr` are to be these, the
+    descriptors 1 and 2 open (else the next socket gets the number, and somebody's output), and the root
+    logger is to reach the jobs' logs. Costs 3 µs where nothing is wrong: call it once a batch.
+    """
+    if sys.stdout is not out or sys.stderr is not err:
+        sys.stdout, sys.stderr = out, err
+    for descriptor in (1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _occupy(descriptor)
+    if _capture.stderr is not None and not _is_routed(logging.getLogger()):
+        _reach_logs()
+
+
+def _occupy(descriptor: int) -> None:
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        if nowhere != descriptor:
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+    except OSError:  # no descriptor left: the script's own trouble
+        pass
+
+
+def _reach_logs() -> None:
+    with _capture.lock:
+        if _capture.handler is not None:
+            logging.getLogger().addHandler(_capture.handler)
+            return
+    capture_logging()
 
 
 def _uninstall() -> None:

@@ -10,6 +10,7 @@ Being a context variable it follows the job into Trio tasks and into `trio.to_th
 
 from __future__ import annotations
 
+import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,7 +20,11 @@ from hotpath.errors import HotpathError
 from hotpath.model import JobContext
 
 if TYPE_CHECKING:
+    import trio
+
+    from hotpath.model import ErrorKind
     from hotpath.runtime.capture import JobLog
+    from hotpath.runtime.interrupt import Press
     from hotpath.runtime.protocol import Batch, Script
 
 CLOSED = False
@@ -32,15 +37,41 @@ Log: TypeAlias = "JobLog | bool | None"
 class BatchInHand:
     """What the jobs of one batch share while they run."""
 
-    __slots__ = ("_raw", "batch", "given_up", "script", "timeout")
+    __slots__ = (
+        "_raw", "batch", "disturbed", "given_up", "lock", "press", "refused", "retry", "script", "stir",
+        "timed", "timeout",
+    )  # fmt: skip
 
     def __init__(self, batch: Batch, script: Script) -> None:
+        settings = script.version.description.settings
         self.batch = batch
         self.script = script
-        self.timeout = script.version.description.settings.timeout
+        self.timeout = settings.timeout
+        self.retry = settings.retry
+        self.timed = settings.timeout is not None or batch.timeouts is not None
+        """Whether any of its jobs may have a time-out."""
+        self.refused: dict[int, str | ErrorKind] = {}
+        """Jobs that must not begin: what is wrong with their args, or the kind of their end."""
         self.given_up = False
         """True once `run` was cancelled: no further job starts, nothing more is reported."""
+        self.disturbed = False
+        """True once `given_up`, or an interrupt is on its way: one thing for the loop to look at."""
+        self.press: Press | None = None
+        self.lock = threading.RLock()
+        """Held while a press is sent or called off."""
+        self.stir: trio.Event | None = None
+        """Set by whoever wants `run` to look up."""
         self._raw: list[msgspec.Raw] | None = None
+
+    def give_up(self) -> None:
+        """Nothing more of it starts or is reported."""
+        self.given_up = self.disturbed = True
+
+    def limit(self, index: int) -> float | None:
+        """Seconds that this job may run; None: as long as it takes."""
+        own = self.batch.timeouts
+        seconds = None if own is None else own[index]
+        return self.timeout if seconds is None else seconds
 
     def args(self, index: int) -> dict[str, Any]:
         """The args of one job as they were enqueued."""
@@ -83,6 +114,7 @@ def current_job() -> JobContext:
     job = running_job()
     hand = job.of
     batch = hand.batch
+    limit = hand.limit(job.index)
     return JobContext(
         id=batch.ids[job.index],
         script=hand.script.version.description.path,
@@ -91,8 +123,8 @@ def current_job() -> JobContext:
         tag=batch.tag,
         worker=hand.script.worker,
         # perf_counter and monotonic are one clock on Linux and macOS, which spares the loop a second reading.
-        deadline=None if hand.timeout is None else job.started / 1e9 + hand.timeout,
-        cancel_requested=hand.given_up,
+        deadline=None if limit is None else job.started / 1e9 + limit,
+        cancel_requested=hand.given_up or job.index in batch.canceling,
     )
 
 

@@ -17,7 +17,17 @@ from hotpath.core.storable import MAX_BYTES, NUL, encode, find_fault, has_nul, s
 from hotpath.model import ErrorKind
 from hotpath.scripts.failure import MESSAGE_BYTES, message_of, shorten, traceback_of
 
-__all__ = ["MAX_BYTES", "NUL", "bad_args", "bad_result", "encode", "failure", "is_storable", "timed_out"]
+__all__ = [
+    "MAX_BYTES",
+    "NUL",
+    "bad_args",
+    "bad_result",
+    "canceled",
+    "encode",
+    "failure",
+    "is_storable",
+    "timed_out",
+]
 
 
 def is_storable(payload: bytes) -> bool:
@@ -38,10 +48,17 @@ def bad_args(reason: str) -> bytes:
     return error_object("BadArgsError", reason, ErrorKind.BAD_ARGS)
 
 
-def timed_out(seconds: float, exc: BaseException | None = None) -> bytes:
+def timed_out(seconds: float | None, exc: BaseException | None = None) -> bytes:
     """The error object of a job that ran longer than its script allows."""
-    message = f"the job ran longer than its timeout of {seconds:g} s"
+    allowed = "it may" if seconds is None else f"its timeout of {seconds:g} s"
+    message = f"the job ran longer than {allowed}"
     return error_object("TimeoutError", message, ErrorKind.TIMEOUT, "" if exc is None else traceback_of(exc))
+
+
+def canceled(exc: BaseException | None = None) -> bytes:
+    """The error object of a job that was canceled, before it began or while it ran."""
+    message = "canceled before it started" if exc is None else "canceled while it ran"
+    return error_object("JobCanceled", message, ErrorKind.CANCELED, "" if exc is None else traceback_of(exc))
 
 
 def error_object(name: str, message: str, kind: ErrorKind, traceback: str = "") -> bytes:

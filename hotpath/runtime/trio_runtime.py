@@ -6,27 +6,32 @@ steps the coroutine of its job by hand, which gives two things: each job has a c
 runner knows whether its job blocks. As long as jobs do not block one runner does them all; when one blocks,
 others are woken (or started, up to `concurrency`), a few at a time, and wake further ones.
 
-Each runner has one cancel scope, in which all its jobs run; it is replaced only after it was used.
+Each runner has one cancel scope, in which all its jobs run; it is replaced only after it was used. A job's
+time-out is that scope's deadline, an interrupt its cancellation. The batch's `mark` names a job while its own
+code runs, never while it waits: a job that waits cannot have killed the process.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator, MutableSequence, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from types import coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 import trio
 
 from hotpath.errors import BadArgsError
+from hotpath.model import ErrorKind
 from hotpath.runtime import payload
-from hotpath.runtime.capture import capture_logging, capturing, unbuffer
+from hotpath.runtime.capture import capture_logging, capturing, mend, unbuffer
 from hotpath.runtime.context import CLOSED, BatchInHand, RunningJob, current
+from hotpath.runtime.ending import fail, refuse
 from hotpath.runtime.load import WarmScript, await_preload, warm
 
 if TYPE_CHECKING:
@@ -45,13 +50,16 @@ WAKE_AT_ONCE = 8
 class _Run:
     """One call of `AsyncRuntime.run`: a batch and how much of it is left."""
 
-    __slots__ = ("batch", "calls", "done", "faults", "hand", "left", "next", "report")
+    __slots__ = ("batch", "calls", "done", "hand", "left", "mark", "next", "number", "refused", "report")
 
     def __init__(self, hand: BatchInHand, calls: list[Any], faults: dict[int, str]) -> None:
         self.hand = hand
         self.batch = hand.batch
+        self.mark = hand.batch.mark
+        self.number = hand.batch.number
         self.calls = calls
-        self.faults = faults
+        self.refused = hand.refused
+        self.refused.update(faults)
         self.next = 0
         self.left = len(calls)
         self.report = hand.batch.report
@@ -60,10 +68,25 @@ class _Run:
 
 @attrs.define(eq=False)
 class _Runner:
-    """One runner: the scope its jobs run in, and the run its job belongs to while that job is blocked."""
+    """One runner: the scope its jobs run in, and which job is blocked in it."""
 
     scope: trio.CancelScope
     blocked: _Run | None = None
+    index: int = 0
+    kind: ErrorKind | None = None
+    """Why the scope was cancelled; None: it was not, or its deadline has passed."""
+    since: float = math.inf
+    """`trio.current_time()` at which it was."""
+
+    def end(self, kind: ErrorKind) -> None:
+        """Cancel the job that is blocked here, unless it is being cancelled."""
+        if not self.scope.cancel_called:
+            self.kind, self.since = kind, trio.current_time()
+            self.scope.cancel(reason=f"the job is to end: {kind}")
+
+    def renew(self) -> None:
+        """A scope that is unused."""
+        self.scope, self.kind, self.since = trio.CancelScope(), None, math.inf
 
 
 class AsyncRuntime:
@@ -74,6 +97,7 @@ class AsyncRuntime:
             raise ValueError(f"concurrency is at least 1, not {concurrency}")
         self._concurrency = concurrency
         self._queue: deque[_Run] = deque()
+        self._runs: list[_Run] = []
         self._lot = trio.lowlevel.ParkingLot()
         self._runners: set[_Runner] = set()
         self._waking = 0
@@ -82,6 +106,7 @@ class AsyncRuntime:
         self._script: Script | None = None
         self._warm: WarmScript | None = None
         self._base = Context()
+        self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
 
     @property
     def concurrency(self) -> int:
@@ -101,6 +126,7 @@ class AsyncRuntime:
             capture_logging()
             self._base = copy_context()  # with what preload() set in it
             self._script, self._warm = script, ready
+            self._streams = (sys.stdout, sys.stderr)
             try:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
@@ -113,7 +139,7 @@ class AsyncRuntime:
     async def run(self, batch: Batch) -> None:
         """Run every job of the batch; its jobs start after those of earlier calls.
 
-        Once `batch.stopped`, no further job of it starts, and it returns when those that run are reported. If
+        From `batch.until` on no further job of it starts, and it returns when those that run are reported. If
         cancelled, those that run are cancelled too, and nothing more is reported.
         """
         if self._script is None or self._warm is None:
@@ -128,15 +154,42 @@ class AsyncRuntime:
             calls, faults = [None] * len(batch), dict.fromkeys(range(len(batch)), str(error))
         run = _Run(hand, calls, faults)
         self._queue.append(run)
+        self._runs.append(run)
         self._wake(1)
         try:
             await run.done.wait()
         finally:
+            self._runs.remove(run)
             if run.left:
                 self._abandon(run)
+            mend(*self._streams)
+
+    def interrupt(self, batch: Batch, index: int, kind: ErrorKind) -> None:
+        """End this job: cancel it where it waits, or have it skipped if it has not begun."""
+        token = batch.number + index
+        for run in self._runs:
+            own = token - run.number
+            if 0 <= own < len(run.calls):
+                if kind is ErrorKind.CANCELED:
+                    run.refused.setdefault(own, kind)
+                for runner in self._runners:
+                    if runner.blocked is run and runner.index == own:
+                        runner.end(kind)
+                return
+
+    def stuck(self, after: float) -> Sequence[tuple[Batch, int, ErrorKind]]:
+        """Jobs that still wait for something `after` seconds after they were cancelled, under a shield."""
+        now = trio.current_time()
+        return [
+            (runner.blocked.batch, runner.index, runner.kind or ErrorKind.TIMEOUT)
+            for runner in self._runners
+            if runner.blocked is not None
+            and runner.scope.cancel_called
+            and now - min(runner.since, runner.scope.deadline) > after
+        ]
 
     def _abandon(self, run: _Run) -> None:
-        run.hand.given_up = True
+        run.hand.give_up()
         if run in self._queue:
             self._queue.remove(run)
         for runner in self._runners:
@@ -170,7 +223,7 @@ class AsyncRuntime:
             while True:
                 with runner.scope:
                     await self._run_jobs(runner)
-                runner.scope = trio.CancelScope()
+                runner.renew()
         finally:
             self._runners.discard(runner)
 
@@ -181,31 +234,39 @@ class AsyncRuntime:
         main, keywords = self._warm.main, self._warm.decoder.keywords
         clock, encode = time.perf_counter_ns, payload.encode
         nul, large = payload.NUL, payload.MAX_BYTES
+        out, err = self._streams
+        mark: MutableSequence[int] = [0, 0]
         run: _Run | None
         hand: BatchInHand | None
         job: RunningJob | None
         context: Context | None
         while True:
             if not queue:
+                mark[0] = 0
+                mark = [0, 0]
                 run = hand = job = context = call = body = None  # an idle runner keeps nothing alive
                 await lot.park()
                 self._waking -= 1
                 self._yielded = clock()
                 continue
             run = queue[0]
-            if run.batch.stopped:
-                queue.popleft()
-                self._ended(run, len(run.calls) - run.next)
-                continue
             index = run.next
-            run.next = index + 1
+            mark = run.mark
+            mark[0] = run.number + index  # before `until` is looked at
+            started = clock()
+            if started >= run.batch.until:
+                mark[0] = 0
+                queue.popleft()
+                self._ended(run, len(run.calls) - index)
+                continue
+            run.batch.begun = run.next = index + 1
             if run.next == len(run.calls):
                 queue.popleft()
-            if run.faults and index in run.faults:
-                run.report((index, FAILURE, clock() // 1000, 0, payload.bad_args(run.faults[index]), None))
+            hand = run.hand
+            if run.refused and index in run.refused:
+                refuse(hand, index)
                 self._ended(run)
                 continue
-            hand = run.hand
             job = RunningJob(hand, index)
             call = run.calls[index]
             run.calls[index] = None
@@ -214,7 +275,13 @@ class AsyncRuntime:
             blocked = False
             result: Any = None
             error: BaseException | None = None
-            job.started = started = clock()
+            limit: float | None = None
+            deadline = 0
+            job.started = started
+            if hand.timed:
+                limit = hand.limit(index)
+                if limit is not None:
+                    mark[1] = deadline = started + int(limit * 1e9)
             try:
                 body = main(**call) if keywords else main(*call)
                 trap = context.run(body.send, None)
@@ -224,27 +291,29 @@ class AsyncRuntime:
                 error = raised
             else:
                 blocked = True
-                runner.blocked = run
+                runner.blocked, runner.index = run, index
                 self._wake(WAKE_AT_ONCE)
-                if hand.timeout is not None:
-                    scope.deadline = trio.current_time() + hand.timeout
-                result, error = await _resume(body, context, trap)
+                if limit is not None:
+                    scope.deadline = trio.current_time() + limit
+                if run.refused and index in run.refused:
+                    runner.end(ErrorKind.CANCELED)  # it was interrupted from within
+                result, error = await _resume(body, context, trap, mark, run.number + index, deadline)
                 runner.blocked = None
-                if hand.timeout is not None:
+                if limit is not None:
                     scope.deadline = math.inf
             ended = clock()
             if error is not None:
-                state, outcome = FAILURE, b""
-                if blocked and _cancels(error) and trio.current_effective_deadline() == -math.inf:
-                    if hand.timeout is None or not scope.cancel_called or hand.given_up:
-                        # The batch was given up (this scope), or the runtime is closing (one outside).
-                        error = None
-                        if not scope.cancel_called:
-                            await trio.lowlevel.checkpoint_if_cancelled()
-                        return
-                    outcome = payload.timed_out(hand.timeout, error)
-                else:
-                    outcome = payload.failure(error, _hint(error))
+                kind = None
+                if blocked and scope.cancel_called and not hand.given_up:
+                    kind = runner.kind or ErrorKind.TIMEOUT
+                elif blocked and _cancels(error) and trio.current_effective_deadline() == -math.inf:
+                    # The batch was given up (this scope), or the runtime is closing (one outside).
+                    error = None
+                    mark[1] = mark[0] = 0
+                    if not scope.cancel_called:
+                        await trio.lowlevel.checkpoint_if_cancelled()
+                    return
+                fail(job, error, ended, kind, _hint(error))
                 error = None  # its traceback holds this frame
             else:
                 try:
@@ -254,16 +323,22 @@ class AsyncRuntime:
                 except BaseException as raised:  # noqa: BLE001 - the result's own code runs in there
                     state, outcome = FAILURE, payload.bad_result(result, None, raised)
                 result = None
-            log, job.log = job.log, CLOSED
-            if not hand.given_up:
-                text = log.text() if log else None  # type: ignore[union-attr]
-                run.report((index, state, started // 1000, (ended - started) // 1000, outcome, text))
+                log, job.log = job.log, CLOSED
+                if not hand.given_up:
+                    text = log.text() if log else None  # type: ignore[union-attr]
+                    run.report((index, state, started // 1000, (ended - started) // 1000, outcome, text))
+            if deadline:
+                mark[1] = 0
             self._ended(run)
+            if sys.stdout is not out or sys.stderr is not err:
+                sys.stdout, sys.stderr = out, err  # the job has put others there, and left them
             if blocked:
                 self._yielded = ended
                 if scope.cancel_called:
+                    mark[0] = 0
                     return
             elif ended - self._yielded > YIELD_NS:
+                mark[0] = 0
                 await trio.lowlevel.checkpoint()
                 self._yielded = clock()
 
@@ -275,11 +350,21 @@ class AsyncRuntime:
 
 @coroutine
 def _resume(
-    body: Coroutine[Any, Any, Any], context: Context, trap: Any
+    body: Coroutine[Any, Any, Any],
+    context: Context,
+    trap: Any,
+    mark: MutableSequence[int],
+    token: int,
+    deadline: int,
 ) -> Generator[Any, Any, tuple[Any, BaseException | None]]:
-    """Step a job's coroutine, which has yielded `trap` to Trio, to its end: its result, or what it raised."""
+    """Step a job's coroutine, which has yielded `trap` to Trio, to its end: its result, or what it raised.
+    `mark` names it during each step.
+    """
     while True:
         step, given = body.send, None
+        if deadline:
+            mark[1] = 0
+        mark[0] = 0
         try:
             given = yield trap
         except GeneratorExit:  # nobody will resume this task again
@@ -287,6 +372,9 @@ def _resume(
             raise
         except BaseException as thrown:  # noqa: BLE001 - Trio throws what it cannot understand back at the job
             step, given = body.throw, thrown
+        mark[0] = token
+        if deadline:
+            mark[1] = deadline
         try:
             trap = context.run(step, given)
         except StopIteration as stop:

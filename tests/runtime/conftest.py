@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,9 +55,28 @@ class GivenBatch:
     ids: list[UUID]
     attempts: list[int]
     tag: str = "tests"
-    stopped: bool = False
+    timeouts: list[float | None] | None = None
+    until: int = sys.maxsize
+    number: int = attrs.field(factory=lambda: next(_serial) << 16)
+    mark: list[int] = attrs.field(factory=lambda: [0, 0])
+    canceling: set[int] = attrs.field(factory=set)
+    begun: int = 0
     ended: list[Ended] = attrs.field(factory=list)
+    delays: dict[int, float] = attrs.field(factory=dict)
+    """Of the jobs that are to run again, by index."""
     on_report: Callable[[Ended], object] = lambda ended: None
+
+    @property
+    def stopped(self) -> bool:
+        return time.perf_counter_ns() >= self.until
+
+    def stop(self) -> None:
+        self.until = 0
+
+    def retry(self, outcome: Outcome, delay: float) -> None:
+        assert outcome[1] == OutcomeState.RETRY
+        self.delays[outcome[0]] = delay
+        self.report(outcome)
 
     def __len__(self) -> int:
         return len(self.ids)

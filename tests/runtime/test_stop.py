@@ -19,7 +19,7 @@ async def test_stopped_batch(opened, make_batch, kind):
     """
     async with opened(f"{kind} main(x: int): return x") as runtime:
         batch = make_batch(*({"x": x} for x in range(20)))
-        batch.on_report = lambda ended: setattr(batch, "stopped", ended.index >= 4)
+        batch.on_report = lambda ended: ended.index >= 4 and batch.stop()
         await runtime.run(batch)
         assert batch.ended[-1].index == 4
         assert [one.value for one in batch.ended] == [0, 1, 2, 3, 4]
@@ -33,7 +33,7 @@ async def test_batch_stopped_before(opened, make_batch, kind):
     """Of a batch that is stopped when it is given, no job starts."""
     async with opened(f"{kind} main(x: int): return x") as runtime:
         batch = make_batch({"x": 1}, {"x": "wrong"})
-        batch.stopped = True
+        batch.stop()
         await runtime.run(batch)
         assert batch.ended == []
 
@@ -62,7 +62,7 @@ async def test_stopped_with_jobs_under_way(opened, make_batch):
             nursery.start_soon(runtime.run, second)
             await trio.testing.wait_all_tasks_blocked()
             assert module.running == 4
-            first.stopped = True
+            first.stop()
             module.gate.set()
         assert [one.value for one in first.in_order] == [0, 1, 2, 3]
         assert second.values == [7]
