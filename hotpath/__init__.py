@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hotpath.errors import UnknownJobError as UnknownJobError
     from hotpath.errors import UnknownScriptError as UnknownScriptError
     from hotpath.errors import UsageError as UsageError
+    from hotpath.model import Attempt as Attempt
     from hotpath.model import Job as Job
     from hotpath.model import JobContext as JobContext
     from hotpath.model import Retry as Retry
@@ -68,7 +69,7 @@ _HOME = {
         "UnknownScriptError",
         "UsageError",
     ),
-    "hotpath.model": ("Job", "JobContext", "Retry", "State"),
+    "hotpath.model": ("Attempt", "Job", "JobContext", "Retry", "State"),
     "hotpath.runtime.context": ("current_job", "progress"),
     "hotpath.runtime.protocol": ("Batch", "Interruptible", "Outcome", "Runtime", "Script"),
     "hotpath.runtime.sync": ("SyncRuntime",),

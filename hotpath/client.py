@@ -30,7 +30,7 @@ from hotpath.errors import (
     UnknownJobError,
     UnknownScriptError,
 )
-from hotpath.model import Job, ScriptVersion, State
+from hotpath.model import Attempt, Job, ScriptVersion, State
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import locate
 from hotpath.store import jobs as store
@@ -87,11 +87,13 @@ class Client:
         tag: str | None = None,
         priority: int = 0,
         scheduled_for: datetime | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
     ) -> UUID:
         """Put one job in; return its id once it is committed.
 
         `priority`: larger first, -32768 to 32767; 0 means the script's own. `scheduled_for`: not before
-        then (with a time zone); None means now. A script that nobody has registered is registered if the
+        then (with a time zone); None means now. `timeout`: seconds that one run of it may take; None means
+        the script's own. A script that nobody has registered is registered if the
         workspace has it. Raises `UnknownScriptError`, `BadArgsError` that names the field, `UsageError`
         for the other values.
         """
@@ -99,7 +101,13 @@ class Client:
         raw = await self._check(known, {} if args is None else args)
         async with self.database.connection() as connection:
             job_id = await store.enqueue(
-                connection, script, raw, tag=tag, priority=priority, scheduled_for=scheduled_for
+                connection,
+                script,
+                raw,
+                tag=tag,
+                priority=priority,
+                scheduled_for=scheduled_for,
+                timeout=timeout,
             )
         self._enqueued += 1
         return job_id
@@ -112,6 +120,7 @@ class Client:
         tag: str | None = None,
         priority: int = 0,
         scheduled_for: datetime | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
     ) -> Sequence[UUID]:
         """Put many jobs in, all of them or none; return their ids in order.
 
@@ -127,7 +136,9 @@ class Client:
         else:
             batches = sealer.seal_args(args, known.validator)
         try:
-            return await self._load(known, batches, tag=tag, priority=priority, scheduled_for=scheduled_for)
+            return await self._load(
+                known, batches, tag=tag, priority=priority, scheduled_for=scheduled_for, timeout=timeout
+            )
         except BadArgsError as error:
             raise BadArgsError(f"job {sealer.count} of {script}: {error}") from None
 
@@ -139,11 +150,14 @@ class Client:
         tag: str | None = None,
         priority: int = 0,
         scheduled_for: datetime | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
     ) -> Sequence[UUID]:
         """`enqueue_many` for args that are JSON already, and have been through `validator(script)`."""
         known = await self._know(script)
         batches = Sealer().seal(raws)
-        return await self._load(known, batches, tag=tag, priority=priority, scheduled_for=scheduled_for)
+        return await self._load(
+            known, batches, tag=tag, priority=priority, scheduled_for=scheduled_for, timeout=timeout
+        )
 
     async def _load(
         self, known: _Known, batches: Iterable[Contents] | AsyncIterable[Contents], **options: Any
@@ -229,7 +243,8 @@ class Client:
         return "".join(text for _, text in chunks)
 
     async def cancel(self, job: UUID) -> bool:
-        """Cancel a job that waits: True when it is canceled now, False when it runs or has ended.
+        """Cancel a job: True when it waited and is canceled now, or runs and its worker has been asked to
+        end it (which it does within a second, unless the job is done first); False when it has ended.
 
         Raises `UnknownJobError`.
         """
@@ -238,6 +253,26 @@ class Client:
         if not canceled:
             await self.job(job)
         return canceled
+
+    async def retry(self, job: UUID) -> bool:
+        """Run a job that has ended once more, under the same id: how it ended becomes an earlier attempt.
+        False when it has not ended. Raises `UnknownJobError`.
+        """
+        async with self.database.connection() as connection:
+            again = await store.retry(connection, job)
+        if not again:
+            await self.job(job)
+        return again
+
+    async def attempts(self, job: UUID) -> list[Attempt]:
+        """The runs of a job in order: those that ended, with their errors, and the one under way. Empty for
+        a job that waits for its first run. Raises `UnknownJobError`.
+        """
+        async with self.database.connection() as connection:
+            found = await store.get_attempts(connection, job)
+        if not found:
+            await self.job(job)
+        return found
 
     async def status(self) -> Status:
         """Tags, workers and rates as they are now."""

@@ -75,6 +75,20 @@ def _names(on: object) -> tuple[Any, ...]:
 
 
 @attrs.frozen
+class Attempt:
+    """One run of a job: an earlier one, its last, or the one under way."""
+
+    attempt: int
+    """Number of the run, from 1; 0: canceled before it first ran."""
+    state: State
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_ms: float | None
+    worker: str | None
+    error: dict[str, Any] | None
+
+
+@attrs.frozen
 class Retry:
     """When a failed attempt runs again: up to `attempts` runs in all, `delay` seconds apart, growing as
     `backoff` says (`core/retry.py` has the rules).

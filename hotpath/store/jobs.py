@@ -18,16 +18,19 @@ import msgspec
 
 from hotpath import asyncpg_trio
 from hotpath.errors import BadArgsError, UnknownScriptError, UsageError
-from hotpath.model import Job, State
+from hotpath.model import Attempt, Job, State
 from hotpath.store.queries import query
 from hotpath.store.scripts import is_text
 
 TAG_BYTES = 255
+MAX_TIMEOUT = 2_147_483
+"""Seconds: as many as an int4 holds in milliseconds, almost 25 days."""
 _decode = msgspec.json.decode
 
 
-def check_options(tag: object, priority: object, scheduled_for: object) -> None:
+def check_options(tag: object, priority: object, scheduled_for: object, timeout: object = None) -> None:
     """Refuse values that no job can have, naming the field. Raises `UsageError`."""
+    milliseconds(timeout)
     if tag is not None:
         if not is_text(tag):
             raise UsageError(f"tag must be text without NUL and without lone surrogates, not {tag!r}")
@@ -39,6 +42,17 @@ def check_options(tag: object, priority: object, scheduled_for: object) -> None:
         return
     if not isinstance(scheduled_for, datetime) or scheduled_for.tzinfo is None:
         raise UsageError(f"scheduled_for must be a datetime with a time zone, not {scheduled_for!r}")
+
+
+def milliseconds(timeout: Any) -> int | None:
+    """A job's time-out in seconds as rows keep it; None: the script's own. Raises `UsageError`."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise UsageError(f"timeout must be a number of seconds, not {timeout!r}")
+    if not 0 < timeout <= MAX_TIMEOUT:
+        raise UsageError(f"timeout must be above 0 and at most {MAX_TIMEOUT} seconds, not {timeout!r}")
+    return max(1, round(timeout * 1000))
 
 
 @contextmanager
@@ -68,16 +82,17 @@ async def enqueue(
     tag: str | None = None,
     priority: int = 0,
     scheduled_for: datetime | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
 ) -> UUID:
     """Add one job; `args` is a JSON object. Returns its id once it is committed.
 
-    Raises `UnknownScriptError`, `BadArgsError`, `UsageError` for a tag, priority or time that no job can
-    have.
+    Raises `UnknownScriptError`, `BadArgsError`, `UsageError` for a tag, priority, time or time-out (seconds)
+    that no job can have.
     """
-    check_options(tag, priority, scheduled_for)
+    check_options(tag, priority, scheduled_for, timeout)
     with _refusals(script):
         job_id: Any = await connection.fetchval(
-            query("enqueue"), script, args.decode(), tag, priority, scheduled_for, None
+            query("enqueue"), script, args.decode(), tag, priority, scheduled_for, milliseconds(timeout)
         )
     return _uuid(job_id)
 
@@ -116,8 +131,29 @@ async def get_log(connection: asyncpg_trio.Connection, job_id: UUID) -> list[tup
 
 
 async def cancel(connection: asyncpg_trio.Connection, job_id: UUID) -> bool:
-    """Cancel the job if it waits; False when it is unknown, done or running."""
+    """Cancel the job if it waits, ask for its end if it runs; False when it is unknown or has ended."""
     return bool(await connection.fetchval(query("cancel"), job_id))
+
+
+async def retry(connection: asyncpg_trio.Connection, job_id: UUID) -> bool:
+    """Run a job that has ended once more, under its own id; False when it is unknown or has not ended."""
+    return bool(await connection.fetchval(query("retry_job"), job_id))
+
+
+async def get_attempts(connection: asyncpg_trio.Connection, job_id: UUID) -> list[Attempt]:
+    """Every run of the job that has ended, and the one under way, in order."""
+    return [
+        Attempt(
+            attempt=row["attempt"],
+            state=State(row["state"]),
+            started_at=row["started_at"],
+            finished_at=row["finished_at"],
+            duration_ms=row["duration_ms"],
+            worker=row["worker"],
+            error=None if row["error"] is None else _decode(row["error"]),
+        )
+        for row in await connection.fetch(query("job_attempts"), job_id)
+    ]
 
 
 def oldest_id(since: datetime) -> UUID:

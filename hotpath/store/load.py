@@ -17,12 +17,12 @@ from uuid import UUID
 import trio
 
 from hotpath import asyncpg_trio
-from hotpath.store.jobs import check_options
+from hotpath.store.jobs import check_options, milliseconds
 from hotpath.store.queries import query
 from hotpath.store.scripts import Registered
 from hotpath.store.seal import LARGE, Bases, Contents, JobIds
 
-_COLUMNS = ("base", "scheduled_for", "tag", "script", "priority", "n", "open", "args")
+_COLUMNS = ("base", "scheduled_for", "tag", "script", "priority", "n", "open", "timeouts", "args")
 _LARGE_AT_ONCE = 4 << 20  # bytes of large args held before they are copied in
 _ANALYZE_ROWS = 1000  # batches in one load from which the planner is told
 _SEND_BYTES = 128 << 10  # what is handed to the driver at a time
@@ -30,9 +30,12 @@ _SEND_BYTES = 128 << 10  # what is handed to the driver at a time
 # PostgreSQL's binary COPY: a signature, rows of (length, value) fields, a trailer.
 _BEGIN = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
-# Eight fields; the last is an array: dimensions, whether it has nulls, type, length, lower bound.
-_ROW = struct.Struct("!h i16s iq iq ii ih ih ih i iiIii")
-_JSON_OID = 114
+# Nine fields, the last two apart.
+_ROW = struct.Struct("!h i16s iq iq ii ih ih ih")
+# An array: its length in bytes, dimensions, whether it has nulls, type, elements, lower bound.
+_ARRAY = struct.Struct("!i iiIii")
+_INT4 = struct.Struct("!ii")
+_JSON_OID, _INT4_OID = 114, 23
 _LENGTHS = [struct.pack("!i", length) for length in range(LARGE + 1)]
 _NULL = struct.pack("!i", -1)
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -46,13 +49,14 @@ async def enqueue_many(
     tag: str | None = None,
     priority: int = 0,
     scheduled_for: datetime | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
 ) -> JobIds:
     """Add jobs in sealed batches: all of them or, when `batches` raises or we are cancelled, none.
 
     `batches`: what a `Sealer` makes of args, read as it is sent. Raises what `batches` raises, and
-    `UsageError` for a tag, priority or time that no job can have.
+    `UsageError` for a tag, priority, time or time-out (seconds) that no job can have.
     """
-    check_options(tag, priority, scheduled_for)
+    check_options(tag, priority, scheduled_for, timeout)
     ids = JobIds()
     async with connection.transaction():
         row = await connection.fetchrow(query("load_clock"))
@@ -60,7 +64,8 @@ async def enqueue_many(
         key: int = script.tag if tag is None else await connection.fetchval(query("tag_id"), tag)
         when: datetime = row["now"] if scheduled_for is None else scheduled_for
         bases = Bases(row["clock"], time.monotonic())
-        load = _Load(ids, bases, batches, (when, key, script.version.script, priority or script.priority))
+        head = (when, key, script.version.script, priority or script.priority)
+        load = _Load(ids, bases, batches, head, milliseconds(timeout))
         while load.more:
             await connection.copy_to_table(
                 "batch", schema_name="hotpath", columns=_COLUMNS, source=load, format="binary"
@@ -85,10 +90,12 @@ class _Load:
         bases: Bases,
         batches: Iterable[Contents] | AsyncIterable[Contents],
         head: tuple[datetime, int, int, int],
+        timeout_ms: int | None,
     ) -> None:
         self.more = True
         when, self._tag, self._script, self._priority = head
         self._when = (when - _EPOCH) // timedelta(microseconds=1)
+        self._timeout = None if timeout_ms is None else _INT4.pack(4, timeout_ms)
         self._ids = ids
         self._bases = bases
         self._async = aiter(batches) if isinstance(batches, AsyncIterable) else None
@@ -132,12 +139,19 @@ class _Load:
             self._large += [(UUID(int=base + k), raw.decode()) for k, raw in contents.large]
             self._large_bytes += contents.large_bytes
         body = _elements(args)
-        return (
-            _ROW.pack(
-                *(8, 16, base.to_bytes(16, "big"), 8, self._when, 8, self._tag, 4, self._script),
-                *(2, self._priority, 2, n, 2, n, len(body) + 20, 1, bool(contents.large), _JSON_OID, n, 1),
+        timeouts = _NULL
+        if self._timeout is not None:
+            timeouts = _ARRAY.pack(8 * n + 20, 1, 0, _INT4_OID, n, 1) + self._timeout * n
+        return b"".join(
+            (
+                _ROW.pack(
+                    *(9, 16, base.to_bytes(16, "big"), 8, self._when, 8, self._tag, 4, self._script),
+                    *(2, self._priority, 2, n, 2, n),
+                ),
+                timeouts,
+                _ARRAY.pack(len(body) + 20, 1, bool(contents.large), _JSON_OID, n, 1),
+                body,
             )
-            + body
         )
 
     def take_large(self) -> list[tuple[UUID, str]]:

@@ -18,7 +18,7 @@ from hotpath.store.queries import names, query
 from hotpath.store.work import SETTINGS
 
 INDEXES = {
-    "job_queue": {"job_queue_order", "job_queue_pkey"},
+    "job_queue": {"job_queue_order", "job_queue_pkey", "job_queue_again"},
     "batch": {"batch_order", "batch_pkey"},
     "lease": {"lease_pkey", "lease_worker", "lease_batch"},
     "waiter": {"waiter_pkey"},

@@ -1,5 +1,24 @@
--- Whether nothing of this script is left to run on these tags: nothing due waits and nobody holds a lease. $1 tags; $2 script.
+-- Whether nothing of this script is left to run on these tags: nothing due waits, nobody holds a lease, and nothing that has run already
+-- waits for its next attempt. $1 tags; $2 script. Jobs scheduled for later do not count, save those due within 5 seconds: they may have
+-- been put in as `now()` before the database's clock was set back. Priority by priority, as in heads.sql: one probe each.
 select not exists (select from unnest($1::int8[]) as t (tag) where
-        exists (select from hotpath.job_queue q where q.tag = t.tag and q.script = $2::int4 and q.scheduled_for <= now())
-        or exists (select from hotpath.batch b where b.tag = t.tag and b.script = $2 and b.next < b.n and b.scheduled_for <= now()))
+        exists (select from hotpath.job_queue q where q.tag = t.tag and q.script = $2::int4 and q.attempt > 0)
+        or exists (
+            with recursive p as (
+                (select q.priority from hotpath.job_queue q where q.tag = t.tag order by q.priority desc limit 1)
+                union all
+                select (select q.priority from hotpath.job_queue q where q.tag = t.tag and q.priority < p.priority order by q.priority desc limit 1)
+                from p where p.priority is not null)
+            select from p cross join lateral (
+                select from hotpath.job_queue q where q.tag = t.tag and q.priority = p.priority and q.script = $2
+                    and q.scheduled_for <= now() + interval '5 seconds' limit 1) due)
+        or exists (
+            with recursive p as (
+                (select b.priority from hotpath.batch b where b.tag = t.tag and b.next < b.n order by b.priority desc limit 1)
+                union all
+                select (select b.priority from hotpath.batch b where b.tag = t.tag and b.next < b.n and b.priority < p.priority order by b.priority desc limit 1)
+                from p where p.priority is not null)
+            select from p cross join lateral (
+                select from hotpath.batch b where b.tag = t.tag and b.priority = p.priority and b.script = $2 and b.next < b.n
+                    and b.scheduled_for <= now() + interval '5 seconds' limit 1) due))
     and not exists (select from hotpath.lease l join hotpath.batch b on b.base = l.batch where b.script = $2 and b.tag = any ($1)) as drained
