@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import click
 
 from hotpath.cli.options import Given, common
@@ -26,6 +28,19 @@ from hotpath.cli.options import Given, common
 @click.option(
     "--grace", type=float, default=30.0, metavar="S", help="Seconds that jobs get to finish at SIGTERM. [30]"
 )
+@click.option(
+    "--lease",
+    type=float,
+    default=15.0,
+    metavar="S",
+    help="Seconds without a sign of life after which others take its jobs. [15]",
+)
+@click.option(
+    "--max-jobs", type=int, metavar="N", help="Replace a process that has run N jobs by a warm one."
+)
+@click.option(
+    "--max-rss", metavar="SIZE", help="Replace a process above this memory (512M, 2G) by a warm one."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @common
 def command(
@@ -38,13 +53,17 @@ def command(
     group: str | None,
     drain: bool,
     grace: float,
+    lease: float,
+    max_jobs: int | None,
+    max_rss: str | None,
     quiet: bool,
 ) -> int:
     """Run the jobs of the script NAME (f/team/score, or the path of a .py file) until stopped.
 
     SIGTERM and Ctrl-C let running jobs finish; a second one gives them back at once.
     """
-    from hotpath.worker.options import DedicateOptions
+    _stop_quietly()
+    from hotpath.worker.options import DedicateOptions, parse_size
     from hotpath.worker.supervisor import supervise
 
     options = DedicateOptions(
@@ -56,7 +75,19 @@ def command(
         group=group,
         drain=drain,
         grace=grace,
+        lease=lease,
+        max_jobs=max_jobs,
+        max_rss=None if max_rss is None else parse_size(max_rss, "--max-rss"),
         json=given.json,
         quiet=quiet,
     )
     return given.run(supervise, given.config, options)
+
+
+def _stop_quietly() -> None:
+    """Until the supervisor heeds signals itself, SIGTERM ends a command that has done nothing: no error."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, leave)

@@ -57,7 +57,7 @@ def judge(death: Death) -> Judgement:
             return Judgement()  # the job ended between the decision and the signal
         why = f"{kill.reason}: the worker process was killed"
         if kill.kind is ErrorKind.TIMEOUT:
-            return Judgement(kill.job, kill.kind, f"timed out; {why}")
+            return Judgement(kill.job, kill.kind, f"the job ran longer than its timeout; {why}")
         return Judgement(kill.job, kill.kind, f"canceled while it ran; {why}")
     if death.job is not None:
         return Judgement(

@@ -5,7 +5,7 @@ never gives up the GIL, a job that swallows every interrupt, a process that is s
 
 - A job past its deadline, or asked to cancel, has FINALLY to end. A worker whose I/O side does not move
   meanwhile cannot end it, since no Python runs in it: it is killed after DEAF.
-- A worker that was told to give back at once, and whose I/O side does not move, is killed after DEAF.
+- A worker that was told to give back at once, and whose I/O side does not move, is killed after LEAVE.
 - An I/O side that stands still for a whole lease though no job is in hand is wedged; a process that somebody
   has stopped is as good as dead. Both are killed, and no job is charged.
 - Only what was seen while watching counts: after a pause of the supervisor's own, all waits begin anew.
@@ -28,6 +28,8 @@ JobInHand: TypeAlias = "tuple[int, int]"
 SECOND = 1_000_000_000
 DEAF = 3 * SECOND // 10
 """How long an I/O side may stand still before what it was asked is thought unheard; it beats every 0.1 s."""
+LEAVE = SECOND
+"""The same where it is to give back what it holds: it beats less often then."""
 FINALLY = 5 * SECOND
 """How long a job's `finally` blocks may take when it is to end."""
 STOPPED = SECOND
@@ -100,7 +102,7 @@ class Watch:
                 return Kill(kind, job, "no Python code ran in the worker any more")
             if job == sight.job and now - since >= FINALLY:
                 return Kill(kind, job, "the job did not end when it was told to")
-        if self._leaving_at is not None and min(still, now - self._leaving_at) >= DEAF:
+        if self._leaving_at is not None and min(still, now - self._leaving_at) >= LEAVE:
             return Kill(None, None, "it did not hear that it was to stop")
         if self._stopped_at is not None and now - self._stopped_at >= STOPPED:
             return Kill(None, sight.job, "its process was stopped")

@@ -1,4 +1,4 @@
-"""A worker process as its supervisor holds it: two pipes, a pid, the last it said."""
+"""A worker process as its supervisor holds it: two pipes, a board, a pid, the last it said."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
 import msgspec
 import trio
 
+from hotpath.core.watch import JobInHand, Kill, Sight
+from hotpath.model import ErrorKind
 from hotpath.worker.assignment import Assignment
+from hotpath.worker.board import BEAT, DEADLINE, LEASE_UNTIL, MARK, Board
 from hotpath.worker.statistics import WorkerStatistics
+
+DRAIN = 0.2
+"""Seconds that a dead process's status pipe is still read, if something that it left behind holds it open."""
 
 
 @attrs.define(eq=False)
@@ -24,11 +30,24 @@ class Child:
     process: trio.Process
     control: trio.lowlevel.FdStream
     status: trio.lowlevel.FdStream
+    board: Board
     statistics: WorkerStatistics = attrs.field(factory=WorkerStatistics)
     rss: int = 0
     """Resident bytes as it became ready."""
+    is_ready: bool = False
+    is_over: bool = False
+    """Whether it said that its work is settled: what it leaves behind is nobody's fault."""
     error: tuple[str, int, str] | None = None
     """Why it could not work: message, exit code, traceback of the user's code."""
+    killed: Kill | None = None
+    """Why its supervisor killed it."""
+    asked: set[JobInHand] = attrs.field(factory=set)
+    """Jobs of its that are to be canceled."""
+    stuck: dict[JobInHand, ErrorKind] = attrs.field(factory=dict)
+    """Jobs that it said it cannot end."""
+    _told: set[JobInHand] = attrs.field(factory=set)
+    _places: dict[int, list[int]] = attrs.field(factory=dict)
+    """By lease, where the runtime's indexes are not the places in the lease."""
     _stops: int = 0
 
     @property
@@ -46,13 +65,75 @@ class Child:
         """How it ended, in words."""
         code = self.process.returncode
         if code is None:
-            return "still running"
-        if code < 0:
-            try:
-                return f"killed by {signal.Signals(-code).name}"
-            except ValueError:
-                return f"killed by signal {-code}"
-        return f"exit code {code}"
+            return "is still running"
+        if code >= 0:
+            return f"exited with code {code}"
+        try:
+            return f"was killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"was killed by signal {-code}"
+
+    # ------------------------------------------------------------ what it is at
+
+    def job(self, token: int) -> JobInHand | None:
+        """The job that a token names: lease and place; None if it names none."""
+        lease = self.board.lease(token) if token > 0 else 0
+        if not lease:
+            return None
+        index = token & 0xFFFF
+        places = self._places.get(lease)
+        if places is None:
+            return lease, index
+        return (lease, places[index]) if index < len(places) else None
+
+    def job_in_hand(self) -> JobInHand | None:
+        """The job that the board names."""
+        return self.job(self.board.words[MARK])
+
+    def look(self) -> Sight:
+        """What can be seen of it now."""
+        words = self.board.words
+        return Sight(
+            job=self.job_in_hand(),
+            deadline=words[DEADLINE],
+            beat=words[BEAT],
+            held=any(self.board.leases()),
+            asked=self.asked,
+            stuck=self.stuck,
+            leaving=self._stops > 1,
+            is_stopped=_is_stopped(self.pid),
+        )
+
+    def log(self, job: JobInHand) -> str:
+        """What this job, of a lease that is held, has printed."""
+        token = self.board.words[MARK]
+        if self.job(token) != job:
+            token = self._token(job)
+        return self.board.read_log(token) if token else ""
+
+    def _token(self, job: JobInHand) -> int:
+        lease, place = job
+        places = self._places.get(lease)
+        if places is not None:
+            if place not in places:
+                return 0
+            place = places.index(place)
+        number = self.board.number(lease)
+        return number << 16 | place if number else 0
+
+    def renewed(self, until: int) -> None:
+        """Its lease holds until then, nanoseconds of `time.perf_counter_ns`."""
+        self.board.words[LEASE_UNTIL] = until
+
+    def rss_now(self) -> int:
+        """Resident bytes; 0 where the system does not say."""
+        try:
+            with open(f"/proc/{self.pid}/statm") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return 0
+
+    # ------------------------------------------------------------ what it says
 
     async def assign(self, assignment: Assignment) -> None:
         """Tell it what to do."""
@@ -62,68 +143,123 @@ class Child:
             pass  # it has died; `wait_over` sees that
 
     async def wait_over(self, ready: Callable[[], object]) -> None:
-        """Follow what it says until it has ended."""
-        rest = b""
-        async for data in self.status:
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                self._hear(msgspec.json.decode(line), ready)
-        await self.process.wait()
+        """Follow what it says until it has ended. What its jobs have forked may hold the pipe open: nobody
+        waits for that.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, ready, nursery.cancel_scope)
+            await self.process.wait()
+            nursery.cancel_scope.deadline = trio.current_time() + DRAIN
 
-    def _hear(self, message: dict[str, Any], ready: Callable[[], object]) -> None:
+    async def _read(self, ready: Callable[[], object], scope: trio.CancelScope) -> None:
+        rest = b""
+        try:
+            async for data in self.status:
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    self._hear(line, ready)
+        except OSError:
+            pass
+
+    def _hear(self, line: bytes, ready: Callable[[], object]) -> None:
+        try:
+            message: dict[str, Any] = msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            return  # a job has found the descriptor and written to it
         counts = message.get("counts") or message.get("over")
         if counts is not None:
             self.statistics = WorkerStatistics(**counts)
+        if "over" in message:
+            self.is_over = True
         if "ready" in message:
             self.rss = message["rss"]
+            self.is_ready = True
             ready()
         if "error" in message:
             self.error = (message["error"], message["code"], message["traceback"])
+        if "places" in message:
+            lease, places = message["places"]
+            held = {*self.board.leases(), lease}
+            self._places = {each: known for each, known in self._places.items() if each in held}
+            self._places[lease] = places
+        if "stuck" in message:
+            lease, place, kind = message["stuck"]
+            self.stuck[lease, place] = ErrorKind(kind)
+
+    # ------------------------------------------------------------ what it is told
 
     def stop(self) -> None:
         """Ask it to stop, once more each time."""
         self._stops += 1
-        self._tell()
+        self._tell("stop")
 
     def stop_at_once(self) -> None:
         """Ask it to give back what it holds now."""
-        if self._stops < 2:
-            self._stops = 2
-            self._tell()
-            self._tell()
+        while self._stops < 2:
+            self.stop()
 
-    def _tell(self) -> None:
+    def cancel(self, jobs: Iterable[JobInHand]) -> None:
+        """These jobs, and no others, are to be canceled; each is told to it once."""
+        self.asked = set(jobs)
+        self._told &= self.asked
+        for job in self.asked - self._told:
+            if self._tell(f"cancel {job[0]} {job[1]}"):
+                self._told.add(job)
+
+    def _tell(self, words: str) -> bool:
         try:
-            os.write(self.control.fileno(), b"stop\n")
+            os.write(self.control.fileno(), f"{words}\n".encode())
         except OSError:
-            pass  # it has died, or is deaf: the deadline ends it
+            return False  # it has died, or is deaf: the guard ends it
+        return True
 
-    def kill(self) -> None:
-        """End it, if it has not ended."""
+    def kill(self, why: Kill | None = None) -> None:
+        """End it, if it has not ended; the first reason given is kept."""
         if self.process.returncode is None:
+            self.killed = self.killed or why
             self.process.kill()
+
+    def close(self) -> None:
+        """Let go of its pipes and its board."""
+        self.control.close()
+        self.status.close()
+        self.board.close()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether somebody has stopped the process (SIGSTOP); a debugger's stop is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"T"
+    except (OSError, IndexError):
+        return False
 
 
 async def spawn() -> Child:
     """Start a worker process that waits for its assignment.
 
     It is a session of its own: Ctrl-C at the terminal reaches the supervisor alone, which passes on what it
-    means.
+    means, and a job that kills its process group does not kill the supervisor.
     """
+    board = Board.create()
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
     try:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "hotpath.worker.process", str(control_read), str(status_write)],
+            [
+                *(sys.executable, "-m", "hotpath.worker.process"),
+                *(str(control_read), str(status_write), str(board.fd)),
+            ],
             stdin=subprocess.DEVNULL,
-            pass_fds=(control_read, status_write),
+            pass_fds=(control_read, status_write, board.fd),
             start_new_session=True,
         )
     except BaseException:
         os.close(control_write)
         os.close(status_read)
+        board.close()
         raise
     finally:
         os.close(control_read)
         os.close(status_write)
-    return Child(process, trio.lowlevel.FdStream(control_write), trio.lowlevel.FdStream(status_read))
+    return Child(process, trio.lowlevel.FdStream(control_write), trio.lowlevel.FdStream(status_read), board)

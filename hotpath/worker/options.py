@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 import attrs
@@ -10,8 +12,27 @@ from hotpath.errors import UsageError
 
 LEASE = 15.0
 """Seconds without a heartbeat after which a worker's jobs may be taken back."""
+HEARTBEAT = 0.5
+"""Seconds between two heartbeats."""
+SHORTEST_LEASE, LONGEST_LEASE = 2 * HEARTBEAT, 86_400.0
 GRACE = 30.0
 """Seconds that running jobs get to finish after SIGTERM."""
+DEFAULT_CONCURRENCY = 100
+"""Jobs at a time in one process, where `main` is async and nobody says otherwise."""
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+SMALLEST_RSS = 16 << 20
+
+
+def parse_size(text: str, flag: str) -> int:
+    """Bytes that a size such as `512M`, `1.5GiB` or `1073741824` means; K, M, G and T are powers of 1024.
+
+    Raises UsageError naming the flag.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or len(text) > 32:
+        raise UsageError(f"{flag} must be a size such as 512M or 2G, not {text!r}")
+    return int(float(match[1]) * 2.0 ** (10 * _POWERS[match[2].upper()]))
 
 
 @attrs.frozen(kw_only=True)
@@ -28,6 +49,13 @@ class DedicateOptions:
     group: str | None = None
     drain: bool = False
     grace: float = GRACE
+    """Seconds that jobs under way may take after the first SIGTERM."""
+    lease: float = LEASE
+    """Seconds without a heartbeat after which others take back what a worker holds."""
+    max_jobs: int | None = None
+    """Jobs after which a process makes room for a new one; None: any number."""
+    max_rss: int | None = None
+    """Resident bytes above which a process makes room for a new one; None: any number."""
     json: bool = False
     quiet: bool = False
 
@@ -36,8 +64,20 @@ class DedicateOptions:
             raise UsageError(f"--processes must be from 1 to 1000, not {self.processes}")
         if self.concurrency is not None and not 1 <= self.concurrency <= 100_000:
             raise UsageError(f"--concurrency must be from 1 to 100000, not {self.concurrency}")
-        if self.grace < 0:
+        if not self.grace >= 0:  # not a number is neither
             raise UsageError(f"--grace must not be negative, not {self.grace:g}")
+        if not SHORTEST_LEASE <= self.lease <= LONGEST_LEASE or math.isnan(self.lease):
+            raise UsageError(
+                f"--lease must be from {SHORTEST_LEASE:g} s (two heartbeats) to {LONGEST_LEASE:g} s, "
+                f"not {self.lease:g}"
+            )
+        if self.max_jobs is not None and self.max_jobs < 1:
+            raise UsageError(f"--max-jobs must be 1 or more, not {self.max_jobs}")
+        if self.max_rss is not None and self.max_rss < SMALLEST_RSS:
+            raise UsageError(
+                f"--max-rss must be {SMALLEST_RSS >> 20}M or more, less than that is no process, "
+                f"not {self.max_rss}"
+            )
         for tag in self.tags:
             if not tag or len(tag.encode()) > 255 or "\0" in tag:
                 raise UsageError(f"--tag must be 1 to 255 bytes long, without NUL, not {tag!r}")

@@ -1,8 +1,9 @@
 """A worker process: what `python -m hotpath.worker.process` runs, started by the supervisor.
 
-It talks to its supervisor over two pipes. Down comes its assignment, one line of JSON, and later perhaps
-`stop` or `release`; the end of that pipe means that the supervisor has died, and the worker goes with it. Up
-go lines of JSON: ready, counts, the end.
+It talks to its supervisor over two pipes and a board (`worker/board.py`). Down comes its assignment, one line
+of JSON, and later lines of words: `stop`, `cancel LEASE PLACE`; the end of that pipe means that the
+supervisor has died, and the worker goes with it. Up go lines of JSON: ready, counts, the end, and what has no
+place on the board.
 
 A synchronous script has the main thread to itself, as libraries and signal handlers expect; Trio runs beside
 it in a second one.
@@ -18,6 +19,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -25,11 +27,13 @@ import msgspec
 import trio
 
 from hotpath.errors import HotpathError, ScriptImportError
+from hotpath.runtime.capture import set_tee
 from hotpath.runtime.choose import choose
 from hotpath.runtime.lane import Lane
 from hotpath.runtime.load import settle_memory
 from hotpath.scripts.load import scrub_environment
 from hotpath.worker.assignment import Assignment
+from hotpath.worker.board import BEAT, Board
 from hotpath.worker.engine import work
 from hotpath.worker.loop import Loop
 
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     from hotpath.runtime.protocol import Runtime
 
 REPORT_EVERY = 0.25
-"""Seconds between two reports of counts."""
+"""Seconds between two reports of counts; also the beat of a worker that is on its way out."""
 BROKEN = 70
 """Exit code of a worker that failed in a way of its own: the supervisor starts another."""
 GC_THRESHOLD = 10_000
@@ -49,9 +53,12 @@ ORPHANED_GRACE = 2.0
 class Process:
     """The worker process as seen from Trio."""
 
-    def __init__(self, control: int, status: int, assignment: Assignment, lane: Lane | None) -> None:
+    def __init__(
+        self, control: int, status: int, board: Board, assignment: Assignment, lane: Lane | None
+    ) -> None:
         self._control = control
         self._status = status
+        self._board = board
         self._assignment = assignment
         self._lane = lane
         self._token: trio.lowlevel.TrioToken | None = None
@@ -75,6 +82,14 @@ class Process:
             self._loop.stop()
         if self._stops > 1 or self._loop is None:
             self._scope.cancel(reason="asked to stop at once")
+
+    def hear(self, line: bytes) -> None:
+        """Do what the supervisor says."""
+        match line.split():
+            case [b"stop"]:
+                self.stop()
+            case [b"cancel", lease, place] if self._loop is not None:
+                self._loop.cancel(int(lease), int(place))
 
     async def run(self) -> None:
         """Work until done. Whatever goes wrong is told to the supervisor, which decides."""
@@ -113,7 +128,9 @@ class Process:
     ) -> None:
         try:
             with self._scope:
-                await work(self._assignment, runtime, task_status=task_status)
+                await work(
+                    self._assignment, runtime, board=self._board, tell=self._say, task_status=task_status
+                )
         finally:
             self._done.set()
         if self._scope.cancelled_caught and self._loop is None:
@@ -125,16 +142,19 @@ class Process:
         while not self._done.is_set():
             with trio.move_on_after(REPORT_EVERY):
                 await self._done.wait()
+            self._board.words[BEAT] = time.perf_counter_ns()
             self._say({"counts": attrs.asdict(loop.statistics())})
 
     async def _obey(self) -> None:
         """Read the supervisor's words; its death is one of them."""
         stream = trio.lowlevel.FdStream(os.dup(self._control))
+        rest = b""
         async with stream:
             try:
-                async for words in stream:
-                    for _ in words.split():
-                        self.stop()
+                async for data in stream:
+                    *lines, rest = (rest + data).split(b"\n")
+                    for line in lines:
+                        self.hear(line)
             except OSError:
                 pass
         self.stop()
@@ -176,8 +196,9 @@ def _read_assignment(control: int) -> tuple[Assignment, bytes]:
 
 
 def main() -> None:
-    """Entry point: two file descriptors as arguments, the pipe to read from and the one to write to."""
+    """Entry point: three descriptors as arguments, the pipe to read from, the one to write to, the board."""
     control, status = int(sys.argv[1]), int(sys.argv[2])
+    board = Board.attach(int(sys.argv[3]))
     faulthandler.enable()
     set_up_logging()
     assignment, words = _read_assignment(control)
@@ -185,13 +206,19 @@ def main() -> None:
     os.set_inheritable(control, False)
     os.set_inheritable(status, False)
     lane = None if assignment.version.description.is_async else Lane()
-    process = Process(control, status, assignment, lane)
-    for _ in words.split():
-        process.stop()
+    process = Process(control, status, board, assignment, lane)
+    set_tee(board.write_log)
+    for line in words.splitlines():
+        process.hear(line)
     signal.signal(signal.SIGTERM, process.signalled)
     signal.signal(signal.SIGINT, process.signalled)
+    over = threading.Event()
+    threading.Thread(target=_leave_when, args=(over, process), name="hotpath-exit", daemon=True).start()
     if lane is None:
-        trio.run(process.run, restrict_keyboard_interrupt_to_checkpoints=True)
+        try:
+            trio.run(process.run, restrict_keyboard_interrupt_to_checkpoints=True)
+        finally:
+            over.set()
         sys.exit(process.exit_code)
 
     def beside() -> None:
@@ -199,13 +226,10 @@ def main() -> None:
             trio.run(process.run)
         finally:
             lane.close()
-            if threading.current_thread() is not threading.main_thread():
-                over.set()
+            over.set()
 
-    over = threading.Event()
     thread = threading.Thread(target=beside, name="hotpath-io", daemon=True)
     thread.start()
-    threading.Thread(target=_leave_when, args=(over, process), name="hotpath-exit", daemon=True).start()
     lane.run_here()
     thread.join()
     sys.exit(process.exit_code)
@@ -221,11 +245,13 @@ def set_up_logging() -> None:
 
 
 LEAVE = 1.0
-"""Seconds that the main thread gets to come back from a job that nobody waits for any more."""
+"""Seconds that the main thread gets to come back from a job that nobody waits for any more, and threads that
+jobs have left behind to end.
+"""
 
 
 def _leave_when(over: threading.Event, process: Process) -> None:
-    """End the process when the work is settled and a job still holds the main thread."""
+    """End the process when the work is settled and something that a job has left behind still holds it."""
     over.wait()
     threading.Event().wait(LEAVE)
     os._exit(process.exit_code)

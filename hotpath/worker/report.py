@@ -23,13 +23,15 @@ class Reporter:
     """Writes to stderr for people, to stdout as JSON lines where that was asked for."""
 
     options: DedicateOptions
-    version: ScriptVersion
-    tags: Sequence[str]
+    version: ScriptVersion | None = None
+    """None: it never came to that."""
+    tags: Sequence[str] = ()
     stream: TextIO = attrs.field(factory=lambda: sys.stderr)
     _ready: int = 0
 
     def ready(self, worker: str, rss: int) -> None:
         """A worker process is ready for jobs."""
+        assert self.version is not None, "a worker has a script"
         self._ready += 1
         if self.options.json:
             self._json(
@@ -53,6 +55,7 @@ class Reporter:
         """On a terminal, while draining: a line that shows the progress. Until cancelled."""
         if self.options.quiet or self.options.json or not self.options.drain or not self.stream.isatty():
             await trio.sleep_forever()
+        assert self.version is not None, "workers have a script"
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -83,11 +86,13 @@ class Reporter:
         ends = [one.last_flush for one in statistics if one.last_flush is not None]
         seconds = max(ends) - min(starts) if starts and ends else 0.0
         released = sum(one.released for one in statistics)
+        retried = sum(one.retried for one in statistics)
         document: dict[str, Any] = {
             "event": "drained" if drained else "stopped",
             "jobs": jobs,
             "success": jobs - failed,
             "failure": failed,
+            "retried": retried,
             "released": released,
             "seconds": round(seconds, 6),
             "jobs_per_second": round(jobs / seconds, 1) if seconds else None,
@@ -102,7 +107,8 @@ class Reporter:
                 self._line("hotpath: nothing to run" if drained else "hotpath: stopped, no job was run")
                 return
             rate = f", {jobs / seconds:,.0f} jobs/s" if seconds else ""
-            back = f", {released:,} given back" if released else ""
+            back = f", {retried:,} retried" if retried else ""
+            back += f", {released:,} given back" if released else ""
             word = "drained" if drained else "stopped"
             self._line(
                 f"hotpath: {word}: {jobs:,} jobs ({jobs - failed:,} success, {failed:,} failure{back}) "

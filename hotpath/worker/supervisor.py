@@ -1,57 +1,73 @@
-"""The supervisor: starts worker processes, says in the database that they live, starts them again when they
-die.
+"""The supervisor: starts worker processes, keeps them alive in the database, replaces those that fail.
 
-It never runs user code, so nothing that a script does can stop the heartbeat. What a dead worker held it
-gives back at once, since it knows of the death before any lease runs out.
+It never runs user code. What it is made of: `lives` (a worker from start to burial, and the next one),
+`pulse` (heartbeat, requests to cancel, taking back what others left), `guard` (ends what must not go on),
+`burial` (what becomes of a dead worker's jobs). The rules that they follow are in `core/watch.py`,
+`core/verdict.py` and `core/restart.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import signal
-import socket
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
+from hotpath.config import Config
+from hotpath.core.watch import Kill
 from hotpath.errors import HotpathError, ScriptImportError
 from hotpath.model import Description, ScriptVersion
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import Located, locate
 from hotpath.store.database import Database, open_database
 from hotpath.store.scripts import register_version
-from hotpath.store.trouble import TROUBLE
-from hotpath.store.workers import (
-    heartbeat,
-    make_partitions,
-    reap,
-    register_tags,
-    register_worker,
-    stop_worker,
-)
-from hotpath.worker.assignment import Assignment
+from hotpath.store.workers import register_tags
+from hotpath.worker.burial import Remains, tell
 from hotpath.worker.child import Child, spawn
-from hotpath.worker.options import LEASE, DedicateOptions
+from hotpath.worker.guard import guard
+from hotpath.worker.lives import Life, keep_worker
+from hotpath.worker.options import DEFAULT_CONCURRENCY, DedicateOptions
+from hotpath.worker.pulse import Pulse, Weather
 from hotpath.worker.report import Reporter
 from hotpath.worker.statistics import WorkerStatistics
 
-if TYPE_CHECKING:
-    from hotpath.config import Config
-
 log = logging.getLogger("hotpath.worker")
 
-HEARTBEAT = 1.0
-REAP_EVERY = 5.0
-PARTITIONS_EVERY = 3600.0
-FIRST_RESTART, LONGEST_RESTART = 0.1, 10.0
-"""Seconds before a dead worker is started again; doubled each time that it dies within HEALTHY seconds."""
-HEALTHY = 30.0
 RELEASE = 5.0
-"""Seconds that a worker told to stop at once gets to give back what it holds, before it is killed."""
+"""Seconds that a worker told to stop at once gets to give back what it holds, before it is killed; and that
+the last words to the database may take."""
+
+
+@attrs.define(eq=False)
+class Stop:
+    """How often somebody asked this command to end. The first time lets jobs under way end within the grace,
+    the second has them given back at once.
+    """
+
+    count: int = 0
+    is_preparing: bool = True
+    """Whether nothing can have been claimed yet."""
+    asked: trio.Event = attrs.field(factory=trio.Event)
+    at_once: trio.Event = attrs.field(factory=trio.Event)
+
+    def __call__(self) -> None:
+        """Ask once more."""
+        self.count += 1
+        self.asked.set()
+        if self.count > 1:
+            self.at_once.set()
+            if self.is_preparing:
+                os._exit(0)  # a database that is being made cannot be interrupted otherwise
+
+    async def heed_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for _ in signals:
+                self()
 
 
 async def supervise(config: Config, options: DedicateOptions) -> int:
@@ -62,31 +78,60 @@ async def supervise(config: Config, options: DedicateOptions) -> int:
     cannot be used.
     """
     located = locate(options.name, config.workspace)
+    stop, code = Stop(), 0
     async with trio.open_nursery() as nursery:
+        await nursery.start(stop.heed_signals)
         # The processes start while the script is described and the database opened: half of the
         # time to readiness.
         early = [await spawn() for _ in range(min(options.processes, 8))]
         try:
-            found: list[Description] = []
-
-            async def look() -> None:
-                found.append(await describe(located))
-
-            async with trio.open_nursery() as both:
-                both.start_soon(look)
-                database = await nursery.start(_hold_database, config)
-            async with database.connection() as connection:
-                version = await register_version(connection, found[0])
-                tags = await register_tags(
-                    connection, options.tags or (version.description.settings.tag or located.name,)
-                )
-            supervisor = Supervisor(database, options, located, version, tags, early)
-            code = await supervisor.run()
+            supervisor = await _prepare(config, options, located, stop, early, nursery)
+            if supervisor is not None:
+                code = await supervisor.run()
+            else:
+                Reporter(options).summary([], 0.0, drained=False)
         finally:
             for child in early:
                 child.kill()
+                child.close()
             nursery.cancel_scope.cancel(reason="the supervisor is done")
     return code
+
+
+async def _prepare(
+    config: Config,
+    options: DedicateOptions,
+    located: Located,
+    stop: Stop,
+    early: list[Child],
+    nursery: trio.Nursery,
+) -> Supervisor | None:
+    """Describe the script and open the database; None if somebody asked to stop meanwhile."""
+    found: list[Description] = []
+    supervisor = None
+
+    async def look() -> None:
+        found.append(await describe(located))
+
+    async with trio.open_nursery() as preparing:
+        preparing.start_soon(_give_up, stop, preparing.cancel_scope)
+        async with trio.open_nursery() as both:
+            both.start_soon(look)
+            database = await nursery.start(_hold_database, config)
+        async with database.connection() as connection:
+            version = await register_version(connection, found[0])
+            tags = await register_tags(
+                connection, options.tags or (version.description.settings.tag or located.name,)
+            )
+        supervisor = Supervisor(config, database, options, located, version, tags, early, stop)
+        preparing.cancel_scope.cancel(reason="prepared")
+    stop.is_preparing = False
+    return supervisor
+
+
+async def _give_up(stop: Stop, scope: trio.CancelScope) -> None:
+    await stop.asked.wait()
+    scope.cancel(reason="asked to stop")
 
 
 async def _hold_database(config: Config, task_status: trio.TaskStatus[Database]) -> None:
@@ -97,8 +142,9 @@ async def _hold_database(config: Config, task_status: trio.TaskStatus[Database])
 
 @attrs.define(eq=False)
 class Supervisor:
-    """The workers of one command."""
+    """The workers of one command, and what they share."""
 
+    config: Config
     database: Database
     options: DedicateOptions
     located: Located
@@ -106,188 +152,87 @@ class Supervisor:
     tags: list[tuple[int, str]]
     early: list[Child]
     """Processes that wait for an assignment."""
+    stop: Stop
     reporter: Reporter = attrs.field(init=False)
-    _children: dict[int, Child] = attrs.field(factory=dict)
-    """By worker id, those that have an assignment and live."""
-    _stopping: int = 0
-    _failure: HotpathError | None = None
-    _past: list[WorkerStatistics] = attrs.field(factory=list)
+    weather: Weather = attrs.field(factory=Weather)
+    lives: dict[int, Life] = attrs.field(factory=dict)
+    """By worker id, those that are registered and not yet buried."""
+    past: list[WorkerStatistics] = attrs.field(factory=list)
     """What workers that have ended had done."""
-    _stop_asked: trio.Event = attrs.field(factory=trio.Event)
+    failure: HotpathError | None = None
+    """Why no worker can work."""
+    _burials: trio.Nursery | None = None
 
     def __attrs_post_init__(self) -> None:
         self.reporter = Reporter(self.options, self.version, [name for _, name in self.tags])
 
+    @property
+    def concurrency(self) -> int:
+        """Jobs at a time in one process."""
+        description = self.version.description
+        if not description.is_async:
+            return 1
+        return self.options.concurrency or description.settings.concurrency or DEFAULT_CONCURRENCY
+
     async def run(self) -> int:
-        """Until all workers have ended and none is to be started again."""
+        """Until all workers have ended and none is to be started again; returns the exit code."""
         began = time.perf_counter()
+        pulse = Pulse(self.config, self.database, self.options.lease, self.weather, lambda: self.lives)
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._heed_signals)
-            nursery.start_soon(self._beat)
-            nursery.start_soon(self._keep_house)
+            nursery.start_soon(pulse.run)
+            nursery.start_soon(guard, self.lives.values)
             nursery.start_soon(self.reporter.run, self.statistics)
-            async with trio.open_nursery() as workers:
-                for _ in range(self.options.processes):
-                    workers.start_soon(self._keep_worker)
+            nursery.start_soon(self._end_in_time)
+            async with trio.open_nursery() as self._burials:
+                async with trio.open_nursery() as workers:
+                    for _ in range(self.options.processes):
+                        workers.start_soon(keep_worker, self)
+                self._burials.cancel_scope.deadline = trio.current_time() + RELEASE
+            if self._burials.cancel_scope.cancelled_caught:
+                log.warning(
+                    "the database could not be told: what is left comes back when its lease ends, in %g s at "
+                    "most",
+                    self.options.lease,
+                )
             nursery.cancel_scope.cancel(reason="all workers have ended")
-        if self._failure is not None:
-            raise self._failure
-        self.reporter.summary(
-            self.statistics(), time.perf_counter() - began, drained=self.options.drain and not self._stopping
-        )
+        if self.failure is not None:
+            raise self.failure
+        drained = self.options.drain and not self.stop.count
+        self.reporter.summary(self.statistics(), time.perf_counter() - began, drained=drained)
         return 0
 
     def statistics(self) -> list[WorkerStatistics]:
         """Counts of each worker of this command, those that ended included."""
-        return [*self._past, *(child.statistics for child in self._children.values())]
+        return [*self.past, *(life.child.statistics for life in self.lives.values())]
 
-    # ------------------------------------------------------------ one worker, again and again
-
-    async def _keep_worker(self) -> None:
-        wait = FIRST_RESTART
-        while not self._stopping and self._failure is None:
-            began = time.monotonic()
-            if await self._one_life():
-                return
-            if time.monotonic() - began > HEALTHY:
-                wait = FIRST_RESTART
-            with trio.move_on_after(wait):
-                await self._stop_asked.wait()
-            wait = min(wait * 2, LONGEST_RESTART)
-
-    async def _one_life(self) -> bool:
-        """Run a worker process from its start to its end; whether it ended as it should."""
-        child = self.early.pop() if self.early else await spawn()
-        name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
-        worker = 0
-        try:
-            async with self.database.connection() as connection:
-                worker = await register_worker(
-                    connection,
-                    name=name,
-                    group=self.options.group,
-                    script=self.version.script,
-                    version=self.version.id,
-                    tags=[tag for tag, _ in self.tags],
-                    host=socket.gethostname(),
-                    pid=child.pid,
-                    concurrency=self.options.concurrency
-                    or self.version.description.settings.concurrency
-                    or 1,
-                    lease=LEASE,
-                )
-            self._children[worker] = child
-            await child.assign(
-                Assignment(
-                    dsn=self.database.dsn,
-                    listen_dsn=self.database.listen_dsn,
-                    worker=worker,
-                    name=name,
-                    version=self.version,
-                    file=str(self.located.file),
-                    workspace=str(self.located.workspace),
-                    tags=self.tags,
-                    concurrency=self.options.concurrency,
-                    drain=self.options.drain,
-                )
-            )
-            if self._stopping:
-                child.stop()
-            await child.wait_over(lambda: self.reporter.ready(name, child.rss))
-        except TROUBLE as error:
-            log.warning("worker %s cannot be started yet: %s", name, error)
-            return False
-        finally:
-            child.kill()
-            self._children.pop(worker, None)
-            self._past.append(attrs.evolve(child.statistics, in_hand=0))
-            if worker:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + RELEASE):
-                    await self._bury(worker, name, child)
+    def is_done(self, life: Life) -> bool:
+        """Whether this worker, which has ended, needs no successor."""
+        child = life.child
         if child.error is not None:
             message, code, traceback = child.error
-            self._failure = (
+            self.failure = (
                 ScriptImportError(message, traceback=traceback) if code == 1 else HotpathError(message)
             )
+            self.stop()
+        if self.stop.count or (child.returncode == 0 and child.is_over and self.options.drain):
             return True
-        if child.returncode == 0 and (self.options.drain or self._stopping):
-            return True
-        if not self._stopping:
-            log.warning("worker %s ended (%s): starting another", name, child.ending)
+        log.warning("worker %s %s: starting another", life.name, child.ending)
         return False
 
-    async def _bury(self, worker: int, name: str, child: Child) -> None:
-        try:
-            async with self.database.connection() as connection:
-                released = await stop_worker(connection, worker, child.statistics.jobs)
-            if released:
-                log.warning("worker %s left %d jobs behind: they are back in the queue", name, released)
-        except TROUBLE as error:
-            log.warning(
-                "what worker %s held comes back when its lease ends, in %g s at most: %s", name, LEASE, error
-            )
+    def bury(self, remains: Remains) -> None:
+        """Tell the database what became of a worker, beside all else."""
+        assert self._burials is not None, "workers live in it"
+        self._burials.start_soon(tell, self.database, self.version, remains)
 
-    # ------------------------------------------------------------ what goes on beside
-
-    async def _heed_signals(self, task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            task_status.started()
-            async for _ in signals:
-                self.stop()
-
-    def stop(self) -> None:
-        """The first call lets jobs under way end within the grace; the second has them given back at once."""
-        self._stopping += 1
-        for child in self._children.values():
-            child.stop()
-        self._stop_asked.set()
-
-    async def _beat(self) -> None:
-        """Renew the leases; a worker that has lost its own stops. Also end what outlives its grace."""
-        await self._while_weather(self._beats)
-
-    async def _beats(self) -> None:
-        stopped_at: float | None = None
-        while True:
-            if self._children:
-                jobs = {worker: child.statistics.jobs for worker, child in self._children.items()}
-                async with self.database.connection() as connection:
-                    renewed = (await heartbeat(connection, jobs, LEASE)).renewed
-                for worker in jobs.keys() - renewed:
-                    if (child := self._children.get(worker)) is not None:
-                        log.warning("worker %d has lost its lease: it is ended and another started", worker)
-                        child.kill()
-            if self._stopping:
-                now = time.monotonic()
-                stopped_at = stopped_at or now
-                if now - stopped_at > self.options.grace + RELEASE:
-                    for child in self._children.values():
-                        child.kill()
-                elif now - stopped_at > self.options.grace or self._stopping > 1:
-                    for child in self._children.values():
-                        child.stop_at_once()
-            await trio.sleep(HEARTBEAT if not self._stopping else 0.1)
-
-    async def _keep_house(self) -> None:
-        await self._while_weather(self._housekeeping)
-
-    async def _housekeeping(self) -> None:
-        partitions_at = time.monotonic() + PARTITIONS_EVERY  # opening the database has just made them
-        while True:
-            await trio.sleep(REAP_EVERY)
-            async with self.database.connection() as connection:
-                taken = await reap(connection)
-                if taken:
-                    log.warning("%d jobs of dead workers are back in the queue", taken)
-                if time.monotonic() >= partitions_at:
-                    await make_partitions(connection)
-                    partitions_at = time.monotonic() + PARTITIONS_EVERY
-
-    async def _while_weather(self, task: Callable[[], object]) -> None:
-        """Run a task that talks to the database for ever; trouble with it is waited out."""
-        while True:
-            try:
-                await task()  # type: ignore[misc]
-            except TROUBLE as error:
-                log.warning("the database is out of reach: %s", error)
-                await trio.sleep(HEARTBEAT)
+    async def _end_in_time(self) -> None:
+        """Pass on what somebody asked for; end what outlives its grace."""
+        await self.stop.asked.wait()
+        for life in list(self.lives.values()):
+            life.child.stop()
+        with trio.move_on_after(self.options.grace):
+            await self.stop.at_once.wait()
+        for life in list(self.lives.values()):
+            life.child.stop_at_once()
+        await trio.sleep(RELEASE)
+        for life in list(self.lives.values()):
+            life.child.kill(Kill(None, None, "its grace was over"))

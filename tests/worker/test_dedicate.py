@@ -117,7 +117,8 @@ async def test_killed_worker_process_is_replaced(stage: Stage):
     assert await stage.states() == {"success": 200}
     # Only what ended after the last flush before the kill may have run twice.
     assert set(marks.read_text().split()) == {str(x) for x in range(200)}
-    assert {row["attempt"] for row in await stage.rows()} == {1}
+    # I7: one job was in hand; a kill between two jobs charges nobody.
+    assert Counter(row["attempt"] for row in await stage.rows())[1] >= 199
     await stage.check_empty()
 
 

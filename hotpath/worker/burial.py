@@ -1,0 +1,132 @@
+"""What becomes of a dead worker's jobs: the database is told, however long it takes to reach it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import time
+
+import attrs
+import msgspec
+import trio
+
+from hotpath.core.retry import TIMED_OUT, decide
+from hotpath.core.storable import storable
+from hotpath.core.verdict import Death, Judgement, judge
+from hotpath.core.watch import SECOND
+from hotpath.model import ErrorKind, ScriptVersion
+from hotpath.store.database import Database
+from hotpath.store.trouble import ANY_TROUBLE
+from hotpath.store.workers import Verdict, attempt_of, bury
+from hotpath.worker.child import Child
+
+log = logging.getLogger("hotpath.worker")
+
+WITHIN = 10.0
+"""Seconds that one try to write it may take."""
+FIRST_WAIT, LONGEST_WAIT = 0.05, 0.5
+NAMES = {
+    ErrorKind.CRASH: "WorkerDied",
+    ErrorKind.TIMEOUT: "TimeoutError",
+    ErrorKind.CANCELED: "JobCanceled",
+}
+"""`name` in the error of a job that could not say it itself."""
+
+
+@attrs.frozen(kw_only=True)
+class Remains:
+    """What a dead worker leaves to be told; read from its board before that goes."""
+
+    worker: int
+    name: str
+    jobs: int
+    """How many it has run."""
+    judgement: Judgement
+    log: str | None
+    """What the job in question had printed."""
+    started_ns: int | None
+    """`time.perf_counter_ns()` when that job was first seen in hand."""
+
+
+def remains_of(child: Child, *, worker: int, name: str, several: bool, started_ns: int | None) -> Remains:
+    """Look at a process that has ended, and judge."""
+    by_us = child.killed is not None and child.returncode == -signal.SIGKILL
+    judgement = judge(
+        Death(
+            ending=child.ending,
+            killed=child.killed if by_us else None,
+            settled=child.is_over,
+            several=several,
+            job=child.job_in_hand(),
+            leases=child.board.leases(),
+        )
+    )
+    printed = child.log(judgement.job) if judgement.job is not None else ""
+    return Remains(
+        worker=worker,
+        name=name,
+        jobs=child.statistics.jobs,
+        judgement=judgement,
+        log=storable(printed) or None,
+        started_ns=started_ns,
+    )
+
+
+async def tell(database: Database, version: ScriptVersion, remains: Remains) -> None:
+    """Bury a worker, however often it takes; telling it twice changes nothing."""
+    wait = FIRST_WAIT
+    while True:
+        try:
+            await _tell_once(database, version, remains)
+        except ANY_TROUBLE as error:
+            if wait == FIRST_WAIT:
+                log.warning("what worker %s held cannot be given back yet: %s", remains.name, error)
+        else:
+            return
+        await trio.sleep(wait)
+        wait = min(wait * 2, LONGEST_WAIT)
+
+
+async def _tell_once(database: Database, version: ScriptVersion, remains: Remains) -> None:
+    async with database.connection(within=WITHIN) as connection:
+        verdicts = []
+        judgement = remains.judgement
+        if judgement.job is not None:
+            lease, place = judgement.job
+            attempt = await attempt_of(connection, lease, place)
+            if attempt:
+                verdicts.append(_verdict(version, remains, attempt))
+        burial = await bury(connection, remains.worker, remains.jobs, verdicts, suspects=judgement.suspects)
+    if verdicts:
+        log.warning("worker %s: a job ended because %s", remains.name, judgement.message)
+    if burial.released:
+        log.warning(
+            "worker %s left %d jobs behind: they are back in the queue", remains.name, burial.released
+        )
+
+
+def _verdict(version: ScriptVersion, remains: Remains, attempt: int) -> Verdict:
+    judgement = remains.judgement
+    assert judgement.job is not None
+    lease, place = judgement.job
+    error = {
+        "name": NAMES[judgement.kind],
+        "message": judgement.message,
+        "traceback": "",
+        "kind": judgement.kind.value,
+    }
+    retry_after = None
+    if judgement.kind is ErrorKind.TIMEOUT:
+        chance = random.random()
+        retry_after = decide(version.description.settings.retry, attempt, TIMED_OUT, chance)
+    started = remains.started_ns
+    return Verdict(
+        lease=lease,
+        place=place,
+        kind=judgement.kind,
+        error=msgspec.json.encode(error),
+        retry_after=retry_after,
+        log=remains.log,
+        started_ago=(time.perf_counter_ns() - started) / SECOND if started is not None else None,
+    )

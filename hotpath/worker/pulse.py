@@ -1,0 +1,176 @@
+"""What a supervisor and the database tell each other while workers live: they do, and who is to be canceled.
+
+No user code runs here, so nothing that a script does can stop the heartbeat. Any supervisor takes back what
+dead workers of any host have left; none is special.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from hotpath.config import Config
+from hotpath.core.watch import SECOND
+from hotpath.store.database import Database
+from hotpath.store.embedded import EmbeddedPostgres, database_name, default_home
+from hotpath.store.listen import open_listener
+from hotpath.store.trouble import ANY_TROUBLE
+from hotpath.store.workers import give_back_unlisted, heartbeat, make_partitions, reap
+from hotpath.worker.options import HEARTBEAT
+
+if TYPE_CHECKING:
+    from hotpath.worker.lives import Life
+
+log = logging.getLogger("hotpath.worker")
+
+AGAIN = 0.1
+"""Seconds until the next try when a heartbeat did not get through."""
+TOGETHER = 0.02
+"""Seconds in which requests to cancel are gathered."""
+UNLISTED_EVERY = 2.0
+REAP_EVERY = 0.8
+"""Seconds between two looks for dead workers' leases; varied by half, lest all supervisors look at once."""
+HOUSE_WITHIN = 30.0
+PARTITIONS_EVERY = 3600.0
+SAY_EVERY = 10.0
+"""Seconds between two lines about the same bad weather."""
+
+
+@attrs.define(eq=False)
+class Weather:
+    """Says once, and then from time to time, that the database is out of reach; and when it is back."""
+
+    _said_at: float | None = None
+
+    def bad(self, error: BaseException) -> None:
+        """A statement did not get through."""
+        now = time.monotonic()
+        if self._said_at is None or now - self._said_at >= SAY_EVERY:
+            self._said_at = now
+            log.warning("the database is out of reach: %s", error)
+
+    def good(self) -> None:
+        """One did."""
+        if self._said_at is not None:
+            self._said_at = None
+            log.warning("the database is back")
+
+
+@attrs.define(eq=False)
+class Pulse:
+    """The tasks that keep a supervisor's workers alive in the database."""
+
+    config: Config
+    database: Database
+    lease: float
+    """Seconds."""
+    weather: Weather
+    lives: Callable[[], Mapping[int, Life]]
+    _hurry: trio.Event = attrs.field(factory=trio.Event)
+    """Set when somebody asked to cancel a job of ours."""
+    _unlisted_at: float = 0.0
+    _server: EmbeddedPostgres | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._beat)
+                nursery.start_soon(self._hear)
+                nursery.start_soon(self._keep_house)
+        finally:
+            if self._server is not None:
+                self._server.close()
+
+    async def _beat(self) -> None:
+        """Renew the leases, twice a second and whenever somebody asks to cancel."""
+        while True:
+            self._hurry = trio.Event()
+            began = trio.current_time()
+            wait = HEARTBEAT
+            try:
+                await self._beat_once()
+            except ANY_TROUBLE as error:
+                self.weather.bad(error)
+                await self._revive()
+                wait = AGAIN
+            else:
+                self.weather.good()
+            await trio.sleep(TOGETHER)
+            with trio.move_on_at(began + wait):
+                await self._hurry.wait()
+
+    async def _beat_once(self) -> None:
+        lives = {worker: life for worker, life in self.lives().items() if life.child.killed is None}
+        if not lives:
+            return
+        asked = time.perf_counter_ns()
+        jobs = {worker: life.child.statistics.jobs for worker, life in lives.items()}
+        async with self.database.connection(within=self.lease / 2) as connection:
+            beat = await heartbeat(connection, jobs, self.lease)
+            for worker, life in lives.items():
+                if life.is_over:
+                    continue
+                if worker in beat.renewed:
+                    life.child.renewed(asked + round(self.lease * SECOND))
+                else:
+                    life.lose()
+                life.child.cancel(beat.cancels.get(worker, ()))
+            if time.monotonic() < self._unlisted_at:
+                return
+            self._unlisted_at = time.monotonic() + UNLISTED_EVERY
+            # Read before the question is asked: what is claimed meanwhile is too young to be meant.
+            listed = {worker: life.child.board.leases() for worker, life in lives.items() if not life.is_over}
+            given = await give_back_unlisted(connection, listed)
+        if given:
+            log.warning("%d jobs of claims whose reply was lost are back in the queue", given)
+
+    async def _hear(self) -> None:
+        """Requests to cancel come at once this way; if they do not, the next heartbeat brings them."""
+        while True:
+            try:
+                async with open_listener(self.database.listen_dsn, "hotpath_cancel") as listener:
+                    self._hurry.set()
+                    async for notification in listener.notifications:
+                        if any(notification.payload == str(worker) for worker in self.lives()):
+                            self._hurry.set()
+            except ANY_TROUBLE as error:
+                log.debug("requests to cancel are not heard at once: %s", error)
+            await trio.sleep(HEARTBEAT)
+
+    async def _keep_house(self) -> None:
+        partitions_at = time.monotonic() + PARTITIONS_EVERY  # opening the database has just made them
+        while True:
+            await trio.sleep(REAP_EVERY * random.uniform(0.5, 1.5))
+            try:
+                async with self.database.connection(within=HOUSE_WITHIN) as connection:
+                    taken = await reap(connection)
+                    if taken:
+                        log.warning("%d jobs of dead workers are back in the queue", taken)
+                    if time.monotonic() >= partitions_at:
+                        await make_partitions(connection)
+                        partitions_at = time.monotonic() + PARTITIONS_EVERY
+            except ANY_TROUBLE as error:
+                self.weather.bad(error)
+
+    async def _revive(self) -> None:
+        """Start the embedded server again if it was killed; one that was stopped on purpose is left alone."""
+        if not self.database.is_embedded:
+            return
+        server = self._server or EmbeddedPostgres(self.config.home or default_home())
+        # A server that is told to stop takes this file away, one that is killed leaves it.
+        if not (server.data / "postmaster.pid").exists():
+            return
+        self._server = server
+        try:
+            await trio.to_thread.run_sync(
+                server.start, database_name(self.config.workspace), abandon_on_cancel=True
+            )
+        except ANY_TROUBLE as error:
+            self.weather.bad(error)
