@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hotpath.model import Job
+    from hotpath.model import Attempt, Job
 
 # Colours (SGR) may pass; others could move the cursor, change the title or make the terminal answer.
 _UNSAFE = re.compile(r"\x1b\[[0-9;:]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -61,6 +61,17 @@ def job_document(job: Job) -> dict[str, Any]:
     document = attrs.asdict(job, recurse=False)
     document["state"] = job.state.value
     for name in ("scheduled_for", "created_at", "started_at", "finished_at"):
+        document[name] = utc(document[name])
+    return document
+
+
+def attempt_document(attempt: Attempt) -> dict[str, Any]:
+    """One run of a job as `--json` prints it: the columns of `hotpath.job_attempts`."""
+    import attrs
+
+    document = attrs.asdict(attempt, recurse=False)
+    document["state"] = attempt.state.value
+    for name in ("started_at", "finished_at"):
         document[name] = utc(document[name])
     return document
 

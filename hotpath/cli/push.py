@@ -33,23 +33,45 @@ _SHOW_EVERY = 2000  # lines
 @click.option(
     "--priority", type=int, default=0, metavar="P", help="Larger first, -32768 to 32767. [the script's own]"
 )
+@click.option(
+    "--job-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="S",
+    help="End a run of a job that takes longer than S seconds. [the script's own]",
+)
 @common
-def command(given: Given, name: str, file: str, ids: str | None, tag: str | None, priority: int) -> int:
+def command(
+    given: Given,
+    name: str,
+    file: str,
+    ids: str | None,
+    tag: str | None,
+    priority: int,
+    job_timeout: float | None,
+) -> int:
     """Enqueue one job of the script NAME for each line of FILE (`-`: stdin), a JSON object with its args.
 
     All or nothing: a bad line is named by its number, and nothing is enqueued. Blank lines are skipped.
     """
     if ids == "-" and given.json:
         raise click.UsageError("--ids - and --json both print to stdout; give --ids a file")
-    return given.run(_push, given, name, file, ids, tag, priority)
+    return given.run(_push, given, name, file, ids, tag, priority, job_timeout)
 
 
-async def _push(given: Given, name: str, file: str, ids: str | None, tag: str | None, priority: int) -> int:
+async def _push(
+    given: Given,
+    name: str,
+    file: str,
+    ids: str | None,
+    tag: str | None,
+    priority: int,
+    job_timeout: float | None,
+) -> int:
     from hotpath.cli.output import print_json
     from hotpath.client import open_client
     from hotpath.store.jobs import check_options
 
-    check_options(tag, priority, None)
+    check_options(tag, priority, None, job_timeout)
     with _opened(file) as source, _written(ids) as write:
         async with open_client(config=given.config) as client:
             version = await client.register(name)
@@ -57,7 +79,9 @@ async def _push(given: Given, name: str, file: str, ids: str | None, tag: str | 
             validator = await client.validator(script)
             with _progress(source, sys.stderr) as advance:
                 raws = read_lines(source, "stdin" if file == "-" else file, validator, advance)
-                found = await client.enqueue_json(script, raws, tag=tag, priority=priority)
+                found = await client.enqueue_json(
+                    script, raws, tag=tag, priority=priority, timeout=job_timeout
+                )
         if write is not None:
             for job_id in found:
                 write(f"{job_id}\n")

@@ -39,10 +39,23 @@ LOOK_FOR_WORKERS = 2.0
     "--priority", type=int, default=0, metavar="P", help="Larger first, -32768 to 32767. [the script's own]"
 )
 @click.option("--timeout", type=float, metavar="S", help="Stop waiting after S seconds; the job goes on.")
+@click.option(
+    "--job-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="S",
+    help="End a run of the job that takes longer than S seconds. [the script's own]",
+)
 @click.option("--local", is_flag=True, help="Run it here and now, in a worker of its own.")
 @common
 def command(
-    given: Given, *, name: str, timeout: float | None, local: bool, tag: str | None, **rest: Any
+    given: Given,
+    *,
+    name: str,
+    timeout: float | None,
+    job_timeout: float | None,
+    local: bool,
+    tag: str | None,
+    **rest: Any,
 ) -> int:
     """Enqueue one job of the script NAME, wait for it, and print its result as JSON.
 
@@ -51,12 +64,13 @@ def command(
     """
     if local and tag is not None:
         raise click.UsageError("--local waits in a tag of its own; leave out --tag")
-    if timeout is not None and not timeout >= 0:
-        raise click.UsageError("--timeout must not be negative")
+    if timeout is not None and not timeout > 0:
+        raise click.UsageError(f"--timeout must be above 0, not {timeout:g}")
     if local:
         tag = f"local/{uuid.uuid4()}"
     patience = math.inf if timeout is None else timeout
-    return given.run(_run, given, Request(name=name, patience=patience, is_local=local, tag=tag, **rest))
+    request = Request(name=name, patience=patience, job_timeout=job_timeout, is_local=local, tag=tag, **rest)
+    return given.run(_run, given, request)
 
 
 @attrs.frozen(kw_only=True)
@@ -70,6 +84,8 @@ class Request:
     priority: int
     patience: float
     """Seconds to wait for the job."""
+    job_timeout: float | None
+    """Seconds that one run of it may take; None: as the script says."""
     is_local: bool
 
 
@@ -86,7 +102,9 @@ async def _run(given: Given, request: Request) -> int:
         script = version.description.path
         raw = read_args(version, request.args, request.pairs)
         args = msgspec.json.decode((await client.validator(script)).check_json(raw))
-        job_id = await client.enqueue(script, args, tag=request.tag, priority=request.priority)
+        job_id = await client.enqueue(
+            script, args, tag=request.tag, priority=request.priority, timeout=request.job_timeout
+        )
         tag = request.tag or version.description.settings.tag or script
         job: Job | None = None
         with trio.move_on_after(request.patience):

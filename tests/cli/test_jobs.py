@@ -8,6 +8,13 @@ import uuid
 from datetime import datetime
 
 import pytest
+import trio
+
+from hotpath.client import open_client
+from hotpath.core.positions import Positions
+from hotpath.store.scripts import find_script
+from hotpath.store.work import Claim, WorkerSession
+from hotpath.store.workers import register_worker
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
@@ -53,6 +60,8 @@ def test_failed_job(hotpath):
     (document,) = hotpath("job", job_id, "--json").documents
     assert document["error"]["kind"] == "exception"
     assert (document["state"], document["result"]) == ("failure", None)
+    (attempt,) = document.pop("attempts")
+    assert (attempt["attempt"], attempt["state"], attempt["error"]) == (1, "failure", document["error"])
     (listed,) = hotpath("jobs", "--state", "failure", "--json").documents
     assert listed == document
 
@@ -167,6 +176,83 @@ def test_deploy_elsewhere(hotpath, tmp_path):
     """A directory outside of the workspace is refused, with what to do."""
     done = hotpath("deploy", tmp_path)
     assert (done.code, "--workspace" in done.error) == (2, True)
+
+
+@pytest.mark.slow
+def test_retry_shows_every_attempt(hotpath):
+    """`retry` runs a failed job again under its id; `job` shows both attempts with their errors, `logs` each
+    one's text; what waits, or nobody knows, is refused by name, the others are retried all the same.
+    """
+    job_id = ID.search(hotpath("run", "fail", "-a", "x=3", "--local").err.splitlines()[-1]).group()
+    tag = hotpath("job", job_id, "--json").documents[0]["tag"]
+    unknown = str(uuid.uuid4())
+    done = hotpath("retry", unknown, job_id)
+    assert (done.code, done.out) == (1, f"{job_id} queued again\n")
+    assert unknown in done.error
+    again = hotpath("retry", job_id, "--json")
+    assert (again.code, again.documents) == (1, [{"id": job_id, "retried": False, "state": "queued"}])
+    assert f"{job_id} has not ended (queued)" in hotpath("retry", job_id).error
+    assert hotpath("dedicate", "fail", "--tag", tag, "--drain", "--quiet").code == 0
+    (document,) = hotpath("job", job_id, "--json").documents
+    assert (document["state"], document["attempt"]) == ("failure", 2)
+    assert [(each["attempt"], each["state"]) for each in document["attempts"]] == [
+        (1, "failure"),
+        (2, "failure"),
+    ]
+    assert {each["error"]["message"] for each in document["attempts"]} == {"no 3"}
+    table = hotpath("job", job_id).out.splitlines()[-3:]
+    assert [line.split()[0] for line in table] == ["ATTEMPT", "1", "2"]
+    assert "ValueError: no 3 (exception)" in table[1]
+    said = "trying '' None\n"
+    assert hotpath("logs", job_id).out == f"--- attempt 1 ---\n{said}--- attempt 2 ---\n{said}"
+    assert hotpath("logs", job_id, "--attempt", "2").out == said
+    refused = hotpath("logs", job_id, "--attempt", "3")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--attempt" in refused.error
+
+
+def test_cancel_of_a_running_job(hotpath, database_url):
+    """Of a job that runs, `cancel` says that it was asked to stop, as often as it is asked."""
+    job_id = hotpath("push", "add", "--ids", "-", stdin=b'{"x": 1}\n').out.strip()
+    trio.run(claim_one, database_url)
+    for _ in range(2):
+        done = hotpath("cancel", job_id)
+        assert (done.code, done.out, done.err) == (0, f"{job_id} asked to stop\n", "")
+    assert hotpath("cancel", job_id, "--json").documents == [
+        {"id": job_id, "canceled": True, "state": "running"}
+    ]
+    assert "has not ended (running)" in hotpath("retry", job_id).error
+    (attempt,) = hotpath("job", job_id, "--json").documents[0]["attempts"]
+    assert (attempt["attempt"], attempt["state"], attempt["finished_at"]) == (1, "running", None)
+
+
+async def claim_one(url: str) -> None:
+    """Have a worker that never runs it hold the first job of `add`."""
+    async with open_client(url) as client, client.database.connection() as connection:
+        found = await find_script(connection, "add")
+        worker = await register_worker(
+            connection, name="w", group=None, script=found.version.script, version=found.version.id,
+            tags=[found.tag], host="here", pid=1, concurrency=1, lease=60,
+        )  # fmt: skip
+        claim = Claim(1, found.tag, "add", found.version.script, Positions())
+        assert (await WorkerSession(connection, worker).cycle([], claim)).hand is not None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "add", "-a", "x=1", "--timeout=0"),
+        ("run", "add", "-a", "x=1", "--job-timeout=-1"),
+        ("run", "add", "-a", "x=1", "--job-timeout=nan"),
+        ("push", "add", "--job-timeout=0"),
+    ],
+)
+def test_time_out_that_is_none(hotpath, arguments):
+    """I13: a time-out of zero or less is refused with the field named, and nothing is enqueued."""
+    done = hotpath(*arguments, stdin=b'{"x": 1}\n')
+    assert (done.code, done.out) == (2, "")
+    assert "timeout" in done.error
+    assert hotpath("jobs", "--json").out == ""
 
 
 def test_cancel_several(hotpath):
