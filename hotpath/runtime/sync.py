@@ -151,6 +151,7 @@ class SyncRuntime:
                 if kind is ErrorKind.CANCELED:
                     hand.refused.setdefault(token - first, kind)  # looked at after the mark is set
                 self._press(hand, token, kind)
+                self._interrupter.send(hand)  # run() sees to further tries
                 return
 
     def stuck(self, after: float) -> Sequence[tuple[Batch, int, ErrorKind]]:

@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -14,9 +15,12 @@ from typing import Any
 from uuid import UUID
 
 import attrs
+import outcome as capture
 import pytest
+import trio
 
 from hotpath.model import Description, OutcomeState, ScriptVersion, Settings
+from hotpath.runtime.lane import Lane
 from hotpath.runtime.protocol import Outcome, Runtime
 from hotpath.runtime.sync import SyncRuntime
 from hotpath.runtime.trio_runtime import AsyncRuntime
@@ -135,14 +139,40 @@ def make_script(tmp_path: Path) -> Iterator[Callable[..., GivenScript]]:
             del sys.modules[module]
 
 
+def in_main_thread(test: Callable[[Lane], Any]) -> None:
+    """Run the async function beside, and the lane that it is given here, as a worker process does."""
+    lane = Lane()
+    ends: list[capture.Outcome[Any]] = []
+
+    def beside() -> None:
+        try:
+            ends.append(capture.capture(trio.run, test, lane))
+        finally:
+            lane.close()
+
+    thread = threading.Thread(target=beside, daemon=True)
+    thread.start()
+    lane.run_here()
+    thread.join()
+    ends[0].unwrap()
+
+
+@pytest.fixture
+def beside_main() -> Callable[[Callable[[Lane], Any]], None]:
+    """Runs an async function in a thread of its own; what its lane runs is in the main thread."""
+    return in_main_thread
+
+
 @pytest.fixture
 def opened(make_script: Callable[..., GivenScript]) -> Callable[..., Any]:
     """Opens a runtime for a script of the text given; a context manager."""
 
     @asynccontextmanager
-    async def open_runtime(text: str, *, concurrency: int = 100, **settings: Any) -> AsyncIterator[Runtime]:
+    async def open_runtime(
+        text: str, *, concurrency: int = 100, lane: Lane | None = None, **settings: Any
+    ) -> AsyncIterator[Runtime]:
         script = make_script(text, **settings)
-        runtime = AsyncRuntime(concurrency) if script.version.description.is_async else SyncRuntime()
+        runtime = AsyncRuntime(concurrency) if script.version.description.is_async else SyncRuntime(lane)
         async with runtime.open(script):
             yield runtime
 
