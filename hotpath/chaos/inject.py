@@ -74,16 +74,16 @@ class Injector:
         self.done.append(done)
         try:
             await self._do(fault, done)
-        except HotpathError as error:  # the database is down: another fault's doing
-            done.skipped = done.skipped or f"the database did not answer: {error}"
+        except HotpathError:  # another fault's doing
+            done.skipped = done.skipped or "the database did not answer"
         done.ended = time.perf_counter_ns()
 
-    def _tell(self, done: Done, what: str) -> None:
+    def _tell(self, done: Done) -> None:
         fault = done.fault
         victim = f" of command {done.command}" if done.command is not None else ""
         lasting = f", {fault.seconds:g} s" if fault.seconds else ""
         how = f" ({fault.how}{lasting})" if fault.how or lasting else ""
-        self.say(f"{fault.at:8.1f} s  fault {fault.number}: {fault.kind}{how}{victim}{what}")
+        self.say(f"{fault.at:8.1f} s  fault {fault.number}: {fault.kind}{how}{victim}")
 
     async def _do(self, fault: Fault, done: Done) -> None:
         match fault.kind:
@@ -92,16 +92,28 @@ class Injector:
             case "restart":
                 await self._restart(fault, done)
             case "hold":
-                self._tell(done, "")
-                async with store.held_transaction(self.database, self.tags, lock="lock" in fault.how):
-                    await trio.sleep(fault.seconds)
+                await self._hold(fault, done)
             case _:
                 await self._hit_command(fault, done)
 
     # ------------------------------------------------------------ the database
 
+    async def _hold(self, fault: Fault, done: Done) -> None:
+        async with self._restarting:
+            pass  # it would not be there to be held
+        done.began = time.perf_counter_ns()
+        self._tell(done)
+        async with store.held_transaction(self.database, self.tags, lock="lock" in fault.how) as found:
+            if found:
+                await trio.sleep(fault.seconds)
+            else:
+                done.skipped = "no lease was there to be locked"
+
     async def _terminate(self, fault: Fault, done: Done) -> None:
-        self._tell(done, "")
+        async with self._restarting:
+            pass
+        done.began = time.perf_counter_ns()
+        self._tell(done)
         names = None
         if self.own_sessions:
             names = [f"hotpath worker {worker}" for worker in sorted(self._workers)]
@@ -114,7 +126,7 @@ class Injector:
             return
         async with self._restarting:
             done.began = time.perf_counter_ns()
-            self._tell(done, "")
+            self._tell(done)
             await self.cluster.restart(fault.how, fault.seconds)
             done.up = time.perf_counter_ns()
 
@@ -128,7 +140,7 @@ class Injector:
                 return
             done.began = time.perf_counter_ns()
             done.command = command.number
-            self._tell(done, "")
+            self._tell(done)
             match fault.kind:
                 case "kill-worker":
                     victims = command.workers()
@@ -217,7 +229,7 @@ class Injector:
     def _disturbed(self, done: Done, faults: int) -> bool:
         """Whether a fault of the database was about meanwhile: then the time says nothing."""
         return any(
-            other.fault.kind in ("terminate", "restart", "hold")
+            (other.fault.kind in ("terminate", "restart") or "lock" in other.fault.how)
             and (not other.ended or other.ended > done.began)
             for other in self.done
             if other is not done

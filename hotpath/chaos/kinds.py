@@ -25,7 +25,8 @@ class Kind:
 
 KINDS = (
     Kind("print", 2000),
-    Kind("slow", 1000),
+    Kind("slow", 8000),
+    Kind("long", 500),
     Kind("hold", 100),
     Kind("retry", 500),
     Kind("later", 300),

@@ -37,6 +37,8 @@ NO_JOB = bytes(16)
 PRIORITIES = (-20, -5, -1, 0, 1, 5, 20)
 BACKLOG = 50_000
 """Jobs in the queue beyond which producers wait."""
+WAVE = 8.0
+"""Seconds from one wave of jobs to the next: there is a backlog in the beginning of each."""
 OVERRUNS = 997
 """One loose built-in job in so many runs until its time-out."""
 
@@ -87,7 +89,8 @@ class Producer:
             await trio.sleep(draw.uniform(0.002, 0.02))
 
     def _due(self) -> int:
-        return int(self.wanted * min(1.0, 0.02 + (time.monotonic() - self._began) / self.seconds))
+        wave = (time.monotonic() - self._began) // WAVE
+        return int(self.wanted * min(1.0, (wave + 1) * WAVE / self.seconds))
 
     def _backlog(self) -> int:
         """About how many jobs wait: two records are written for each run."""

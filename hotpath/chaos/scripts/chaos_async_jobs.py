@@ -16,6 +16,8 @@ async def main(n: int, do: str = "quick") -> list[int]:
     match do:
         case "slow":
             await trio.sleep(0.05)
+        case "long":
+            await trio.sleep(0.5)
         case "print":
             print("job", n, "speaks,", "attempt", attempt)  # noqa: T201 - that is how a job logs
             await trio.lowlevel.checkpoint()

@@ -16,6 +16,8 @@ def main(n: int, do: str = "quick") -> list[int]:
     match do:
         case "slow":
             time.sleep(0.02)
+        case "long":
+            time.sleep(0.3)
         case "print":
             print("job", n, "speaks,", "attempt", attempt)  # noqa: T201 - that is how a job logs
         case "hold":
