@@ -165,6 +165,12 @@ class Pool:
                 self._discard(session)
             self._drop_old()
 
+    def drop_idle(self) -> None:
+        """Close the idle sessions now, as the way to the server is suspect; those lent are left alone."""
+        idle, self._idle = self._idle, deque()
+        for session, _ in idle:
+            self._discard(session)
+
     def _drop_old(self) -> None:
         """Close sessions that nobody has needed for long; the oldest are at the left."""
         while self._max_idle and len(self._idle) > self._min_size:

@@ -67,6 +67,7 @@ class Database:
                         connection.terminate()  # the next one is to find the primary
                         raise
             if scope.cancelled_caught:
+                self.pool.drop_idle()  # they may be as dead as this one, and nobody has noticed yet
                 raise DatabaseUnavailableError(
                     f"the database at {place(self.dsn)} did not answer within {within:g} s"
                 )

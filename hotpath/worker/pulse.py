@@ -19,7 +19,7 @@ from hotpath.config import Config
 from hotpath.core.watch import SECOND
 from hotpath.store.database import Database
 from hotpath.store.embedded import EmbeddedPostgres, database_name, default_home
-from hotpath.store.listen import open_listener
+from hotpath.store.listen import PooledError, open_listener
 from hotpath.store.trouble import ANY_TROUBLE
 from hotpath.store.workers import give_back_unlisted, heartbeat, make_partitions, reap
 from hotpath.worker.options import HEARTBEAT
@@ -140,6 +140,8 @@ class Pulse:
                     async for notification in listener.notifications:
                         if any(notification.payload == str(worker) for worker in self.lives()):
                             self._hurry.set()
+            except PooledError:
+                return
             except ANY_TROUBLE as error:
                 log.debug("requests to cancel are not heard at once: %s", error)
             await trio.sleep(HEARTBEAT)

@@ -244,3 +244,15 @@ def test_sizes_must_make_sense(sizes):
     """Sizes that no pool can have are refused at once."""
     with pytest.raises(ValueError, match="min_size"):
         create_pool("postgresql://x", min_size=sizes[0], max_size=sizes[1])
+
+
+async def test_drop_idle(cluster):
+    """drop_idle() closes what is idle and nothing that is lent; the pool goes on with new connections."""
+    async with create_pool(cluster.dsn(), min_size=2, max_size=3) as pool:
+        async with pool.acquire() as lent:
+            pid = await lent.fetchval("select pg_backend_pid()")
+            pool.drop_idle()
+            assert pool.statistics().idle == 0
+            assert await lent.fetchval("select pg_backend_pid()") == pid
+            assert await pool.fetchval("select 1") == 1
+        assert pool.statistics().discarded == 1

@@ -89,7 +89,7 @@ async def test_long_running(pooled: Stage):
 async def test_commands(pooled: Stage):
     """Push, run, cancel, retry, job and status work through the pooler."""
     (pooled.workspace / "rows.jsonl").write_text('{"x": 1}\n{"x": 2}\n')
-    await hotpath(pooled, "push", "double", "--file", "rows.jsonl", "--json")
+    await hotpath(pooled, "push", "double", "rows.jsonl", "--json")
     waiting = await pooled.client.enqueue("double", {"x": 7})
     await hotpath(pooled, "cancel", str(waiting))
     await hotpath(pooled, "status", "--json")

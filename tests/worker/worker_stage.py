@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -67,10 +67,10 @@ class Stage:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "HOTPATH_DATABASE_URL": self.url, "HOTPATH_WORKSPACE": str(self.workspace)}
 
-    async def dedicate(self, name: str, *flags: str) -> Command:
-        """Start `hotpath dedicate NAME --json`."""
+    async def dedicate(self, name: str, *flags: str, launcher: Sequence[str] = ()) -> Command:
+        """Start `hotpath dedicate NAME --json`, by `launcher` if there is one."""
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "hotpath", "dedicate", name, "--json", *flags],
+            [*launcher, sys.executable, "-m", "hotpath", "dedicate", name, "--json", *flags],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
