@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hotpath.scripts.settings import settings as settings
     from hotpath.worker import dedicated as dedicated
     from hotpath.worker import serve_worker as serve_worker
+    from hotpath.worker.completion import completion as completion
 
 _HOME = {
     "hotpath.client": ("open_client",),
@@ -76,6 +77,7 @@ _HOME = {
     "hotpath.runtime.trio_runtime": ("AsyncRuntime",),
     "hotpath.scripts.settings": ("settings",),
     "hotpath.worker": ("dedicated", "serve_worker"),
+    "hotpath.worker.completion": ("completion",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

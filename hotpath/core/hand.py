@@ -69,6 +69,7 @@ class Hand:
         "clock",
         "hi",
         "ids",
+        "late",
         "lease",
         "left",
         "lo",
@@ -136,6 +137,8 @@ class Hand:
         """The worker's loop that it belongs to, for `hotpath.completion()`."""
         self.settled: dict[int, str] = {}
         """Jobs that ended by a completion of their own, with the log that was written then."""
+        self.late: list[tuple[int, int, str]] = []
+        """Index, state and further log of settled jobs whose `main` has ended since."""
         self.waiting_since: float | None = None
         """When outcomes of it were first seen waiting for a flush, by the loop's clock."""
         self.away = 0
@@ -156,7 +159,7 @@ class Hand:
     @property
     def unreported(self) -> int:
         """Jobs that have not ended."""
-        return self.left - len(self.reported)
+        return max(0, self.left - len(self.reported))
 
     @property
     def stopped(self) -> bool:
@@ -285,6 +288,8 @@ class Hand:
                 continue  # it goes back
             place = self.place(index)
             if ended >> place & 1:
+                if index in self.settled:
+                    self.late.append((index, state, _rest(log or "", self.settled[index])))
                 continue  # reported twice: the first outcome counts
             weight = len(payload) + len(log or "")
             if total + weight > limit and jobs:
@@ -303,11 +308,13 @@ class Hand:
                 logs.append((self.lo + place, log))
         self.left -= jobs
         self._ended = ended
-        if not jobs and self.left:
+        # Settled jobs whose `main` goes on have more to log: the lease waits for them.
+        final = self.left == 0 and (self.over or not self.settled)
+        if not jobs and not final:
             return None
         return LeaseFlush(
             self,
-            final=self.left == 0,
+            final=final,
             before=before,
             started=started,
             durations=durations,
@@ -320,6 +327,11 @@ class Hand:
             size=total,
             retries=retries,
         )
+
+
+def _rest(log: str, known: str) -> str:
+    """What a log has behind what is known of it; all, where that is not its beginning."""
+    return log.removeprefix(known)
 
 
 def _standing() -> int:

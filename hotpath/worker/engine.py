@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from hotpath.core.hand import Hand
+from hotpath.store.complete import open_completer
 from hotpath.worker.assignment import Assignment, ScriptInHand
 from hotpath.worker.clock import DatabaseClock
 from hotpath.worker.link import open_link
@@ -44,13 +45,22 @@ async def work(
     async with (
         runtime.open(ScriptInHand.of(assignment)),
         open_link(assignment.dsn, assignment.worker, lambda: list(hands)) as link,
+        open_completer(assignment.dsn, assignment.worker, lambda: link.pooled) as completer,
         trio.open_nursery() as nursery,
     ):
         clock = DatabaseClock()
         search = Search(assignment.version.script, tags, clock)
         waker = Waker(assignment.listen_dsn, assignment.worker, [tag for tag, _ in tags])
         loop = Loop(
-            link, search, waker, runtime, drain=assignment.drain, board=board, clock=clock, hands=hands
+            link,
+            search,
+            waker,
+            runtime,
+            drain=assignment.drain,
+            board=board,
+            clock=clock,
+            hands=hands,
+            completer=completer,
         )
         if tell is not None:
             loop.tell = tell

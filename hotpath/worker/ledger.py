@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from hotpath.core.hand import Hand, LeaseFlush, totals
+from hotpath.model import OutcomeState
+from hotpath.store.complete import add_log
 from hotpath.store.work import Claim, Cycle, WorkerSession
 from hotpath.worker.clock import DatabaseClock
 from hotpath.worker.statistics import WorkerStatistics
@@ -51,6 +53,8 @@ class Ledger:
     """A heap of `time.monotonic()` at which attempts that failed here are due again, the first of each
     flush.
     """
+    _late: list[tuple[Hand, int, int, str]] = attrs.field(factory=list)
+    """Hand, index, state and further log of jobs that had ended before their `main` did."""
     _reserved: int | None = None
     """The token that the next claim's hand will have."""
     _jobs: int = 0
@@ -92,7 +96,19 @@ class Ledger:
         self._cycles += 1
         if flushes:
             self._account(flushes, cycle.accepted)
+        if self._late:
+            await self._write_late()
         return cycle
+
+    async def _write_late(self) -> None:
+        """What jobs printed after their completion; how their `main` ended does not count any more."""
+        late, self._late = self._late, []
+        for hand, index, state, text in late:
+            job = hand.ids[index]
+            if state != OutcomeState.SUCCESS:
+                log.warning("job %s did not end in success, after its completion was committed", job)
+            if text:
+                await self.link.guarded(add_log, job, hand.attempts[index], text)
 
     def _number(self, claim: Claim) -> Claim:
         """The claim with the id of its lease, as it is to be sent now."""
@@ -119,6 +135,7 @@ class Ledger:
         """The lease is no more."""
         if self.hands.pop(hand.lease, None) is not None:
             self.in_hand.book.close(hand.number)
+            self._late += [(hand, *entry) for entry in hand.late]
 
     def _account(self, flushes: Sequence[LeaseFlush], accepted: frozenset[int]) -> None:
         written = [flush for flush in flushes if flush.hand.lease in accepted]
@@ -170,7 +187,7 @@ class Ledger:
         """Put jobs that have not begun, and will not, back into the queue, after what ended is written."""
         now = time.perf_counter_ns() // 1000
         for index in hand.canceling.intersection(indexes):
-            hand.report((index, 3, now, 0, CANCELED, None))
+            hand.report((index, int(OutcomeState.CANCELED), now, 0, CANCELED, None))
         if not await self.flush(hand):
             return
         pending = hand.pending()
@@ -184,6 +201,8 @@ class Ledger:
             places = [hand.place(index) for index in sorted(back)]
             await self.link.guarded(WorkerSession.release, hand.lease, places)
             hand.release(back)
+        if self._late:
+            await self._write_late()
 
     async def release(self, hand: Hand) -> None:
         """Write what the hand has, give the rest back: the runtime has nothing of it any more."""

@@ -70,6 +70,11 @@ class Link:
     _sessions: int = 0
 
     @property
+    def pooled(self) -> bool:
+        """Whether a pooler is before the server, as far as is known."""
+        return self._pooled
+
+    @property
     def breaks(self) -> int:
         """How often the connection has broken."""
         return self._breaks

@@ -36,6 +36,7 @@ from hotpath.worker.statistics import WorkerStatistics
 
 if TYPE_CHECKING:
     from hotpath.runtime.protocol import Runtime
+    from hotpath.store.complete import Completer
     from hotpath.worker.board import Board
     from hotpath.worker.link import Link
     from hotpath.worker.search import Search
@@ -76,6 +77,8 @@ class Loop:
     board: Board | None = None
     tell: Callable[[dict[str, Any]], object] = _untold
     """Says a message to the supervisor."""
+    completer: Completer = attrs.field(kw_only=True)
+    """The connections for jobs that end by `hotpath.completion()`."""
     clock: DatabaseClock = attrs.field(factory=DatabaseClock)
     hands: dict[int, Hand] = attrs.field(factory=dict)
     """By lease, what is claimed and not wholly flushed."""
@@ -96,6 +99,7 @@ class Loop:
     """Whether jobs that have not begun should go back, in the next turn."""
     _woken: bool = False
     """Whether somebody called `wake` since the last claim was sent: it may have been too early to see why."""
+    _completing: dict[int, set[int]] = attrs.field(factory=dict)
     _drained: bool = False
     _dry: int | None = None
     """How often the connection had broken when nothing was left to run, as a first look says."""
@@ -143,6 +147,14 @@ class Loop:
         """
         self._expire()
         self.stop()
+
+    def holds(self, hand: Hand) -> bool:
+        """Whether the hand's lease is held, as far as is known here."""
+        return hand.lease in self.hands and time.perf_counter_ns() < self.in_hand.until
+
+    def completing(self, hand: Hand) -> set[int]:
+        """Jobs of the hand that are just ending themselves; the caller keeps it."""
+        return self._completing.setdefault(hand.number, set())
 
     def statistics(self) -> WorkerStatistics:
         """Counts since the start."""
@@ -258,6 +270,8 @@ class Loop:
                 size += flush.size
                 if size >= MAX_FLUSH_BYTES:
                     break
+            elif hand.over:
+                self._wake.set()  # what was reported was nothing new: the rest goes back in the next turn
         return flushes
 
     @property
@@ -296,6 +310,7 @@ class Loop:
         finally:
             hand.over = True
             self.in_hand.returned(hand)
+            self._completing.pop(hand.number, None)
             self._wake.set()
         if hand.unreported and not hand.stopped:
             log.warning(
