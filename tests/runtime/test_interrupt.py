@@ -10,8 +10,10 @@ import time
 
 import pytest
 import trio
+import trio.testing
 
-from hotpath.model import ErrorKind
+from hotpath.errors import JobInterrupted
+from hotpath.model import ErrorKind, Retry
 from hotpath.runtime.interrupt import SIGNAL
 from hotpath.runtime.protocol import Interruptible
 from hotpath.runtime.sync import SyncRuntime
@@ -167,7 +169,7 @@ async def test_clean_up(opened, make_batch, how, kind, state):
     """An interrupted job runs its `finally` blocks, undisturbed, and `except Exception` does not hold it;
     what it raises there does not change how it ended. A job that returns all the same has succeeded.
     """
-    async with opened(FINALLY, name="cleaning", retry=__import__("hotpath").Retry(2, delay=1)) as runtime:
+    async with opened(FINALLY, name="cleaning", retry=Retry(2, delay=1)) as runtime:
         import cleaning as module
 
         batch = make_batch({"how": how})
@@ -299,6 +301,48 @@ def test_never_where_it_does_harm(beside_main, opened, make_batch, body):
             assert batch.ended[1].state == "success"
 
     beside_main(test)
+
+
+@pytest.mark.parametrize("x", [1, 0])
+async def test_interrupt_that_comes_late(opened, make_batch, monkeypatch, x):
+    """An exception that comes up when `main` has ended already, well or not, ends that job and no other: it
+    is reported once, and the batch goes on.
+    """
+    text = """
+        import threading
+        gate = threading.Event()
+        def main(x: int):
+            gate.wait(20)
+            return 1 / x
+        """
+    async with opened(text, name="comes_late") as runtime:
+        import comes_late as module
+
+        settle = runtime._interrupter.settle
+        late = [True]
+
+        def send(hand):
+            if hand.press is not None:
+                hand.press.sent = True
+            return False
+
+        def settle_late(hand, token):
+            if late.pop() if late else False:
+                raise JobInterrupted
+            return settle(hand, token)
+
+        monkeypatch.setattr(runtime._interrupter, "send", send)
+        monkeypatch.setattr(runtime._interrupter, "settle", settle_late)
+        batch = make_batch({"x": x}, {"x": 1}, {"x": 0})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.run, batch)
+            await in_hand(batch, 0)
+            runtime.interrupt(batch, 0, ErrorKind.CANCELED)
+            module.gate.set()
+        assert [(one.index, one.state) for one in batch.ended] == [
+            (0, "canceled"), (1, "success"), (2, "failure"),
+        ]  # fmt: skip
+        assert not late
 
 
 class Marks(list):
