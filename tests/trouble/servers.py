@@ -251,11 +251,13 @@ class _Pair:
 
     async def run(self) -> None:
         self.gate.set()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._forward, self.client, self.server, nursery.cancel_scope)
-            nursery.start_soon(self._forward, self.server, self.client, nursery.cancel_scope)
-        self.client.socket.close()
-        self.server.socket.close()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._forward, self.client, self.server, nursery.cancel_scope)
+                nursery.start_soon(self._forward, self.server, self.client, nursery.cancel_scope)
+        finally:
+            self.client.socket.close()
+            self.server.socket.close()
 
     async def _forward(
         self, source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import sys
 from collections.abc import Iterator
@@ -77,8 +78,6 @@ async def test_failover(pair: Pair, tmp_path: Path):
 
 
 def _account_of(server: Server) -> str | None:
-    import pwd
-
     return pwd.getpwuid(os.stat(server.data).st_uid).pw_name if os.geteuid() == 0 else None
 
 

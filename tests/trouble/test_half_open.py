@@ -98,9 +98,9 @@ async def test_deaf_listener(impatient: None, stage: Stage, proxy: Proxy, databa
 
 async def test_notes_of_sleep_hang_no_one(impatient: None, stage: Stage, proxy: Proxy, database: str):
     """A note of sleep over a silent connection ends in `DeafError`, in time."""
-    async with listen.open_listener(proxy.url(database), "hotpath") as listener:
-        proxy.silence()
-        with trio.fail_after(5), pytest.raises(listen.DeafError):
+    with trio.fail_after(5), pytest.raises(listen.DeafError):
+        async with listen.open_listener(proxy.url(database), "hotpath") as listener:
+            proxy.silence()
             await listener.doze(1, [1], 5.0)
 
 
