@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import attrs
+import trio
 
 from hotpath import asyncpg_trio
 from hotpath.core.hand import Hand, LeaseFlush
@@ -154,6 +155,44 @@ class Stage:
         """Nothing waits and nothing is leased: no row is left where jobs wait or run."""
         left = {table: await self.count(table) for table in ("job_queue", "batch", "lease")}
         assert left == {"job_queue": 0, "batch": 0, "lease": 0}
+
+    async def blocked(self, connection: asyncpg_trio.Connection) -> None:
+        """Wait until this connection's statement waits for a lock."""
+        pid = connection.get_server_pid()
+        with trio.fail_after(10):
+            while not await self.connection.fetchval("select cardinality(pg_blocking_pids($1)) > 0", pid):  # noqa: ASYNC110 - another process
+                await trio.sleep(0.005)
+
+    async def cancel(self, job: UUID, connection: asyncpg_trio.Connection | None = None) -> bool:
+        """What `hotpath.cancel` answers."""
+        return await (connection or self.connection).fetchval("select hotpath.cancel($1)", job)
+
+    async def retry(self, job: UUID, connection: asyncpg_trio.Connection | None = None) -> bool:
+        """What `hotpath.retry` answers."""
+        return await (connection or self.connection).fetchval("select hotpath.retry($1)", job)
+
+    async def attempts(self, job: UUID) -> list[tuple[Any, ...]]:
+        """Number, state and kind of error of each attempt."""
+        return [
+            tuple(row)
+            for row in await self.connection.fetch(
+                "select attempt, state, error ->> 'kind' from hotpath.job_attempts($1)", job
+            )
+        ]
+
+    async def beat(self, session: WorkerSession) -> workers.Beat:
+        """A heartbeat for one worker."""
+        return await workers.heartbeat(self.connection, {session.worker: 0}, 15)
+
+    async def reap(self) -> int:
+        """Take back what the dead hold."""
+        return await workers.reap(self.connection)
+
+    async def kill(self, session: WorkerSession) -> None:
+        """Let the worker's lease be over, as if its host were gone."""
+        await self.connection.execute(
+            "update hotpath.worker set lease_until = now() where id = $1", session.worker
+        )
 
 
 def outcomes(

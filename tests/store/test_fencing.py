@@ -185,18 +185,10 @@ async def test_flush_waits_for_a_reaper_and_is_refused(stage: Stage):
     async with trio.open_nursery() as nursery, reaper.transaction():
         await reaper.fetch(_give_back(), [hand.lease], worker.worker, False)
         nursery.start_soon(flush)
-        await wait_blocked(stage, worker)
+        await stage.blocked(worker.connection)
     assert answer == [frozenset()]
     assert await stage.states() == {"queued": 2}
     await stage.check_once_each(ids)
-
-
-async def wait_blocked(stage: Stage, worker) -> None:
-    """Until the worker's statement waits for a lock."""
-    pid = worker.connection.get_server_pid()
-    with trio.fail_after(10):
-        while not await stage.connection.fetchval("select cardinality(pg_blocking_pids($1)) > 0", pid):  # noqa: ASYNC110 - another process
-            await trio.sleep(0.005)
 
 
 @pytest.mark.parametrize("kind", KINDS)
