@@ -3,8 +3,10 @@
 - A worker that had said that its work is settled, or was killed for something that no job has done, leaves
   nobody to blame: what it held goes back uncharged.
 - A worker that was killed because of a job: that job ends with the reason, unless it ended in the meantime.
-- A worker that died of itself: the job in hand is charged a crash. Where several run at once and none of them
-  ran code at that moment, nobody knows: all that it held are suspects, to be run in ever smaller company.
+- A worker that died of itself: the job in hand is charged a crash.
+- With no job in hand (it died between two, or while all of several waited), and for one that was stopped or
+  wedged, nobody knows, and a job may have left behind what did it, a thread, say: all that it held are
+  suspects, uncharged, to be run in ever smaller company, at last alone.
 """
 
 from __future__ import annotations
@@ -51,8 +53,7 @@ def judge(death: Death) -> Judgement:
         return Judgement()
     if (kill := death.killed) is not None:
         if kill.kind is None:
-            # A job may have stopped its own process: it is not blamed, but watched.
-            return Judgement(suspects=(kill.job[0],) if kill.job is not None else ())
+            return _unknown(death, kill.job) if kill.suspects else Judgement()
         if kill.job is None or not (death.several or kill.job == death.job):
             return Judgement()  # the job ended between the decision and the signal
         why = f"{kill.reason}: the worker process was killed"
@@ -63,4 +64,9 @@ def judge(death: Death) -> Judgement:
         return Judgement(
             death.job, ErrorKind.CRASH, f"the worker process {death.ending} in the middle of the job"
         )
-    return Judgement(suspects=tuple(death.leases) if death.several else ())
+    return _unknown(death, None)
+
+
+def _unknown(death: Death, job: JobInHand | None) -> Judgement:
+    """The lease of the job in hand, if that is known, else all leases."""
+    return Judgement(suspects=tuple(death.leases) if job is None else (job[0],))

@@ -67,6 +67,8 @@ class Kill:
     kind: ErrorKind | None
     job: JobInHand | None
     reason: str
+    suspects: bool = False
+    """Whether any job that the worker holds may have brought it to this."""
 
 
 @attrs.define
@@ -105,9 +107,9 @@ class Watch:
         if self._leaving_at is not None and min(still, now - self._leaving_at) >= LEAVE:
             return Kill(None, None, "it did not hear that it was to stop")
         if self._stopped_at is not None and now - self._stopped_at >= STOPPED:
-            return Kill(None, sight.job, "its process was stopped")
+            return Kill(None, sight.job, "its process was stopped", suspects=True)
         if sight.beat and still >= self.lease and sight.job is None and not (self.several and sight.held):
-            return Kill(None, None, "it made no progress though it had no job in hand")
+            return Kill(None, None, "it made no progress, with no job in hand", suspects=True)
         return None
 
     def _remember(self, now: int, sight: Sight) -> None:

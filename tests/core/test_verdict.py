@@ -20,13 +20,9 @@ def test_the_job_in_hand_is_charged_with_the_true_reason():
     assert judgement.message == "the worker process was killed by SIGSEGV in the middle of the job"
 
 
-def test_without_a_job_in_hand_nobody_is_charged():
-    """I7: where one runs at a time, a death between two jobs is no job's fault."""
-    assert judge(attrs.evolve(SYNC, job=None)) == Judgement()
-
-
-def test_where_several_ran_and_none_is_known_all_are_suspects():
-    """I7: an async worker that died while none of its jobs ran code."""
+def test_without_a_job_in_hand_all_are_suspects():
+    """I7: a death between two jobs, or while several waited, charges nobody, and still a poison is found."""
+    assert judge(attrs.evolve(SYNC, job=None)) == Judgement(suspects=(7, 8))
     assert judge(attrs.evolve(SYNC, job=None, several=True)) == Judgement(suspects=(7, 8))
     assert judge(attrs.evolve(SYNC, several=True)).job == JOB
 
@@ -49,5 +45,8 @@ def test_a_job_that_was_killed_ends_with_that_reason(kind: ErrorKind):
 
 def test_no_job_is_charged_for_what_it_did_not_do():
     """I3, I6: a wedged, stopped or leaving worker costs its jobs nothing; who may have done it is watched."""
-    assert judge(attrs.evolve(SYNC, killed=Kill(None, None, "wedged"))) == Judgement()
-    assert judge(attrs.evolve(SYNC, killed=Kill(None, JOB, "stopped"))) == Judgement(suspects=(7,))
+    assert judge(attrs.evolve(SYNC, killed=Kill(None, None, "its grace was over"))) == Judgement()
+    wedged = attrs.evolve(SYNC, job=None, killed=Kill(None, None, "wedged", suspects=True))
+    assert judge(wedged) == Judgement(suspects=(7, 8))
+    stopped = attrs.evolve(SYNC, killed=Kill(None, JOB, "stopped", suspects=True))
+    assert judge(stopped) == Judgement(suspects=(7,))
