@@ -364,8 +364,7 @@ def mend(out: TextIO, err: TextIO) -> None:
     descriptors 1 and 2 open (else the next socket gets the number, and somebody's output), and the root
     logger is to reach the jobs' logs. Costs 3 µs where nothing is wrong: call it once a batch.
     """
-    if sys.stdout is not out or sys.stderr is not err:
-        sys.stdout, sys.stderr = out, err
+    sys.stdout, sys.stderr = out, err
     for descriptor in (1, 2):
         try:
             os.fstat(descriptor)

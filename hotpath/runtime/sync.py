@@ -252,8 +252,11 @@ class SyncRuntime:
                             report((index, state, started // 1000, (ended - started) // 1000, body, text))
                         if timed:
                             mark[1] = 0
-                        if sys.stdout is not out or sys.stderr is not err:
-                            sys.stdout, sys.stderr = out, err  # the job has put others there, and left them
+                        try:
+                            if sys.stdout is not out or sys.stderr is not err:  # it has left others
+                                sys.stdout, sys.stderr = out, err
+                        except AttributeError:  # or none
+                            sys.stdout, sys.stderr = out, err
                     break
                 except JobInterrupted as late:  # came up between the end of `main` and `settle`
                     self._fail(job, late, clock())

@@ -330,8 +330,11 @@ class AsyncRuntime:
             if deadline:
                 mark[1] = 0
             self._ended(run)
-            if sys.stdout is not out or sys.stderr is not err:
-                sys.stdout, sys.stderr = out, err  # the job has put others there, and left them
+            try:
+                if sys.stdout is not out or sys.stderr is not err:  # the job has left others there
+                    sys.stdout, sys.stderr = out, err
+            except AttributeError:  # or none
+                sys.stdout, sys.stderr = out, err
             if blocked:
                 self._yielded = ended
                 if scope.cancel_called:
