@@ -46,6 +46,10 @@ class LeaseBook:
         """The leases held, by number."""
         return {number: lease for number, lease in self._leases.items() if lease}
 
+    def held(self) -> list[int]:
+        """The leases held; any thread may ask."""
+        return [lease for lease in list(self._leases.values()) if lease]
+
     def open(self, lease: int) -> int:
         """A number for this lease; return the token of its first job. Raises IndexError when it is full."""
         if self._free:

@@ -40,10 +40,22 @@ async def work(
     places]}` of a lease with holes, `{"stuck": [lease, place, kind]}` of a job that cannot be ended from
     inside. The supervisor's `cancel` is `Loop.cancel`.
     """
+    async with runtime.open(ScriptInHand.of(assignment)):
+        return await live(assignment, runtime, board=board, tell=tell, task_status=task_status)
+
+
+async def live(
+    assignment: Assignment,
+    runtime: Runtime,
+    *,
+    board: Board | None = None,
+    tell: Callable[[dict[str, Any]], object] | None = None,
+    task_status: trio.TaskStatus[Loop] = trio.TASK_STATUS_IGNORED,
+) -> WorkerStatistics:
+    """The same, with a runtime that has been opened."""
     hands: dict[int, Hand] = {}
     tags = assignment.tags
     async with (
-        runtime.open(ScriptInHand.of(assignment)),
         open_link(assignment.dsn, assignment.worker, lambda: list(hands)) as link,
         open_completer(assignment.dsn, assignment.worker, lambda: link.pooled) as completer,
         trio.open_nursery() as nursery,

@@ -77,7 +77,7 @@ class Ledger:
             released=self._released,
             busy=self._busy_us / 1e6,
             cycles=self._cycles,
-            in_hand=sum(hand.left for hand in self.hands.values()),
+            in_hand=sum(hand.left for hand in list(self.hands.values())),  # from any thread
             first_claim=self._first,
             last_flush=self._last,
         )

@@ -1,8 +1,16 @@
 """A worker inside somebody else's Trio program, with a runtime of their own if they like.
 
-There is no supervisor here: a thread renews the lease, with a Trio of its own, so that it does not depend on
-the program's loop. What it cannot cover: code that never gives up the GIL stops that thread too, and the
-death of the process is noticed only when the lease ends.
+There is no supervisor here. A thread with a Trio of its own renews the lease and hears cancels, so that
+neither depends on the program's loop. What that cannot cover, and `hotpath dedicate` can:
+
+- Code that never gives up the GIL stops the thread, too: once the lease has run out its jobs may be taken,
+  and run elsewhere, beside it. Nothing kills it: time-outs and cancels reach async code and Python, not C.
+- When the process dies, its jobs come back as the lease ends (15 s), and nobody knows which one it was: all
+  that it held are suspects, and run in ever smaller company.
+- A program that blocks Trio's thread blocks the worker: nothing is claimed or flushed meanwhile.
+
+When the lease was lost (the database was away for longer than it lasts) what runs is interrupted, and the
+worker goes on as a new one: under another id, with the script that it has loaded.
 """
 
 from __future__ import annotations
@@ -11,26 +19,27 @@ import logging
 import os
 import secrets
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
+import msgspec
 import trio
 
 from hotpath.config import read_config
 from hotpath.runtime.choose import choose
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import locate
-from hotpath.store.database import connect, open_database
+from hotpath.store.database import Database, open_database
 from hotpath.store.scripts import register_version
 from hotpath.store.trouble import TROUBLE
-from hotpath.store.workers import heartbeat, register_tags, register_worker, stop_worker
-from hotpath.worker.assignment import Assignment
-from hotpath.worker.engine import work
+from hotpath.store.workers import register_tags, register_worker, stop_worker
+from hotpath.worker.assignment import Assignment, ScriptInHand
+from hotpath.worker.engine import live
+from hotpath.worker.heartbeat import open_pulse
 from hotpath.worker.options import GRACE, LEASE, DedicateOptions
-from hotpath.worker.statistics import WorkerStatistics
+from hotpath.worker.statistics import WorkerStatistics, added
 
 if TYPE_CHECKING:
     from hotpath.runtime.protocol import Runtime
@@ -38,7 +47,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hotpath.worker")
 
-HEARTBEAT = 1.0
+FIRST_RESTART, LONGEST_RESTART = 0.1, 2.0
+"""Seconds between two tries to go on after the lease was lost."""
 FAREWELL = 5.0
 """Seconds that saying goodbye to the database may take."""
 
@@ -83,24 +93,36 @@ def dedicated(
     return Dedicated(options=options, runtime=runtime, database_url=database_url)
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Worker:
     """A worker that serves; what `nursery.start(hotpath.serve_worker, ...)` returns."""
 
     name: str
     id: int
+    """Id of its row in `hotpath.worker`; another one after its lease was lost."""
     _loop: Loop = attrs.field(repr=False)
     _scope: trio.CancelScope = attrs.field(repr=False)
     _grace: float
+    _past: list[WorkerStatistics] = attrs.field(factory=list, repr=False)
+    """Counts of the lives before this one."""
+    stopping: bool = False
+
+    def go_on(self, name: str, worker: int, loop: Loop) -> None:
+        """The worker has another life: its lease was lost."""
+        self._past.append(attrs.evolve(self._loop.statistics(), in_hand=0))
+        self.name, self.id, self._loop = name, worker, loop
+        if self.stopping:
+            loop.stop()
 
     def stop(self) -> None:
         """Claim nothing more; `serve_worker` returns when the jobs under way end, or after the grace."""
+        self.stopping = True
         self._loop.stop()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + self._grace)
 
     def statistics(self) -> WorkerStatistics:
         """Counts since the start."""
-        return self._loop.statistics()
+        return added([*self._past, self._loop.statistics()])
 
 
 async def serve_worker(
@@ -110,8 +132,11 @@ async def serve_worker(
     it is ready.
 
     Raises `ScriptError` for a script that cannot be found or loaded, `DatabaseUnavailableError` for a
-    database that cannot be used. If cancelled, jobs under way are given up, what was reported is flushed and
-    the rest goes back into the queue.
+    database that cannot be used at the start; later it waits for it. If cancelled, jobs under way are given
+    up, what was reported is flushed and the rest goes back into the queue.
+
+    Cancels and time-outs end async code and Python, not code in C that never gives up the GIL: there is no
+    supervisor to kill it. When the process dies, its jobs come back as its lease ends.
     """
     options = what.options
     config = read_config(workspace=options.workspace)
@@ -119,30 +144,17 @@ async def serve_worker(
         config = attrs.evolve(config, database_url=what.database_url)
     located = locate(options.name, config.workspace)
     description = await describe(located)
-    name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
     async with open_database(config, application_name="hotpath worker") as database:
         runtime = what.runtime or choose(description, concurrency=options.concurrency)
         async with database.connection() as connection:
             version = await register_version(connection, description)
-            tags = await register_tags(
-                connection, options.tags or (description.settings.tag or located.name,)
-            )
-            worker = await register_worker(
-                connection,
-                name=name,
-                group=options.group,
-                script=version.script,
-                version=version.id,
-                tags=[tag for tag, _ in tags],
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                concurrency=runtime.concurrency,
-                lease=LEASE,
-            )
+            names = options.tags or (description.settings.tag or located.name,)
+            tags = await register_tags(connection, names)
+        name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
         assignment = Assignment(
             dsn=database.dsn,
             listen_dsn=database.listen_dsn,
-            worker=worker,
+            worker=0,
             name=name,
             version=version,
             file=str(located.file),
@@ -151,90 +163,92 @@ async def serve_worker(
             concurrency=options.concurrency,
             drain=options.drain,
         )
+        async with runtime.open(ScriptInHand.of(assignment)), trio.open_nursery() as nursery:
+            service = _Service(database, assignment, runtime, options)
+            await service.one_life(nursery.cancel_scope, task_status)
+            while service.lost:
+                await service.revive(nursery.cancel_scope)
+
+
+@attrs.define(eq=False)
+class _Service:
+    """A worker's lives, one after the other."""
+
+    database: Database
+    assignment: Assignment
+    runtime: Runtime
+    options: DedicateOptions
+    worker: Worker | None = None
+    lost: bool = False
+    """Whether the last life ended by the loss of its lease."""
+
+    async def revive(self, scope: trio.CancelScope) -> None:
+        """The life after one whose lease was lost, as soon as the database can be used."""
+        wait = FIRST_RESTART
+        while True:
+            name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
+            self.assignment = msgspec.structs.replace(self.assignment, name=name)
+            try:
+                await self.one_life(scope)
+            except TROUBLE as error:
+                log.warning("the worker cannot start again yet: %s", error)
+                await trio.sleep(wait)
+                wait = min(wait * 2, LONGEST_RESTART)
+            else:
+                return
+
+    async def one_life(
+        self, scope: trio.CancelScope, task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Register as a worker, and work until that is over."""
+        began = time.perf_counter_ns()
+        async with self.database.connection() as connection:
+            worker = await register_worker(
+                connection,
+                name=self.assignment.name,
+                group=self.options.group,
+                script=self.assignment.version.script,
+                version=self.assignment.version.id,
+                tags=[tag for tag, _ in self.assignment.tags],
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                concurrency=self.runtime.concurrency,
+                lease=LEASE,
+            )
+        self.assignment = msgspec.structs.replace(self.assignment, worker=worker)
         jobs = 0
         try:
-            async with _heartbeat_thread(database.dsn, worker) as pulse, trio.open_nursery() as nursery:
+            async with open_pulse(self.database.dsn, worker, began) as pulse, trio.open_nursery() as nursery:
                 done = trio.Event()
 
                 async def run(task_status: trio.TaskStatus[Loop]) -> None:
                     try:
-                        await work(assignment, runtime, task_status=task_status)
+                        await live(self.assignment, self.runtime, task_status=task_status)
                     finally:
                         done.set()
 
                 loop = await nursery.start(run)
-                pulse.loop = loop
-                task_status.started(Worker(name, worker, loop, nursery.cancel_scope, options.grace))
+                pulse.follow(loop)
+                self._present(loop, scope, task_status)
                 await done.wait()
                 jobs = loop.statistics().jobs
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL):
                 try:
-                    async with database.connection() as connection:
+                    async with self.database.connection() as connection:
                         await stop_worker(connection, worker, jobs)
                 except TROUBLE as error:
-                    log.warning("the database was not told that worker %s ended: %s", name, error)
+                    log.warning(
+                        "the database was not told that worker %s ended: %s", self.assignment.name, error
+                    )
+        self.lost = pulse.lost and self.worker is not None and not self.worker.stopping
 
-
-@attrs.define(eq=False)
-class _Pulse:
-    """What the heartbeat thread and the worker share."""
-
-    over: threading.Event = attrs.field(factory=threading.Event)
-    loop: Loop | None = None
-
-
-class _heartbeat_thread:  # noqa: N801 - used as a context manager, named as one
-    """Renews the lease from a thread with its own Trio, until left."""
-
-    def __init__(self, dsn: str, worker: int) -> None:
-        self._dsn, self._worker = dsn, worker
-        self._pulse = _Pulse()
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._thread = threading.Thread(target=self._run, name="hotpath-heartbeat", daemon=True)
-
-    async def __aenter__(self) -> _Pulse:
-        self._token = trio.lowlevel.current_trio_token()
-        self._thread.start()
-        return self._pulse
-
-    async def __aexit__(self, *_: object) -> None:
-        self._pulse.over.set()
-
-    def _run(self) -> None:
-        trio.run(self._beat)
-
-    async def _beat(self) -> None:
-        lease_until = time.monotonic() + LEASE
-        while not self._pulse.over.is_set():
-            try:
-                connection = await connect(self._dsn)
-                try:
-                    while not self._pulse.over.is_set():
-                        loop = self._pulse.loop
-                        jobs = loop.statistics().jobs if loop is not None else 0
-                        asked = time.monotonic()
-                        beat = await heartbeat(connection, {self._worker: jobs}, LEASE)
-                        if self._worker not in beat.renewed:
-                            self._lost()
-                            return
-                        lease_until = asked + LEASE
-                        await trio.sleep(HEARTBEAT)
-                finally:
-                    connection.terminate()
-            except TROUBLE as error:
-                if time.monotonic() > lease_until:
-                    self._lost()
-                    return
-                log.warning("the heartbeat does not reach the database: %s", error)
-                await trio.sleep(HEARTBEAT / 2)
-
-    def _lost(self) -> None:
-        """The lease is gone: the worker stops, and its late outcomes will be refused."""
-        log.warning("worker %d has lost its lease: it stops", self._worker)
-        loop = self._pulse.loop
-        if loop is not None and self._token is not None:
-            try:
-                self._token.run_sync_soon(loop.stop)
-            except trio.RunFinishedError:
-                pass
+    def _present(self, loop: Loop, scope: trio.CancelScope, task_status: trio.TaskStatus[Worker]) -> None:
+        """Show this life to whoever holds the worker."""
+        name, worker = self.assignment.name, self.assignment.worker
+        if self.worker is None:
+            self.worker = Worker(name, worker, loop, scope, self.options.grace)
+            task_status.started(self.worker)
+            return
+        self.worker.go_on(name, worker, loop)
+        log.warning("the worker goes on as %s, worker %d", name, worker)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 
@@ -29,3 +31,21 @@ class WorkerStatistics:
     """`time.perf_counter()` at the first job claimed."""
     last_flush: float | None = None
     """`time.perf_counter()` at the last outcome written."""
+
+
+def added(several: Sequence[WorkerStatistics]) -> WorkerStatistics:
+    """Counts of several workers, or of one worker's lives, together."""
+    first = [one.first_claim for one in several if one.first_claim is not None]
+    last = [one.last_flush for one in several if one.last_flush is not None]
+    return WorkerStatistics(
+        jobs=sum(one.jobs for one in several),
+        failed=sum(one.failed for one in several),
+        retried=sum(one.retried for one in several),
+        refused=sum(one.refused for one in several),
+        released=sum(one.released for one in several),
+        busy=sum(one.busy for one in several),
+        cycles=sum(one.cycles for one in several),
+        in_hand=sum(one.in_hand for one in several),
+        first_claim=min(first, default=None),
+        last_flush=max(last, default=None),
+    )
