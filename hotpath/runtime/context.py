@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import trio
 
     from hotpath.model import ErrorKind
-    from hotpath.runtime.capture import JobLog
     from hotpath.runtime.interrupt import Press
+    from hotpath.runtime.joblog import JobLog
     from hotpath.runtime.protocol import Batch, Script
 
 CLOSED = False

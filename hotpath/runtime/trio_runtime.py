@@ -17,10 +17,9 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Generator, MutableSequence, Sequence
+from collections.abc import AsyncIterator, MutableSequence, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
-from types import coroutine
 from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
@@ -33,6 +32,7 @@ from hotpath.runtime.capture import capture_logging, capturing, mend, unbuffer
 from hotpath.runtime.context import CLOSED, BatchInHand, RunningJob, current
 from hotpath.runtime.ending import fail, refuse
 from hotpath.runtime.load import WarmScript, await_preload, warm
+from hotpath.runtime.stepping import cancels, hint, resume
 
 if TYPE_CHECKING:
     from hotpath.runtime.protocol import Batch, Script
@@ -297,7 +297,7 @@ class AsyncRuntime:
                     scope.deadline = trio.current_time() + limit
                 if run.refused and index in run.refused:
                     runner.end(ErrorKind.CANCELED)  # it was interrupted from within
-                result, error = await _resume(body, context, trap, mark, run.number + index, deadline)
+                result, error = await resume(body, context, trap, mark, run.number + index, deadline)
                 runner.blocked = None
                 if limit is not None:
                     scope.deadline = math.inf
@@ -306,14 +306,14 @@ class AsyncRuntime:
                 kind = None
                 if blocked and scope.cancel_called and not hand.given_up:
                     kind = runner.kind or ErrorKind.TIMEOUT
-                elif blocked and _cancels(error) and trio.current_effective_deadline() == -math.inf:
+                elif blocked and cancels(error) and trio.current_effective_deadline() == -math.inf:
                     # The batch was given up (this scope), or the runtime is closing (one outside).
                     error = None
                     mark[1] = mark[0] = 0
                     if not scope.cancel_called:
                         await trio.lowlevel.checkpoint_if_cancelled()
                     return
-                fail(job, error, ended, kind, _hint(error))
+                fail(job, error, ended, kind, hint(error))
                 error = None  # its traceback holds this frame
             else:
                 try:
@@ -349,54 +349,3 @@ class AsyncRuntime:
         run.left -= jobs
         if not run.left:
             run.done.set()
-
-
-@coroutine
-def _resume(
-    body: Coroutine[Any, Any, Any],
-    context: Context,
-    trap: Any,
-    mark: MutableSequence[int],
-    token: int,
-    deadline: int,
-) -> Generator[Any, Any, tuple[Any, BaseException | None]]:
-    """Step a job's coroutine, which has yielded `trap` to Trio, to its end: its result, or what it raised.
-    `mark` names it during each step.
-    """
-    while True:
-        step, given = body.send, None
-        if deadline:
-            mark[1] = 0
-        mark[0] = 0
-        try:
-            given = yield trap
-        except GeneratorExit:  # nobody will resume this task again
-            body.close()
-            raise
-        except BaseException as thrown:  # noqa: BLE001 - Trio throws what it cannot understand back at the job
-            step, given = body.throw, thrown
-        mark[0] = token
-        if deadline:
-            mark[1] = deadline
-        try:
-            trap = context.run(step, given)
-        except StopIteration as stop:
-            return stop.value, None
-        except BaseException as error:  # noqa: BLE001 - whatever main raises ends the job
-            return None, error
-        finally:
-            given = None
-
-
-def _cancels(error: BaseException) -> bool:
-    """Whether a cancellation is what ended the job, alone or among what its tasks raised."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(_cancels(part) for part in error.exceptions)
-    return isinstance(error, trio.Cancelled)
-
-
-def _hint(error: BaseException) -> str:
-    """What to add to the message of an error that asyncio code meets here."""
-    if isinstance(error, RuntimeError) and str(error) == "no running event loop":
-        return "an async main runs on Trio: use trio's functions, or asyncio.run in a synchronous main"
-    return ""

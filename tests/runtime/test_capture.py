@@ -11,8 +11,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from hotpath.runtime import capture
-from hotpath.runtime.capture import JobLog, capturing
+from hotpath.runtime import joblog
+from hotpath.runtime.capture import capturing
+from hotpath.runtime.joblog import JobLog
 
 KINDS = pytest.mark.parametrize("kind", ["def", "async def"])
 """A synchronous and an async `main`: what holds for one runtime holds for the other."""
@@ -275,7 +276,7 @@ def test_memory_of_a_long_log():
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert size < 1.2 * (capture.HEAD_BYTES + 2 * capture.TAIL_BYTES)
+    assert size < 1.2 * (joblog.HEAD_BYTES + 2 * joblog.TAIL_BYTES)
 
 
 @hypothesis.given(
@@ -285,15 +286,15 @@ def test_bounds_of_a_log(pieces, size):
     """Whatever is written: the head and the tail are the text's own, within their sizes, and the notice
     counts the rest.
     """
-    before = capture.HEAD_BYTES, capture.TAIL_BYTES
-    capture.HEAD_BYTES = capture.TAIL_BYTES = size
+    before = joblog.HEAD_BYTES, joblog.TAIL_BYTES
+    joblog.HEAD_BYTES = joblog.TAIL_BYTES = size
     try:
         log = JobLog()
         for piece in pieces:
             log.write(piece)
         text = log.text()
     finally:
-        capture.HEAD_BYTES, capture.TAIL_BYTES = before
+        joblog.HEAD_BYTES, joblog.TAIL_BYTES = before
     whole = "".join(pieces)
     raw = whole.encode("utf-8", "surrogatepass")
     if text is None:
