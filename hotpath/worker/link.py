@@ -98,6 +98,7 @@ class Link:
         except trio.WouldBlock:
             await self._lock.acquire()
         trial: _Trial | None = None
+        began = time.monotonic()
         try:
             while True:
                 try:
@@ -112,7 +113,7 @@ class Link:
                     trouble = trouble_of(error)
                     if trouble is None or trouble is Trouble.DATA:
                         raise
-                    trial = trial or _Trial()
+                    trial = trial or _Trial(began)
                     self._take_note(error, trouble)
                     wait = trial.failed(error, trouble)
                 await trio.sleep(wait)
@@ -227,9 +228,9 @@ class Link:
 class _Trial:
     """A statement's tries: how long to wait for the next one, and what to say of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, began: float) -> None:
         self.deadline = STATEMENT_DEADLINE
-        self._since = time.monotonic()
+        self._began = began
         self._said_at = -1e9
         self._waits: dict[Trouble, float] = {}
 
@@ -254,7 +255,7 @@ class _Trial:
 
     def over(self) -> None:
         """The statement has gone through."""
-        log.warning("the database answers again, after %.2f s", time.monotonic() - self._since)
+        log.warning("the database answers again, after %.2f s", time.monotonic() - self._began)
 
 
 @asynccontextmanager
