@@ -168,3 +168,14 @@ async def test_lost_packets(
         assert await stage.worker_pids() == [pid]
         command.process.terminate()
         assert await command.wait() == 0, command.stderr
+
+
+async def test_server_without_these_settings(server: Server, database: str, monkeypatch: pytest.MonkeyPatch):
+    """A server that has not all of the settings against dead clients is used without them."""
+    for lacking in ({"client_connection_check_interval": "never"}, {"no_such_setting": "1"}):
+        monkeypatch.setattr(reach, "SERVER", lacking)
+        reached = await reach.reach(
+            server.url(database), name="hotpath test", settings={"enable_seqscan": "off"}
+        )
+        assert await reached.connection.fetchval("select current_setting('enable_seqscan')") == "off"
+        await reached.connection.close()
