@@ -37,8 +37,9 @@ from hotpath.worker.statistics import WorkerStatistics
 log = logging.getLogger("hotpath.worker")
 
 RELEASE = 5.0
-"""Seconds that a worker told to stop at once gets to give back what it holds, before it is killed; and that
-the last words to the database may take."""
+"""Seconds that a worker told to stop at once gets to give back what it holds, before it is killed."""
+LAST_WORDS = 2.0
+"""Seconds that telling the database what became of the last workers may take."""
 
 
 @attrs.define(eq=False)
@@ -187,7 +188,7 @@ class Supervisor:
                 async with trio.open_nursery() as workers:
                     for _ in range(self.options.processes):
                         workers.start_soon(keep_worker, self)
-                self._burials.cancel_scope.deadline = trio.current_time() + RELEASE
+                self._burials.cancel_scope.deadline = trio.current_time() + LAST_WORDS
             if self._burials.cancel_scope.cancelled_caught:
                 log.warning(
                     "the database could not be told: what is left comes back when its lease ends, in %g s at "

@@ -111,7 +111,7 @@ async def attempts(stage: Stage, job: UUID) -> list[Any]:
 
 
 async def test_each_killer_is_charged_with_its_own_death(stage: Stage):
-    """I7, I9: whatever ends the process, that attempt says how and keeps its log; neighbours are not charged."""
+    """I7, I9: whatever ends the process, that attempt says how, with its log; no neighbour is charged."""
     ids = await enqueue(stage, *KILLERS)
     await stage.drain("faults")
     rows = {row["id"]: row for row in await stage.rows()}
