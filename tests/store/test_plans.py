@@ -105,7 +105,10 @@ def check_scans(plan: dict[str, Any]) -> None:
 @pytest.mark.parametrize("filled", [False, True])
 @pytest.mark.parametrize(
     "statement",
-    ["cycle", "claim", "look", "heads", "drained", "give_back", "settled", "unlisted", "payloads"],
+    [
+        *("cycle", "claim", "look", "heads", "drained", "give_back", "settled", "unlisted", "payloads"),
+        *("release", "end_jobs", "heartbeat", "attempt_of", "stop_worker", "orphans"),
+    ],
 )
 async def test_hot_statements_scan_no_table(stage: Stage, statement, filled):
     """I10: with workers' settings the generic plan goes by index, planned on empty tables or on full ones."""
@@ -181,6 +184,41 @@ async def test_heads_behind_future_jobs(stage: Stage):
     assert (head[0], head[1], head[3]) == (stage.tag, 0, first)
     await stage.sealed(1, priority=3)
     assert (await worker.heads([stage.tag], stage.script))[0][1] == 3
+
+
+async def test_drained_behind_future_jobs(stage: Stage):
+    """I10: asking whether a drain is over does not read the jobs that are scheduled for later, whatever their
+    priority; nor do those of others that have run before.
+    """
+    await fill(stage)
+    await stage.connection.execute(
+        """
+        delete from hotpath.job_queue where tag = hotpath.tag_id('flow_x') and scheduled_for <= now();
+        delete from hotpath.batch where scheduled_for <= now();
+        update hotpath.job_queue set attempt = 1 where tag <> hotpath.tag_id('flow_x');
+        """
+    )
+    await stage.connection.execute("vacuum analyze hotpath.job_queue, hotpath.batch")
+    arguments = (f"'{{{stage.tag}}}'", str(stage.script))
+    assert pages(await explain(stage, "drained", *arguments, analyze=True)) < FEW
+    worker = await stage.worker()
+    assert await worker.drained([stage.tag], stage.script)
+
+
+async def test_heartbeat_reads_what_its_workers_hold(stage: Stage):
+    """I10: a heartbeat costs by the workers it names and their leases, not by who else is there."""
+    worker = await stage.worker()
+    await stage.connection.execute(
+        """
+        insert into hotpath.worker (name, tags, host, pid, concurrency, lease_until)
+            select 'w' || g, '{}', 'there', g, 1, now() + interval '1 hour' from generate_series(1, 3000) g;
+        insert into hotpath.lease (id, batch, worker, lo, hi, cancels)
+            select g, gen_random_uuid(), 100 + g, 0, 8, '\\xff' from generate_series(1, 2000) g;
+        analyze hotpath.worker, hotpath.lease;
+        """
+    )
+    plan = await explain(stage, "heartbeat", f"'{{{worker.worker}}}'", "'{0}'", "15", analyze=True)
+    assert pages(plan) < FEW
 
 
 async def test_look_up_prunes_old_partitions(stage: Stage):
