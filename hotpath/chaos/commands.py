@@ -163,8 +163,7 @@ class Command:
         return [
             *(sys.executable, "-m", "hotpath", "dedicate", self.script, "--json"),
             *("--tag", self.tag, "--processes", str(self.processes)),
-            *("--grace", f"{GRACE:g}"),
-            *_lease(self.lease),
+            *("--grace", f"{GRACE:g}", "--lease", f"{self.lease:g}"),
         ]
 
     def _note(self, code: int) -> None:
@@ -242,9 +241,3 @@ class Command:
         supervisor = self.supervisor()
         for one in ([supervisor] if supervisor else []) + sorted(self.workers_seen):
             send(one, signal.SIGKILL)
-
-
-def _lease(lease: float) -> list[str]:
-    from hotpath.worker.options import DedicateOptions
-
-    return ["--lease", f"{lease:g}"] if "lease" in attrs.fields_dict(DedicateOptions) else []

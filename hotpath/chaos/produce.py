@@ -132,9 +132,8 @@ class Producer:
         if self.mix is not None and draw.randrange(OVERRUNS) == 0:
             args, timeout = {**args, "do": OVERRUN.name}, TIMEOUT
         try:
-            more: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
             job = await self.client.enqueue(
-                name, args, tag=tag, priority=priority, scheduled_for=later, **more
+                name, args, tag=tag, priority=priority, scheduled_for=later, timeout=timeout
             )
         except HotpathError:
             self._write((), numbers, MAYBE, priority, script)
