@@ -66,6 +66,8 @@ async def test_new_tag_in_an_open_transaction_blocks_nobody(stage: Stage):
         ("hotpath.enqueue('flow_x', scheduled_for => null)", "HP003", "scheduled_for"),
         ("hotpath.enqueue('flow_x', scheduled_for => 'infinity')", "HP003", "scheduled_for"),
         ("hotpath.enqueue('flow_x', scheduled_for => '-infinity')", "HP003", "scheduled_for"),
+        ("hotpath.enqueue('flow_x', timeout_ms => 0)", "HP003", "timeout_ms"),
+        ("hotpath.enqueue('flow_x', timeout_ms => -5)", "HP003", "timeout_ms"),
         ("hotpath.enqueue('flow_x', jsonb_build_object('x', repeat('y', 16777216)))", "HP002", "16 MiB"),
         ("hotpath.enqueue('flow_x', '{\"x\": \"\\u0000\"}')", "22P05", "u0000"),
     ],
@@ -186,6 +188,7 @@ FORBIDDEN = {
         "insert into hotpath.job_done default values",
         "select hotpath.enqueue('flow_x')",
         "select hotpath.cancel(gen_random_uuid())",
+        "select hotpath.retry(gen_random_uuid())",
         "select hotpath.make_partitions(1)",
         "create table hotpath.mine ()",
     ],
@@ -222,12 +225,16 @@ async def test_nobody_else_may_anything(stage: Stage):
 
 
 async def test_enqueue_role_can_do_its_work(stage: Stage):
-    """I13: the enqueue role puts in, cancels and looks up jobs, and that is all it needs."""
+    """I13: the enqueue role puts in, cancels, retries and looks up jobs, and that is all it needs."""
     async with acting_as(stage, "hotpath_enqueue") as connection:
         job = await connection.fetchval("select hotpath.enqueue('flow_x', '{\"x\": 1}', 'a tag')")
         assert await connection.fetchval("select state from hotpath.job_get($1)", job) == "queued"
         assert await connection.fetchval("select hotpath.cancel($1)", job)
         assert await connection.fetchval("select state from hotpath.job_get($1)", job) == "canceled"
+        assert await connection.fetchval("select hotpath.retry($1)", job)
+        assert await connection.fetchval("select state from hotpath.job_get($1)", job) == "queued"
+        found = await connection.fetch("select attempt, state from hotpath.job_attempts($1)", job)
+        assert [tuple(row) for row in found] == [(0, "canceled")]
 
 
 async def test_read_role_sees_all(stage: Stage):
@@ -236,6 +243,7 @@ async def test_read_role_sees_all(stage: Stage):
     async with acting_as(stage, "hotpath_read") as connection:
         assert await connection.fetchval("select count(*) from hotpath.job") == 1
         assert await connection.fetchval("select state from hotpath.job_get($1)", job) == "queued"
+        assert await connection.fetch("select * from hotpath.job_attempts($1)", job) == []
 
 
 async def test_worker_role_can_do_its_work(stage: Stage):
@@ -249,7 +257,10 @@ async def test_worker_role_can_do_its_work(stage: Stage):
     assert positions_look[0] == [0]
     hand = await stage.claim(worker, 3)
     assert await stage.flush(worker, outcomes(hand, [0], log="said")) == {hand.lease}
-    assert await worker.give_back([hand.lease]) == 2
+    assert await worker.release(hand.lease, [1]) == 1
+    hand.retry((2, 2, 1, 1, b'{"name": "E", "kind": "exception"}', None), 0.0)
+    assert await stage.flush(worker, hand.take()) == {hand.lease}
+    assert await worker.give_back([hand.lease]) == 0
     assert await workers.reap(worker.connection) == 0
     assert (await workers.heartbeat(worker.connection, {worker.worker: 1}, 15)).renewed == {worker.worker}
     assert await workers.make_partitions(worker.connection, 8) == 3

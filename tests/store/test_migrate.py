@@ -73,6 +73,52 @@ async def test_newer_schema_that_serves_us_is_used(database_url):
         assert await installed_version(connection) == 99
 
 
+async def test_jobs_of_an_older_schema_go_on(empty_database_url, monkeypatch):
+    """I1: jobs that wait, run and are done under the schema before this one do so after it, with all their
+    rights: who waits can be canceled, who runs be asked to stop, who is done be retried.
+    """
+    from hotpath.store import migrate as module
+
+    newest = migrations()
+    monkeypatch.setattr(module, "migrations", lambda: newest[:3])
+    async with connected(empty_database_url) as connection:
+        await migrate(connection)
+        await connection.execute(
+            """
+            insert into hotpath.script (name, tag) values ('s', hotpath.tag_id('s'));
+            insert into hotpath.script_version (script, hash, is_async, schema, settings)
+                values (1, 'h', false, '{}', '{}');
+            update hotpath.script set version = 1;
+            insert into hotpath.worker (name, tags, host, pid, concurrency, lease_until)
+                values ('w', '{}', 'here', 1, 1, now() + interval '1 hour');
+            """
+        )
+        loose = [await connection.fetchval("select hotpath.enqueue('s')") for _ in range(2)]
+        base = await connection.fetchval(
+            """insert into hotpath.batch (base, scheduled_for, tag, script, priority, n, open, next, args)
+            values (hotpath.batch_of(hotpath.uuid7()), now(), hotpath.tag_id('s'), 1, 0, 3, 2, 2, array_fill('{}'::json, '{3}'))
+            returning base"""
+        )
+        await connection.execute(
+            "insert into hotpath.lease (id, batch, worker, lo, hi, done) values (7, $1, 1, 0, 2, '\\x01')",
+            base,
+        )
+        sealed = [await connection.fetchval("select hotpath.job_id($1, $2)", base, k) for k in range(3)]
+        await connection.execute(
+            """insert into hotpath.job_done (id, scheduled_for, tag, script, priority, attempt, state)
+            values ($1, now(), hotpath.tag_id('s'), 1, 0, 1, 2)""",
+            sealed[0],
+        )
+        monkeypatch.setattr(module, "migrations", lambda: newest)
+        assert await migrate(connection) == [name for _, name, _ in newest[3:]]
+        cancels = [await connection.fetchval("select hotpath.cancel($1)", job) for job in (*loose, *sealed)]
+        assert cancels == [True, True, False, True, True]
+        assert await connection.fetchval("select cancels from hotpath.lease") == b"\x02"
+        assert await connection.fetchval("select hotpath.retry($1)", sealed[0])
+        states = await connection.fetch("select state, count(*) from hotpath.job group by 1 order by 1")
+        assert [tuple(row) for row in states] == [("canceled", 3), ("queued", 1), ("running", 1)]
+
+
 async def test_foreign_database_is_not_touched(empty_database_url):
     """I13: a database with tables of somebody else's is refused, and nothing is created; `migrate`, asked
     for, does it.
