@@ -21,7 +21,7 @@ from hotpath.store.reach import reach
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=["direct LISTEN", "polling alone"])
+@pytest.fixture
 async def pooled(
     request: pytest.FixtureRequest,
     server: Server,
@@ -30,8 +30,10 @@ async def pooled(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Stage]:
-    """A stage whose client and commands go through the pooler, and whose own looks go to the server."""
-    if request.param == "direct LISTEN":
+    """A stage whose client and commands go through the pooler, by polling alone unless told otherwise, and
+    whose own looks go to the server.
+    """
+    if getattr(request, "param", "") == "direct LISTEN":
         monkeypatch.setenv("HOTPATH_LISTEN_URL", server.url(database))
     async with open_stage(pooler.url(database), tmp_path) as stage:
         stage.connection.terminate()
@@ -70,6 +72,7 @@ async def test_drain(pooled: Stage):
     assert await pooled.client.log(printed) == "four 4\n"
 
 
+@pytest.mark.parametrize("pooled", ["direct LISTEN", "polling alone"], indirect=True)
 async def test_long_running(pooled: Stage):
     """A worker that stays finds what is enqueued while it is idle, and answers whoever waits; no session is
     left listening behind the pooler.
@@ -103,7 +106,7 @@ async def test_commands(pooled: Stage):
     await hotpath(pooled, "job", str(failed), "--json")
     command = await pooled.dedicate("double")
     await command.ready()
-    await hotpath(pooled, "run", "double", "x=5")
+    await hotpath(pooled, "run", "double", '{"x": 5}')
     command.process.terminate()
     assert await command.wait() == 0
 
