@@ -215,8 +215,10 @@ class Supervisor:
                 ScriptImportError(message, traceback=traceback) if code == 1 else HotpathError(message)
             )
             self.stop()
-        if self.stop.count or (child.returncode == 0 and child.is_over and self.options.drain):
+        if self.stop.count:
             return True
+        if self.options.drain and child.returncode == 0 and child.is_over and life.lost_at is None:
+            return True  # it has found nothing left
         log.warning("worker %s %s: starting another", life.name, child.ending)
         return False
 
