@@ -64,7 +64,7 @@ class InHand:
     _entries: dict[int, _Entry] = attrs.field(factory=dict)
     """By number."""
     _notes: bool = False
-    """Whether the runtime is one that says how many have begun."""
+    """What `_counts` knows."""
     _begun: int = 0
     """How many have begun in hands that the runtime has returned."""
     _stamp: int = 0
@@ -100,6 +100,7 @@ class InHand:
         """The runtime is through with it."""
         if self._entries.pop(hand_number(hand.number), None) is not None:
             self._begun += hand.begun
+            self._notes = self._notes or hand.begun > 0
         self.book.returned(hand.number)
 
     @property
@@ -111,11 +112,11 @@ class InHand:
         """Of each hand, the jobs that have surely not begun. They will not, if the hand was stopped before
         this is asked.
         """
-        if self.runtime.concurrency > 1:
+        if self._counts():
             for hand in self.hands():
-                self._notes = self._notes or hand.begun > 0
-                if self._notes:
-                    yield hand, [index for index in hand.pending() if index >= hand.begun]
+                yield hand, [index for index in hand.pending() if index >= hand.begun]
+            return
+        if self.runtime.concurrency > 1:
             return
         token = self.mark[0]
         number, reached = hand_number(token), False
@@ -125,6 +126,11 @@ class InHand:
             elif number and hand_number(hand.number) == number:
                 reached = True
                 yield hand, [index for index in hand.pending() if index > token - hand.number]
+
+    def _counts(self) -> bool:
+        """Whether the runtime is one that says how many have begun."""
+        self._notes = self._notes or any(entry.hand.begun for entry in self._entries.values())
+        return self._notes
 
     def running(self, hand: Hand) -> list[int]:
         """Jobs of it that may be under way."""
@@ -153,9 +159,9 @@ class InHand:
 
     def _reached(self) -> int:
         """Changes whenever a job begins; 0 while nothing is known to run."""
-        if self.runtime.concurrency == 1:
-            return self.mark[0]
-        return self._begun + sum(entry.hand.begun for entry in self._entries.values())
+        if self._counts():
+            return self._begun + sum(entry.hand.begun for entry in self._entries.values())
+        return self.mark[0] if self.runtime.concurrency == 1 else 0
 
     # ------------------------------------------------------------ ending jobs
 

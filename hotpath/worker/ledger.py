@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hotpath.worker")
 
-CANCELED = b'{"name":"JobCanceled","message":"canceled before it started","traceback":"","kind":"canceled"}'
+BEFORE = b'{"name":"JobCanceled","message":"canceled before it started","traceback":"","kind":"canceled"}'
+WITHIN = b'{"name":"JobCanceled","message":"canceled while a worker had it","traceback":"","kind":"canceled"}'
 
 
 @attrs.define(eq=False)
@@ -183,11 +184,11 @@ class Ledger:
                 return False
         return hand.lease in self.hands
 
-    async def put_back(self, hand: Hand, indexes: Sequence[int]) -> None:
+    async def put_back(self, hand: Hand, indexes: Sequence[int], canceled: bytes = BEFORE) -> None:
         """Put jobs that have not begun, and will not, back into the queue, after what ended is written."""
         now = time.perf_counter_ns() // 1000
         for index in hand.canceling.intersection(indexes):
-            hand.report((index, int(OutcomeState.CANCELED), now, 0, CANCELED, None))
+            hand.report((index, int(OutcomeState.CANCELED), now, 0, canceled, None))
         if not await self.flush(hand):
             return
         pending = hand.pending()
@@ -206,4 +207,4 @@ class Ledger:
 
     async def release(self, hand: Hand) -> None:
         """Write what the hand has, give the rest back: the runtime has nothing of it any more."""
-        await self.put_back(hand, hand.pending())
+        await self.put_back(hand, hand.pending(), WITHIN)

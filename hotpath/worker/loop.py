@@ -135,8 +135,9 @@ class Loop:
         if hand is None or index is None or index in hand.canceling or index not in hand.pending():
             return
         hand.canceling.add(index)
-        if not self.in_hand.interrupt(hand, index, ErrorKind.CANCELED):
-            # A runtime that cannot be told, or has not got the job yet: it ends here, unless it has begun.
+        told = self.in_hand.interrupt(hand, index, ErrorKind.CANCELED)
+        if not told or index not in self.in_hand.running(hand):
+            # Its turn may be long in coming: it ends here, if it has not begun by the time that nothing may.
             hand.stop()
             self._give_up = True
         self._wake.set()
