@@ -204,13 +204,14 @@ async def test_never_before_its_time(stage: Stage):
     cycle = await stage.cycle(worker, [], 5, positions)
     assert cycle.hand is None
     assert not cycle.saw
-    assert await worker.drained([stage.tag], stage.script)
     with trio.fail_after(10):
         while (hand := await stage.claim(worker, 5, positions)) is None:  # noqa: ASYNC110 - time is what passes
             await trio.sleep(0.02)
     assert await stage.now() >= soon
     assert list(hand.ids) == loose
     assert await stage.state(sealed[0]) == "queued"
+    assert await stage.flush(worker, outcomes(hand)) == {hand.lease}
+    assert await worker.drained([stage.tag], stage.script)
 
 
 async def test_claim_says_that_it_saw_what_others_hold(stage: Stage):
