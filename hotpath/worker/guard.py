@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hotpath.core.watch import SECOND, Kill
+from hotpath.worker.heir import Heir, open_heir
 
 if TYPE_CHECKING:
     from hotpath.worker.lives import Life
@@ -26,10 +27,16 @@ LEAVE = 5.0
 
 async def guard(lives: Callable[[], Iterable[Life]]) -> None:
     """Watch the workers, until cancelled."""
+    async with open_heir() as heir:
+        await _watch(lives, heir)
+
+
+async def _watch(lives: Callable[[], Iterable[Life]], heir: Heir) -> None:
     settled: dict[int, float] = {}
     while True:
         await trio.sleep(TICK)
         now = time.perf_counter_ns()
+        heir.tell(life.child.pid for life in lives())
         for life in list(lives()):
             child = life.child
             if child.returncode is not None or child.killed is not None:

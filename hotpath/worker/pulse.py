@@ -133,7 +133,7 @@ class Pulse:
 
     async def _hear(self) -> None:
         """Requests to cancel come at once this way; if they do not, the next heartbeat brings them."""
-        while True:
+        while self.database.can_listen:
             try:
                 async with open_listener(self.database.listen_dsn, "hotpath_cancel") as listener:
                     self._hurry.set()
