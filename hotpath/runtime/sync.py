@@ -125,8 +125,12 @@ class SyncRuntime:
         try:
             self._lane.submit(work)
             while True:
-                with trio.move_on_after(self._attend(hand)):
+                pause = self._attend(hand)
+                if pause == math.inf:
                     await hand.stir.wait()
+                else:
+                    with trio.move_on_after(pause):
+                        await hand.stir.wait()
                 if done:
                     break
                 hand.stir = trio.Event()
@@ -203,14 +207,16 @@ class SyncRuntime:
         keywords = decoder.keywords
         clock, encode, set_current, copy = time.perf_counter_ns, payload.encode, current.set, copy_context
         nul, large = payload.NUL, payload.MAX_BYTES
-        out, err = self._streams
-        jobs, job = enumerate(calls), RunningJob(hand, 0)
+        (out, err), system = self._streams, sys
+        size = len(calls)
+        jobs = zip(range(size), range(number, number + size), calls, strict=True)
+        job = RunningJob(hand, 0)
         self._interrupter.running = hand
         try:
             while True:
                 try:
-                    for index, call in jobs:
-                        mark[0] = number + index  # before `until` and `refused` are looked at
+                    for index, token, call in jobs:
+                        mark[0] = token  # before `until` and `refused` are looked at
                         if refused and index in refused:
                             if clock() >= batch.until:
                                 break
@@ -237,7 +243,7 @@ class SyncRuntime:
                                 break  # type: ignore[unreachable]  # Trio's thread sets it
                         else:
                             if hand.disturbed:
-                                self._interrupter.settle(hand, number + index)
+                                self._interrupter.settle(hand, token)
                                 if hand.given_up:
                                     break  # type: ignore[unreachable]  # Trio's thread sets it
                             try:
@@ -253,7 +259,7 @@ class SyncRuntime:
                         if timed:
                             mark[1] = 0
                         try:
-                            if sys.stdout is not out or sys.stderr is not err:  # it has left others
+                            if system.stdout is not out or system.stderr is not err:  # it has left others
                                 sys.stdout, sys.stderr = out, err
                         except AttributeError:  # or none
                             sys.stdout, sys.stderr = out, err

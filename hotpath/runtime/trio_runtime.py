@@ -234,7 +234,7 @@ class AsyncRuntime:
         main, keywords = self._warm.main, self._warm.decoder.keywords
         clock, encode = time.perf_counter_ns, payload.encode
         nul, large = payload.NUL, payload.MAX_BYTES
-        out, err = self._streams
+        (out, err), system = self._streams, sys
         mark: MutableSequence[int] = [0, 0]
         run: _Run | None
         hand: BatchInHand | None
@@ -331,7 +331,7 @@ class AsyncRuntime:
                 mark[1] = 0
             self._ended(run)
             try:
-                if sys.stdout is not out or sys.stderr is not err:  # the job has left others there
+                if system.stdout is not out or system.stderr is not err:  # the job has left others
                     sys.stdout, sys.stderr = out, err
             except AttributeError:  # or none
                 sys.stdout, sys.stderr = out, err
