@@ -39,6 +39,8 @@ BACKLOG = 50_000
 """Jobs in the queue beyond which producers wait."""
 WAVE = 8.0
 """Seconds from one wave of jobs to the next: there is a backlog in the beginning of each."""
+PAUSE = 0.2
+"""Seconds that a producer waits after trouble with the database."""
 OVERRUNS = 997
 """One loose built-in job in so many runs until its time-out."""
 
@@ -58,16 +60,20 @@ class Producer:
     seed: int
     file: Path
     ledger: Path
+    log: Path
+    """Where it says what went wrong."""
     taken: int = 0
     """Numbers given out."""
     acknowledged: int = 0
     stopped: bool = False
     _descriptor: int = -1
+    _log_descriptor: int = -1
     _began: float = 0.0
 
     async def run(self) -> None:
         """Until all are put in, the time is over, or `stopped`."""
         self._descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._log_descriptor = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._began = time.monotonic()
         try:
             async with trio.open_nursery() as nursery:
@@ -76,6 +82,7 @@ class Producer:
                     nursery.start_soon(self._again_and_again, way, draw)
         finally:
             os.close(self._descriptor)
+            os.close(self._log_descriptor)
 
     async def _again_and_again(self, way: Callable[[random.Random], Any], draw: random.Random) -> None:
         while not self.stopped and self.taken < self.wanted:
@@ -84,8 +91,10 @@ class Producer:
                 continue
             try:
                 await way(draw)
-            except HotpathError:
-                await trio.sleep(0.2)  # the database is down; what was under way is in the list as `maybe`
+            except HotpathError as error:  # what was under way is in the list as `maybe`
+                line = f"{time.perf_counter_ns() / 1e9:.3f} {way.__name__}: {error}\n"
+                os.write(self._log_descriptor, line.encode())
+                await trio.sleep(PAUSE)
             await trio.sleep(draw.uniform(0.002, 0.02))
 
     def _due(self) -> int:

@@ -25,7 +25,8 @@ NAMES = {
     "cut": "its network was cut",
     "sigterm": "its command was stopped",
 }
-CRASHED = "its process crashed"
+POISONED = "a job that fails as crash shared its process"
+DIED = "its process died, or was ended by its supervisor"
 UNEXPLAINED = "unexplained"
 
 
@@ -39,7 +40,7 @@ class Reasons:
         }
         self._faults = sorted((done for done in evidence.faults if not done.skipped), key=_began)
         self._begins = [done.began for done in self._faults]
-        self._crashed = self._find_crashed()
+        self._died, self._poisoned = self._find_dead()
 
     def count(self, report: Report) -> None:
         """Count further runs of the same attempt by their reason."""
@@ -60,6 +61,8 @@ class Reasons:
         process = self._evidence.ledger.processes[first.process]
         if (done := self._killed.get(process.identity)) is not None and done.began <= second.start:
             return NAMES[done.fault.kind]
+        if first.process in self._poisoned:
+            return POISONED
         # The latest fault that this command can have felt, of those that may still have had consequences.
         lasting = round(self._evidence.lease * 1e9) + SETTLE
         found: Done | None = None
@@ -69,18 +72,23 @@ class Reasons:
             if touches and ended + lasting >= first.start:
                 found = done
                 break
-        if first.process in self._crashed and (first.end == 0 or found is None):
-            return CRASHED
-        return NAMES[found.fault.kind] if found is not None else UNEXPLAINED
+        if found is not None:
+            return NAMES[found.fault.kind]
+        return DIED if first.process in self._died else UNEXPLAINED
 
-    def _find_crashed(self) -> set[int]:
-        """Processes with a run that was never left, though nobody killed them: a job of theirs did it."""
-        processes = self._evidence.ledger.processes
-        return {
-            run.process
-            for run in self._evidence.ledger.all_runs()
-            if not run.end and processes[run.process].identity not in self._killed
-        }
+    def _find_dead(self) -> tuple[set[int], set[int]]:
+        """Processes with a run that was never left, though no fault killed them; and those of them in which a
+        job was that failed as crash at last.
+        """
+        processes, rows = self._evidence.ledger.processes, self._evidence.recorded.rows
+        died, poisoned = set(), set()
+        for job, runs in self._evidence.ledger.runs.items():
+            for run in runs:
+                if not run.end and processes[run.process].identity not in self._killed:
+                    died.add(run.process)
+                    if (row := rows.get(job)) is not None and row.kind == "crash":
+                        poisoned.add(run.process)
+        return died, poisoned
 
 
 def _began(done: Done) -> int:

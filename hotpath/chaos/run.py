@@ -161,6 +161,7 @@ class _Stage:
             seed=options.seed,
             file=self.place.root / LIST,
             ledger=self.place.ledger,
+            log=self.place.logs / "producers.log",
         )
         commands = [self._command(number) for number in range(options.workers)]
         injector = Injector(
@@ -173,8 +174,8 @@ class _Stage:
             say=self.say,
         )
         began = stopped = 0
-        with interrupt:
-            async with self._running(commands):
+        async with self._running(commands):
+            with interrupt:  # inside: the commands are ended in order whatever happens
                 await _all_ready(commands)
                 began = time.perf_counter_ns()
                 with trio.move_on_after(options.seconds + 2 * options.lease + 60):

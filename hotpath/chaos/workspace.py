@@ -13,6 +13,8 @@ import attrs
 from hotpath.errors import HotpathError
 from hotpath.scripts.locate import Located, locate
 
+_SOCKETS_BYTES = 80
+"""A Unix socket's path holds 108 bytes, 104 on macOS; `/63/.s.PGSQL.5432` is to fit in."""
 SYNC, ASYNC = "chaos_jobs", "chaos_async_jobs"
 _WRAPPER = '''"""Stands for {name}: the same jobs, each written into the ledger of `hotpath chaos`."""
 
@@ -27,6 +29,8 @@ class Place:
     """The directories of one run."""
 
     root: Path
+    sockets: Path
+    """Where the proxies listen for commands of a private cluster."""
 
     @property
     def workspace(self) -> Path:
@@ -44,11 +48,6 @@ class Place:
         return self.root / "logs"
 
     @property
-    def sockets(self) -> Path:
-        """Where the proxies listen for commands of a private cluster."""
-        return self.root / "s"
-
-    @property
     def home(self) -> Path:
         """The private cluster."""
         return self.root / "pg"
@@ -61,6 +60,7 @@ class Place:
     def remove(self) -> None:
         """Remove all of it."""
         shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self.sockets, ignore_errors=True)
 
 
 def make_place() -> Place:
@@ -69,8 +69,13 @@ def make_place() -> Place:
         root = Path(tempfile.mkdtemp(prefix="hotpath-chaos-"))
         if os.geteuid() == 0:
             root.chmod(0o711)  # PostgreSQL runs as another user then, who has to pass through
-        place = Place(root)
-        for directory in (place.workspace, place.ledger, place.logs, place.sockets, place.skew):
+        sockets = root / "s"
+        if len(os.fsencode(sockets)) > _SOCKETS_BYTES:
+            sockets = Path(tempfile.mkdtemp(prefix="hotpath-chaos-", dir="/tmp"))
+        else:
+            sockets.mkdir(mode=0o700)
+        place = Place(root, sockets)
+        for directory in (place.workspace, place.ledger, place.logs, place.skew):
             directory.mkdir(mode=0o700)
         source = resources.files("hotpath.chaos").joinpath("skewed.py").read_text("utf-8")
         (place.skew / "sitecustomize.py").write_text(source)
