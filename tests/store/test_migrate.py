@@ -96,8 +96,8 @@ async def test_jobs_of_an_older_schema_go_on(empty_database_url, monkeypatch):
         loose = [await connection.fetchval("select hotpath.enqueue('s')") for _ in range(2)]
         base = await connection.fetchval(
             """insert into hotpath.batch (base, scheduled_for, tag, script, priority, n, open, next, args)
-            select hotpath.batch_of(hotpath.uuid7()), now(), tag, id, 0, 3, 2, 2, array_fill('{}'::json, '{3}')
-            from hotpath.script returning base"""
+            select hotpath.batch_of(hotpath.uuid7()), now(), tag, id, 0, 3, 2, 2,
+                array_fill('{}'::json, '{3}') from hotpath.script returning base"""
         )
         await connection.execute(
             "insert into hotpath.lease (id, batch, worker, lo, hi, done) values (7, $1, 1, 0, 2, '\\x01')",
