@@ -12,6 +12,7 @@ import trio
 from worker_stage import Stage
 
 import hotpath
+from hotpath.worker.search import Search
 
 BROKEN = b'{"never closed": '
 
@@ -86,6 +87,27 @@ async def test_two_halves_of_one_value_shift_nobody(stage: Stage):
     rows = {row["id"]: row for row in await stage.rows()}
     assert set(rows) == set(ids)
     assert [rows[job]["result"] for job in ids] == [None if x in {5, 6} else str(x) for x in range(12)]
+
+
+async def test_drain_believes_two_looks(stage: Stage, monkeypatch):
+    """I1: a drain that is told once that nothing is left, wrongly, looks everywhere and asks again."""
+    await stage.client.register("double")
+    asked = []
+
+    async def drained(self, session):
+        asked.append(await truth(self, session))
+        if len(asked) == 1:
+            await stage.client.enqueue_many("double", ({"x": x} for x in range(3)))
+            await stage.client.enqueue("double", {"x": 9})
+            return True
+        return asked[-1]
+
+    truth = Search.drained
+    monkeypatch.setattr(Search, "drained", drained)
+    await hotpath.serve_worker(dedicated(stage, "double", drain=True))
+    assert (await stage.states()).total() == 4
+    assert "queued" not in await stage.states()
+    assert len(asked) >= 3
 
 
 async def test_enqueue_wakes_a_sleeping_worker(stage: Stage):
