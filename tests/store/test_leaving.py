@@ -112,8 +112,11 @@ async def test_retry_under_a_lost_lease_is_refused(stage: Stage, kind):
     assert await stage.flush(worker, late) == frozenset()
     held = await stage.claim(other)
     assert await stage.flush(worker, late) == frozenset()
+    theirs = failing(held, {0: 0.0, 1: 0.0})
+    assert await stage.flush(worker, theirs) == frozenset(), "nor does another's lease serve"
     assert await stage.count("job_attempt") == 0
     assert list(held.attempts) == [1, 1, 1]
+    assert await stage.states() == {"running": 3}
     await stage.check_once_each(ids)
 
 
@@ -223,13 +226,14 @@ async def test_completion_is_fenced_and_once(stage: Stage):
     lease is gone.
     """
     ids = await stage.loose(3)
-    worker, mine = await stage.worker(), await stage.connect()
+    worker, mine, stranger = await stage.worker(), await stage.connect(), await stage.worker()
     hand = await stage.claim(worker)
     how = {"started_us": 1_700_000_000_000_000, "duration_us": 5, "log": "said"}
     with pytest.raises(ZeroDivisionError):
         async with mine.transaction():
             assert await complete(mine, worker.worker, hand.lease, 1, b'"x"', **how)
             raise ZeroDivisionError
+    assert not await complete(mine, stranger.worker, hand.lease, 1, b'"x"', **how)
     assert await stage.states() == {"running": 3}
     async with mine.transaction():
         assert await complete(mine, worker.worker, hand.lease, 1, b'"x"', **how)
