@@ -48,7 +48,7 @@ class Cluster:
 @contextmanager
 def private_cluster(home: Path) -> Iterator[Cluster]:
     """A new cluster below `home`, with the durable settings of every embedded one; stopped at the end."""
-    server = EmbeddedPostgres(home, linger=5.0)  # should this program be killed, a reaper stops the server
+    server = EmbeddedPostgres(home, linger=1.0)  # should this program be killed, a reaper stops the server
     url = server.start(NAME)
     try:
         yield Cluster(server, url)

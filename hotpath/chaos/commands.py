@@ -23,6 +23,9 @@ GRACE = 5.0
 FAREWELL = 20.0
 """Seconds that a command may take to end at the end."""
 
+ORPHANED = 8.0
+"""Seconds after which a worker has to have gone whose supervisor has."""
+
 Identity = tuple[int, int]
 """A process for good: its id and when it was started."""
 
@@ -64,6 +67,35 @@ def is_alive(process: Identity) -> bool:
     except OSError:
         return False
     return int(stat[19]) == process[1] and stat[0] != "Z"
+
+
+def processes_in(workspace: Path) -> list[Identity]:
+    """The processes that were started with this workspace in their environment: commands, their workers."""
+    wanted = b"HOTPATH_WORKSPACE=" + os.fsencode(workspace) + b"\0"
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                environ = Path(f"/proc/{name}/environ").read_bytes()
+            except OSError:
+                continue
+            if wanted in environ and (one := identify(int(name))) is not None and is_alive(one):
+                found.append(one)
+    return found
+
+
+async def end_all(workspace: Path) -> list[Identity]:
+    """Wait until every process of this workspace has ended; kill and return those that do not in ORPHANED."""
+    with trio.move_on_after(ORPHANED):
+        while processes_in(workspace):  # noqa: ASYNC110 - other processes' ends
+            await trio.sleep(0.05)
+    survivors = processes_in(workspace)
+    for one in survivors:
+        send(one, signal.SIGKILL)
+    with trio.move_on_after(ORPHANED):
+        while processes_in(workspace):  # noqa: ASYNC110
+            await trio.sleep(0.02)
+    return survivors
 
 
 def send(process: Identity, number: signal.Signals) -> bool:

@@ -17,7 +17,7 @@ import trio
 
 from hotpath.chaos.check import check
 from hotpath.chaos.cluster import Cluster, private_cluster
-from hotpath.chaos.commands import Command
+from hotpath.chaos.commands import Command, end_all
 from hotpath.chaos.evidence import Evidence, Recorded, Row, read_ledger, read_list
 from hotpath.chaos.inject import Injector
 from hotpath.chaos.kinds import Mix
@@ -237,8 +237,10 @@ class _Stage:
                 try:
                     yield
                 finally:
-                    with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + 60):
                         await _close_all(commands)
+                        for pid, _ in await end_all(self.place.workspace):
+                            self.say(f"process {pid} outlived its command, and was killed")
             nursery.cancel_scope.cancel(reason="the commands have ended")
 
     async def _drain(self) -> None:
