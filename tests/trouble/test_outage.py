@@ -68,6 +68,7 @@ async def test_every_backend_is_killed(stage: Stage):
     """
     marks = await enqueue_marks(stage, 1500, 0.001)
     command = await stage.dedicate("mark")
+    await command.ready()  # a command that cannot connect at its start says so and ends
     pids: list[int] = []
     with trio.move_on_after(3):
         while True:
