@@ -13,6 +13,7 @@ import trio
 from store_stage import Stage, outcomes
 
 from hotpath.store.queries import query
+from hotpath.store.status import read_status
 from hotpath.store.work import complete
 
 KINDS = ("loose", "sealed")
@@ -365,3 +366,30 @@ async def test_time_out_of_a_job_stays_with_it(stage: Stage, way):
             await stage.flush(worker, outcomes(hand))
         assert found == (timeouts or [None])
     await stage.check_empty()
+
+
+# ---------------------------------------------------------------- what people see of it
+
+
+async def test_status_counts_each_job_once(stage: Stage):
+    """I5: waiting and running are as many as the view shows, whatever was canceled, released or ended."""
+    ids = await stage.sealed(8)
+    worker = await stage.worker()
+    for k in (1, 6):
+        assert await stage.cancel(ids[k])
+
+    async def check(waiting: int, running: int) -> None:
+        status = await read_status(stage.connection)
+        (tag,) = status.tags
+        (held,) = status.workers
+        assert (tag.waiting, tag.running, held.running) == (waiting, running, running)
+        states = await stage.states()
+        assert (states["queued"], states["running"]) == (waiting, running)
+
+    await check(6, 0)
+    hand = await stage.claim(worker, 4)
+    await check(3, 3)
+    await worker.release(hand.lease, [hand.place(2)])
+    await check(4, 2)
+    await stage.flush(worker, outcomes(hand, [0]))
+    await check(4, 1)

@@ -17,13 +17,18 @@ loose as materialized (
          order by q.scheduled_for limit 1) as due
     from pair
 ),
-few as materialized (select tag, n, next, skip, scheduled_for from hotpath.batch where next < n limit 20000),
+few as materialized (
+    select tag, scheduled_for, n - next - case when skip is null then 0
+        else (select count(*) from generate_series(next::int4, n - 1) k where get_bit(skip, k) = 1) end as waiting
+    from hotpath.batch where next < n limit 20000
+),
 sealed as materialized (
-    select tag, sum(n - next - coalesce(bit_count(skip), 0))::int8 as waiting, min(scheduled_for) filter (where scheduled_for <= now()) as due
+    select tag, sum(waiting)::int8 as waiting, min(scheduled_for) filter (where scheduled_for <= now()) as due
     from few group by tag
 ),
 held as materialized (
-    select b.tag, sum(l.hi - l.lo - coalesce(bit_count(l.done), 0))::int8 as running
+    select b.tag, sum(l.hi - l.lo - coalesce(bit_count(l.done), 0) - case when b.skip is null then 0
+        else (select count(*) from generate_series(l.lo::int4, l.hi - 1) k where get_bit(b.skip, k) = 1) end)::int8 as running
     from hotpath.lease l join hotpath.batch b on b.base = l.batch group by b.tag
 ),
 every as (
