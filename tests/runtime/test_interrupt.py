@@ -412,7 +412,7 @@ async def bombard(runtime, make_batch, wanted: int = 200) -> None:
     pressed: set[int] = set()
     hit = 0
     while hit < wanted:
-        batch = make_batch(*({"x": x, "n": chance.randrange(400)} for x in range(100)))
+        batch = make_batch(*({"x": x, "n": chance.randrange(1500)} for x in range(100)))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(press, runtime, batch, chance, pressed)
             await runtime.run(batch)
