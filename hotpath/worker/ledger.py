@@ -56,6 +56,8 @@ class Ledger:
     """
     _late: list[tuple[Hand, int, int, str]] = attrs.field(factory=list)
     """Hand, index, state and further log of jobs that had ended before their `main` did."""
+    _unsent: list[LeaseFlush] = attrs.field(factory=list)
+    """Flushes of a cycle that was cancelled while it waited for the database."""
     _reserved: int | None = None
     """The token that the next claim's hand will have."""
     _jobs: int = 0
@@ -89,6 +91,7 @@ class Ledger:
             cycle = await self.link.cycle(flushes, claim, self.clock, self._number)
         except BaseException:
             self._unnumber()
+            self._unsent += flushes  # a hand gives each outcome once: nobody else has these any more
             raise
         if cycle.hand is None:
             self._unnumber()
@@ -175,6 +178,14 @@ class Ledger:
         """A job has ended by its own completion."""
         self._jobs += 1
         self._last = time.perf_counter()
+
+    async def send_again(self) -> None:
+        """Write what a cancelled cycle had. Before anything else of those hands: their next flush may close
+        the lease, and what it does not know of is lost then (I1).
+        """
+        if self._unsent:
+            unsent, self._unsent = self._unsent, []
+            await self.cycle(unsent, None)
 
     async def flush(self, hand: Hand) -> bool:
         """Write what was reported of it, and claim nothing; whether the lease is still held."""

@@ -132,7 +132,6 @@ class Link:
         `number` gives the claim its lease's id each time it is sent: what an earlier try claimed is another
         lease.
         """
-        breaks = self._breaks
         try:
             cycle = await self.guarded(_timed, flushes, claim, clock, number)
         except DATA_ERRORS as error:
@@ -142,7 +141,7 @@ class Link:
             accepted = [flush.hand.lease for flush in flushes if await self._apart(flush, clock)]
             return Cycle(frozenset(accepted), None, saw=True, clock_us=0)
         missing = [flush for flush in flushes if flush.hand.lease not in cycle.accepted]
-        if missing and self._breaks != breaks:
+        if missing:  # an earlier try, of this call or of one that was given up, may have written them
             settled = await self.guarded(WorkerSession.settled, missing)
             cycle = attrs.evolve(cycle, accepted=cycle.accepted | settled)
         return cycle
@@ -155,7 +154,7 @@ class Link:
         """Write a lease's outcomes in ever smaller parts; the one that cannot be written ends as a
         failure that says so.
         """
-        before, breaks = flush.before, self._breaks
+        before = flush.before
         parts = [range(len(flush.started))]
         while parts:
             places = parts.pop()
@@ -182,7 +181,7 @@ class Link:
             before |= part.ended
         if not flush.final or (await self.guarded(_timed, [flush.closing(before)], None, clock)).accepted:
             return True
-        return self._breaks != breaks and bool(await self.guarded(WorkerSession.settled, [flush]))
+        return bool(await self.guarded(WorkerSession.settled, [flush]))
 
     async def _connect(self) -> WorkerSession:
         with trio.fail_after(CONNECT_DEADLINE):

@@ -345,6 +345,7 @@ class Loop:
 
     async def _settle(self) -> None:
         """The last words: flush everything reported, give back what was not."""
+        await self.ledger.send_again()
         for hand in list(self.hands.values()):
             hand.over = True
             await self.ledger.release(hand)

@@ -62,6 +62,25 @@ async def test_outage(stage: Stage, server: Server, database: str):
     assert command.process.returncode is None
 
 
+async def test_outage_beyond_the_lease(stage: Stage, server: Server, database: str):
+    """An outage that outlasts the lease ends workers, but no outcome: what they kept is written, once, and
+    the rest runs in their successors.
+    """
+    marks = await enqueue_marks(stage, 400, 0.005)
+    command = await stage.dedicate("mark", "--lease", "3")
+    await stage.until_done(50)
+    await trio.to_thread.run_sync(server.stop)
+    await trio.sleep(4)
+    await trio.to_thread.run_sync(server.start)
+    await reconnect(stage, server, database)
+    await stage.until_done(400, 20)
+    assert await stage.states() == {"success": 400}
+    assert set((await trio.Path(marks).read_text()).split()) == {str(x) for x in range(400)}
+    await stage.check_empty()
+    command.process.terminate()
+    assert await command.wait() == 0, command.stderr
+
+
 async def test_every_backend_is_killed(stage: Stage):
     """Sessions of worker, supervisor, listener and client end again and again: nobody exits, nobody goes
     deaf.
