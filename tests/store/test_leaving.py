@@ -89,15 +89,14 @@ async def test_retries_sent_twice_change_nothing(stage: Stage, kind):
     for _ in range(2):
         assert await stage.flush(worker, part) == {hand.lease}
     assert await stage.states() == {"running": 2, "queued": 1}
-    hand.report((0, 1, 1_000_000, 10, b"1", None))
-    rest = failing(hand, {2: 0.0}, log="once")
+    rest = failing(hand, {0: 0.0, 2: 0.0}, log="once")
     assert rest.final
     assert await stage.flush(worker, rest) == {hand.lease}
     assert await stage.flush(worker, rest) == frozenset()
     assert await worker.settled([rest]) == {hand.lease}
     await stage.check_once_each(ids)
-    assert await stage.states() == {"success": 1, "queued": 2}
-    assert (await stage.count("job_attempt"), await stage.count("job_log")) == (2, 2)
+    assert await stage.states() == {"queued": 3}
+    assert (await stage.count("job_attempt"), await stage.count("job_log")) == (3, 3)
     again = await stage.claim(worker)
     assert await worker.settled([outcomes(again)]) == set(), "an earlier attempt is no answer for this one"
 

@@ -185,6 +185,33 @@ async def test_burial_that_meets_a_flush(stage: Stage, kind):
     await stage.check_once_each(ids)
 
 
+async def test_leases_are_locked_in_one_order(stage: Stage):
+    """I11: a flush and a burial of the same two leases, whichever way round they name them, do not deadlock:
+    both wait for the lower id first, and hold nothing meanwhile.
+    """
+    ids = await stage.loose(4)
+    worker, supervisor, client = await stage.worker(), await stage.connect(), await stage.connect()
+    low, high = sorted(
+        [await stage.claim(worker, 2), await stage.claim(worker, 2)], key=lambda hand: hand.lease
+    )
+    dead = [Verdict(lease=high.lease, place=0, kind=ErrorKind.CRASH, error=ERROR)]
+    flushed: list = []
+    buried: list = []
+    lock = "select from hotpath.lease where id = $1 for update nowait"
+    async with trio.open_nursery() as nursery, client.transaction():
+        assert await stage.cancel(low.ids[0], client)
+        nursery.start_soon(_keep, flushed, stage.flush, worker, outcomes(high), outcomes(low))
+        await stage.blocked(worker.connection)
+        nursery.start_soon(_keep, buried, workers.bury, supervisor, worker.worker, 1, dead)
+        await stage.blocked(supervisor)
+        await stage.connection.execute(lock, high.lease)
+    assert flushed == [{low.lease, high.lease}]
+    assert buried == [workers.Burial(0, 0)]
+    assert await stage.states() == {"success": 4}
+    await stage.check_once_each(ids)
+    await stage.check_empty()
+
+
 async def test_completion_and_who_takes_back(stage: Stage):
     """I2: a completion in an open transaction is passed over by reapers and waited for by its own worker,
     which then puts back the others alone.
