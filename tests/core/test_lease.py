@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from hotpath.core.hand import FOREVER, Hand, SealedIds
+from hotpath.core.hand import FOREVER, Hand, LeaseFlush, SealedIds
 from hotpath.core.lease import NUMBERS, LeaseBook, hand_number
 
 BASE = UUID("01920000-0000-7000-8000-000000000000")
@@ -50,6 +50,7 @@ class HandMachine(RuleBasedStateMachine):
         self.written: dict[int, int] = {}
         """What the database was told, by index: an outcome's state, or -1 released, -2 settled."""
         self.delays: dict[int, float] = {}
+        self.lost: set[int] = set()
         self.bits = 0
         self.open = True
 
@@ -57,30 +58,39 @@ class HandMachine(RuleBasedStateMachine):
     def count(self) -> int:
         return len(self.places)
 
-    indexes = st.integers(-1, 13)
+    def some(self, data: st.DataObject, beyond: int = 0) -> int:
+        """A job of the hand, or up to `beyond` off."""
+        return data.draw(st.integers(-beyond, self.count - 1 + beyond))
 
-    @rule(index=indexes, state=st.sampled_from([SUCCESS, SUCCESS, FAILURE, CANCELED]))
-    def report(self, index: int, state: int) -> None:
+    @precondition(lambda self: not self.hand.over)
+    @rule(data=st.data(), state=st.sampled_from([SUCCESS, SUCCESS, FAILURE, CANCELED]))
+    def report(self, data: st.DataObject, state: int) -> None:
         """Any job, also one that is not there or has ended before."""
-        if self.hand.over:
-            return
+        index = self.some(data, beyond=1)
         self.hand.report((index, state, 1, 1, b"%d" % index, None))
+        if state == CANCELED and index in self.lost:
+            return
         if 0 <= index < self.count and index not in self.written:
             self.said.setdefault(index, (state, 0.0))
 
-    @rule(index=indexes, delay=st.floats(-1, 1000))
-    def retry(self, index: int, delay: float) -> None:
-        if self.hand.over or (index in self.said):
+    @precondition(lambda self: not self.hand.over)
+    @rule(data=st.data(), delay=st.floats(-1, 1000))
+    def retry(self, data: st.DataObject, delay: float) -> None:
+        index = self.some(data, beyond=1)
+        if index in self.said:
             return
         self.hand.retry((index, RETRY, 1, 1, b'"error"', None), delay)
         if 0 <= index < self.count and index not in self.written:
             self.said.setdefault(index, (RETRY, max(0.0, delay)))
 
-    @rule(index=st.integers(0, 11))
-    def settle(self, index: int) -> None:
+    @precondition(lambda self: self.open and not self.hand.over)
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
         """A completion commits: the database has the outcome already."""
-        if index >= self.count or not self.open or self.hand.over:
-            return
+        self.leave(self.some(data))
+
+    def leave(self, index: int) -> None:
+        """This one, if it has not ended."""
         left = self.hand.settle(index, "log")
         assert left == (index not in self.written)
         if left:
@@ -92,7 +102,7 @@ class HandMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         """Some of what has not ended goes back; the database first, then the hand."""
-        self.take(1 << 20)
+        self.take_all()
         pending = self.hand.pending()
         if not pending or not self.open:
             return
@@ -112,29 +122,43 @@ class HandMachine(RuleBasedStateMachine):
         self.hand.hold(FOREVER)
         assert self.hand.stopped
 
-    @rule(index=st.integers(0, 11))
-    def lose(self, index: int) -> None:
+    @precondition(lambda self: not self.hand.over)
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
         """Interrupted for a lost lease: that it was canceled is no outcome."""
-        if index >= self.count or self.hand.over:
-            return
+        index = self.some(data)
         self.hand.drop([index])
+        self.lost.add(index)
         if self.said.get(index, (0, 0))[0] == CANCELED:
             del self.said[index]
         if index not in self.written and index not in self.said:
             self.hand.report((index, CANCELED, 1, 1, b"{}", None))
 
-    @rule()
-    def end(self) -> None:
+    @rule(really=st.integers(0, 3))
+    def end(self, really: int) -> None:
         """The runtime returns."""
-        self.hand.over = True
+        self.hand.over = self.hand.over or not really
 
-    @rule(limit=st.sampled_from([1, 10, 1 << 20]))
-    def take(self, limit: int) -> None:
-        if not self.open:
-            return
+    def take_all(self) -> None:
+        """One flush of all there is."""
+        if (flush := self.hand.take()) is not None:
+            self.write(flush)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), limit=st.sampled_from([1, 10, 1 << 20]), meanwhile=st.booleans())
+    def take(self, data: st.DataObject, limit: int, meanwhile: bool) -> None:
+        """A flush, and perhaps a completion that commits before it is sent."""
         flush = self.hand.take(limit)
         if flush is None:
             return
+        pending = self.hand.pending()
+        if meanwhile and pending and not self.hand.over:
+            assert not flush.final
+            self.leave(data.draw(st.sampled_from(pending)))
+        self.write(flush)
+
+    def write(self, flush: LeaseFlush) -> None:
+        """The database is told."""
         states = [SUCCESS] * self.size if flush.states is None else list(flush.states)
         delays = dict(flush.retries)
         assert len(states) == len(flush.payloads) == self.size
@@ -151,6 +175,7 @@ class HandMachine(RuleBasedStateMachine):
         if flush.final:
             assert flush.bits is None
             assert len(self.written) == self.count, "the lease was closed with jobs in it"
+            assert self.hand.over or not self.hand.settled, "a settled job may have more to log"
             self.open = False
         else:
             assert int.from_bytes(flush.bits, "little") == self.bits
@@ -160,7 +185,7 @@ class HandMachine(RuleBasedStateMachine):
     def drop_rest(self) -> None:
         """What a turn does with a hand that is over: flush it all, give the rest back, close the lease."""
         while self.open and (self.hand.reported or not self.hand.left):
-            self.take(1 << 20)
+            self.take_all()
         if self.open:
             for index in self.hand.pending():
                 assert index not in self.written
@@ -239,7 +264,7 @@ class BookMachine(RuleBasedStateMachine):
 
 
 TestHandMachine = HandMachine.TestCase
-TestHandMachine.settings = settings(max_examples=200, stateful_step_count=30)
+TestHandMachine.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
 TestBookMachine = BookMachine.TestCase
 TestBookMachine.settings = settings(max_examples=100, stateful_step_count=40)
 

@@ -150,6 +150,7 @@ import hotpath
 async def main(x: int) -> int:
     async with hotpath.completion(x) as conn:
         await conn.execute("insert into effect (x) values ($1)", x)
+    print("went on")
     return -1
 """
 
@@ -217,6 +218,7 @@ async def test_lost_reply_to_the_commit_is_found_out(stage: Stage, happened: boo
     assert cutter.cuts == 1
     if happened:
         assert await stage.client.result(job) == 5
+        assert await stage.client.log(job) == "went on\n"
     else:
         with pytest.raises(hotpath.JobFailed, match="nothing was written"):
             await stage.client.result(job)
