@@ -401,7 +401,7 @@ class Machine(RuleBasedStateMachine):
             )
             self.hire()
 
-    @precondition(lambda self: any(one.life != "live" for one in self.workers))
+    @precondition(lambda self: self.held())
     @rule()
     def reap(self) -> None:
         self.sql(workers.reap, self.stage.connection)

@@ -18,7 +18,7 @@ from hotpath.store import queries, work, workers
 
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "0"))
 FIXED = settings(
-    max_examples=EXAMPLES or 50,
+    max_examples=EXAMPLES or 30,
     stateful_step_count=40,
     deadline=None,
     derandomize=not EXAMPLES,
