@@ -303,6 +303,14 @@ class Machine(RuleBasedStateMachine):
         """A lease ends."""
         self._flush(self.pick(self.held(), number), 63, [state] * 6, want)
 
+    @precondition(lambda self: self.held())
+    @rule(number=st.integers(0, 100), state=st.sampled_from([4, 5, 1]))
+    def flush_one(self, number: int, state: int) -> None:
+        """The first job of a lease has ended, or is to run again; the others go on."""
+        lease = self.pick(self.held(), number)
+        for index in lease.hand.pending()[:1]:
+            self._flush(lease, 1 << index, [state] * 6, 0)
+
     @precondition(lambda self: len(self.held()) < len(self.leases))
     @rule(number=st.integers(0, 100), which=PARTS, states=STATES, want=st.sampled_from([0, 3]))
     def flush_lost(self, number: int, which: int, states: list[int], want: int) -> None:

@@ -48,7 +48,6 @@ GUARDS = {
         "where l.id = any ($1::int8[]) and l.worker = $2::int4",
         "where l.id = any ($1::int8[]) and l.worker = $2::int4 + 1",
     ),
-    "the dead alone are reaped": ("orphans", "or w.lease_until <= now()", "or w.lease_until > now()"),
     "the order of a claim": (
         "claim",
         "order by j.scheduled_for, j.id limit $2",
