@@ -60,13 +60,13 @@ class LeaseFlush:
 
     @property
     def bits(self) -> bytes | None:
-        """The lease's `done` bits after this flush, whatever left it on other ways meanwhile included; None
-        when the lease goes.
+        """The places that end now; or, when the lease is to go, those that have left it before (None: none),
+        without which it must not go: a flush that was not written would take its jobs with it.
         """
-        if self.final:
+        mask = self.before if self.final else self.ended
+        if self.final and not mask:
             return None
-        left = self.before | self.ended | self.hand.away
-        return left.to_bytes((len(self.started) + 7) // 8, "little")
+        return mask.to_bytes((len(self.started) + 7) // 8, "little")
 
     @property
     def body(self) -> bytes:

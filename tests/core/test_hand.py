@@ -46,6 +46,7 @@ class Lease:
         states = flush.states if flush.states is not None else [1] * size
         body = msgspec.json.decode(flush.body, type=list[msgspec.Raw])
         assert len(states) == len(flush.started) == len(flush.durations) == len(body) == size
+        before = set(self.results)
         for place, state in enumerate(states):
             if state:
                 assert place not in self.results
@@ -59,12 +60,8 @@ class Lease:
             assert ordinal - self.hand.lo in self.results
             self.logs[ordinal - self.hand.lo] = text
         self.open = not flush.final
-        if flush.final:
-            assert flush.bits is None
-        else:
-            assert {place for place in range(size) if flush.bits[place >> 3] >> (place & 7) & 1} == set(
-                self.results
-            )
+        said = {place for place in range(size) if flush.bits and flush.bits[place >> 3] >> (place & 7) & 1}
+        assert said == (before if flush.final else set(self.results) - before)
 
 
 def outcome(index: int, *, state: int = 1, size: int = 2, log: str | None = None):

@@ -161,6 +161,7 @@ class HandMachine(RuleBasedStateMachine):
         """The database is told."""
         states = [SUCCESS] * self.size if flush.states is None else list(flush.states)
         delays = dict(flush.retries)
+        before = self.bits
         assert len(states) == len(flush.payloads) == self.size
         assert set(delays) == {place for place, state in enumerate(states) if state == RETRY}
         assert flush.jobs == sum(map(bool, states))
@@ -173,12 +174,12 @@ class HandMachine(RuleBasedStateMachine):
                 self.written[index] = state
                 self.bits |= 1 << place
         if flush.final:
-            assert flush.bits is None
+            assert int.from_bytes(flush.bits or b"", "little") == before, "closed over what nobody wrote"
             assert len(self.written) == self.count, "the lease was closed with jobs in it"
             assert self.hand.over or not self.hand.settled, "a settled job may have more to log"
             self.open = False
         else:
-            assert int.from_bytes(flush.bits, "little") == self.bits
+            assert int.from_bytes(flush.bits, "little") == self.bits & ~before
 
     @precondition(lambda self: self.hand.over and self.open)
     @rule()

@@ -41,6 +41,28 @@ async def test_late_flush_after_give_back_is_refused(stage: Stage, kind):
     await stage.check_empty()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_lease_does_not_close_over_a_flush_that_was_never_written(stage: Stage, kind):
+    """I1: outcomes were taken, and dropped on the way; the flush of the rest, which would close the lease over
+    them, is refused, and all of the lease runs again.
+    """
+    ids = await put(stage, kind, 4)
+    worker = await stage.worker()
+    hand = await stage.claim(worker)
+    outcomes(hand, [0, 1])  # never sent
+    rest = outcomes(hand, [2, 3])
+    assert rest.final
+    assert await stage.flush(worker, rest) == frozenset()
+    await stage.check_once_each(ids)
+    assert await worker.give_back([hand.lease]) == 4
+    again = await stage.claim(worker)
+    assert list(again.ids) == ids
+    assert await stage.flush(worker, outcomes(again, [1, 2])) == {again.lease}
+    assert await stage.flush(worker, outcomes(again, [0, 3])) == {again.lease}
+    await stage.check_once_each(ids)
+    await stage.check_empty()
+
+
 async def test_lease_of_another_worker_is_not_ours(stage: Stage):
     """I2: neither a flush nor a give-back touches a lease that another worker holds."""
     await stage.loose(2)

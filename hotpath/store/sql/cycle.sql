@@ -1,7 +1,7 @@
 -- One worker cycle: write the outcomes of what ended, claim what comes next. One round trip, one transaction.
 --
 -- Flush. $1 worker; $2 leases touched; $3 whether each has ended whole; $4 where each one's outcomes begin in $6, $7 and $8 (from 0);
---   $5 its new `done` bits when it has not ended (null otherwise); $6 start of each job in microseconds of the worker's clock;
+--   $5 bits of the places that end now or, when the lease ends whole, of those that ended before (null: none); $6 start of each job in microseconds of the worker's clock;
 --   $7 duration in microseconds; $8 state, 0 for a job that has not ended now, or null: all succeeded; $9 per lease a JSON array of
 --   results and errors, as UTF-8; $10 lease (from 1), $11 ordinal and $12 text of each log; $13 what to add to the worker's clock
 --   to have microseconds since the epoch by the database's.
@@ -14,6 +14,8 @@ with f as materialized (
     select l.id, l.batch, l.lo, l.hi, l.done, u.final, u.at, u.bits, u.payload, u.ord
     from unnest($2::int8[], $3::bool[], $4::int4[], $5::bytea[], $9::bytea[]) with ordinality as u (id, final, at, bits, payload, ord)
     join hotpath.lease l on l.id = u.id and l.worker = $1::int4
+        -- A lease goes only with all its places: an earlier flush that was never written would be lost with it (I1).
+        and (not u.final or u.bits is null or hotpath.either_bits(l.done, u.bits) = l.done)
     for update of l
 ),
 b as materialized (
