@@ -43,8 +43,8 @@ async def test_late_flush_after_give_back_is_refused(stage: Stage, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_lease_does_not_close_over_a_flush_that_was_never_written(stage: Stage, kind):
-    """I1: outcomes were taken, and dropped on the way; the flush of the rest, which would close the lease over
-    them, is refused, and all of the lease runs again.
+    """I1: outcomes were taken, and dropped on the way; the flush of the rest, which would close the lease
+    over them, is refused, and all of the lease runs again.
     """
     ids = await put(stage, kind, 4)
     worker = await stage.worker()
