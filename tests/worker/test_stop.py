@@ -74,8 +74,10 @@ async def test_without_grace(stage: Stage, name: str):
     await stage.client.enqueue_many(name, ({"x": x, "seconds": 600, "file": str(begun)} for x in range(3)))
     command = await stage.dedicate(name, "--grace", "0", "--concurrency", "1")
     await stage.until(begun.exists)
+    began = time.monotonic()
     command.process.terminate()
     assert await command.wait(10) == 0, command.stderr
+    assert time.monotonic() - began < 4.5, "it was killed"
     await check_released(stage, 3)
 
 
