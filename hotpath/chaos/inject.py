@@ -19,6 +19,8 @@ from hotpath.store.database import Database
 
 LOOK_EVERY = 0.01
 """Seconds between two looks at the leases of a killed worker."""
+BUSY = 3.0
+"""Seconds that a kill waits for its victim to hold jobs."""
 HOUR = 3600
 SLOW = 0.05
 """Seconds that each piece of data takes through a slowed network."""
@@ -180,7 +182,7 @@ class Injector:
         if not victims:
             done.skipped = "no worker was alive"
             return
-        workers = await self._ids(victims)
+        workers = await self._busy(victims)
         done.began = time.perf_counter_ns()
         done.killed = [one for one in victims if send(one, signal.SIGKILL)]
         await self._watch(done, workers)
@@ -190,7 +192,7 @@ class Injector:
         if supervisor is None:
             done.skipped = "it was not alive"
             return
-        ids = await self._ids(workers)
+        ids = await self._busy(workers) if tree else []
         was = command.ready
         command.expect_kill()
         done.began = time.perf_counter_ns()
@@ -199,6 +201,19 @@ class Injector:
             done.killed = [one for one in workers if send(one, signal.SIGKILL)]
         await self._watch(done, ids)
         await self._until_ready(command, was)
+
+    async def _busy(self, processes: Sequence[Identity]) -> list[int]:
+        """The workers that these processes are, once they hold a lease, or after BUSY seconds: the death of
+        an idle worker shows little.
+        """
+        workers = await self._ids(processes)
+        with trio.move_on_after(BUSY):
+            try:
+                while workers and not await store.leases_held(self.database, workers):  # noqa: ASYNC110
+                    await trio.sleep(LOOK_EVERY)
+            except HotpathError:
+                pass
+        return workers
 
     async def _ids(self, processes: Sequence[Identity]) -> list[int]:
         try:
