@@ -232,17 +232,20 @@ async def test_a_killed_embedded_server_is_started_again(home: Path, tmp_path: P
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
-            with trio.fail_after(20):
-                assert await client.result(first) == 1
-            pid = server.status().pid
-            assert pid is not None
-            os.kill(pid, signal.SIGKILL)
-            with trio.fail_after(30):
-                await patiently(lambda: restarted(server, pid))
-                job = await patiently(lambda: client.enqueue("one", {}))
-                assert await patiently(lambda: client.result(job)) == 1
-            process.terminate()
-            assert await process.wait() == 0
+            try:
+                with trio.fail_after(20):
+                    assert await client.result(first) == 1
+                pid = server.status().pid
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+                with trio.fail_after(30):
+                    await patiently(lambda: restarted(server, pid))
+                    job = await patiently(lambda: client.enqueue("one", {}))
+                    assert await patiently(lambda: client.result(job)) == 1
+                process.terminate()
+                assert await process.wait() == 0
+            finally:
+                process.kill()  # if the test has failed
             nursery.cancel_scope.cancel(reason="the test is over")
         await trio.to_thread.run_sync(server.stop)
 
