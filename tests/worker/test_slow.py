@@ -1,4 +1,4 @@
-"""One slow job in a batch: what ended before it is there for all to see, what waits behind it runs elsewhere."""
+"""One slow job in a batch: what ended before it is there to see, what waits behind it runs elsewhere."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ async def main(x: int, marks: str, gate: str = "") -> int:
 @pytest.mark.parametrize("source", [GATE, ASYNC_GATE], ids=["sync", "async"])
 @pytest.mark.parametrize("large", [False, True], ids=["small args", "large args"])
 async def test_neighbours_of_a_slow_job_do_not_wait(stage: Stage, source: str, large: bool):
-    """I1, I3: while one job runs on, its batch's earlier results are visible, and another worker runs the later
-    jobs; each runs once, uncharged.
+    """I1, I3: while one job runs on, its batch's earlier results are visible, and another worker runs the
+    later jobs; each runs once, uncharged.
     """
     (stage.workspace / "gate.py").write_text(source.replace("gate: str", "pad: str = '', gate: str"))
     marks, gate = stage.workspace / "marks", stage.workspace / "open"
