@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import attrs
 
-_DRIFT = 1e-4
-"""Clocks drift apart by less than this; an old sample is believed less by as much."""
+WINDOW_US = 5_000_000
+"""Samples older than two of these are forgotten: clocks drift, and an administrator may set one back."""
 
 
 @attrs.define
 class DatabaseClock:
-    """The reply to a statement says what the database's clock was before it arrived: the largest
-    difference is the truest.
+    """The reply to a statement says what the database's clock was before it arrived: of the last seconds'
+    samples the largest difference is the truest.
     """
 
     offset_us: int | None = None
-    _at_us: int = 0
+    _since_us: int = 0
+    _best: int = 0
+    """The largest sample since `_since_us`."""
+    _before: int = 0
+    """The largest of the window before."""
 
     def observe(self, clock_us: int, received_us: int) -> None:
         """A reply that carried `clock_us` arrived at `received_us` of `perf_counter`."""
         sample = clock_us - received_us
-        if self.offset_us is None or sample >= self.offset_us - int((received_us - self._at_us) * _DRIFT):
-            self.offset_us, self._at_us = sample, received_us
+        age = received_us - self._since_us
+        if self.offset_us is None or age > WINDOW_US:
+            is_next = self.offset_us is not None and age <= 2 * WINDOW_US
+            self._before = self._best if is_next else sample
+            self._best, self._since_us = sample, received_us
+        elif sample > self._best:
+            self._best = sample
+        self.offset_us = max(self._best, self._before)
