@@ -9,9 +9,11 @@ trip). What a worker is slower than this is what running jobs costs it. Prints `
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 import time
 
+import attrs
 import trio
 
 from hotpath.core.hand import Hand, LeaseFlush
@@ -49,7 +51,8 @@ async def drain(session: WorkerSession, claim: Claim) -> tuple[int, int]:
     offset = time.time_ns() // 1000 - time.perf_counter_ns() // 1000
     empty = 0
     while True:
-        cycle = await session.cycle(flushes, claim, clock_offset_us=offset)
+        once = attrs.evolve(claim, lease=secrets.randbits(62) | 1)
+        cycle = await session.cycle(flushes, once, clock_offset_us=offset)
         cycles += 1
         if cycle.hand is None:
             priorities, _ = await session.look(
