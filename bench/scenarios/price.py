@@ -33,6 +33,7 @@ class Cost:
     sample: Sample
     wal_bytes: float
     transactions: float
+    """Less those of a worker that finds nothing to do."""
 
 
 async def _hotpath(url: str, root: str, *command: str) -> None:
@@ -68,6 +69,11 @@ async def _cost(bench: Bench, root: str, load: Callable[[str, str, int], Awaitab
     async with bench.empty_database() as url:
         await _hotpath(url, root, "migrate")
         await _hotpath(url, root, "deploy", str(WORKSPACE))
+        async with connect(url) as connection:
+            fixed = await connection.fetchval(_COMMITS)
+        await _hotpath(url, root, "dedicate", "noop", "--drain")  # what a worker's start and end take
+        async with connect(url) as connection:
+            fixed = await connection.fetchval(_COMMITS) - fixed
         await load(url, root, jobs)
         async with connect(url) as connection:
             wal, commits = await connection.fetchval(_WAL), await connection.fetchval(_COMMITS)
@@ -75,7 +81,7 @@ async def _cost(bench: Bench, root: str, load: Callable[[str, str, int], Awaitab
         async with connect(url) as connection:
             wal = await connection.fetchval(_WAL) - wal
             commits = await connection.fetchval(_COMMITS) - commits
-    return Cost(sample, wal / jobs, commits / jobs)
+    return Cost(sample, wal / jobs, (commits - fixed) / jobs)
 
 
 @scenario("price")
