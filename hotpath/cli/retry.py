@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from uuid import UUID
 
 import click
 
+from hotpath.cli.each import each
 from hotpath.cli.options import Given, JobId, common
 
 
@@ -23,31 +23,17 @@ def command(given: Given, ids: tuple[UUID, ...]) -> int:
 
 
 async def _retry(given: Given, ids: tuple[UUID, ...]) -> int:
-    from hotpath.cli.output import print_json
-    from hotpath.client import open_client
-    from hotpath.errors import UnknownJobError
-
-    refused = 0
-    async with open_client(config=given.config) as client:
-        for job_id in ids:
-            try:
-                retried = await client.retry(job_id)
-                state = (await client.job(job_id)).state.value
-            except UnknownJobError:
-                retried, state = False, "unknown"
-            refused += not retried
-            if given.json:
-                print_json({"id": job_id, "retried": retried, "state": state})
-            elif retried:
-                print(f"{job_id} queued again")
-            else:
-                print(f"hotpath: {job_id} {_why(state)}", file=sys.stderr)
-    return 1 if refused else 0
+    return await each(
+        given,
+        ids,
+        lambda client, job_id: client.retry(job_id),
+        key="retried",
+        done=lambda _state: "queued again",
+        refused=_why,
+    )
 
 
 def _why(state: str) -> str:
-    if state == "unknown":
-        return "is not the id of a job in this database; see `hotpath jobs`"
     if state in ("queued", "running"):
         return f"has not ended ({state}): there is nothing to retry yet"
     return f"ended just now ({state}); try again"

@@ -91,7 +91,7 @@ class Ledger:
             cycle = await self.link.cycle(flushes, claim, self.clock, self._number)
         except BaseException:
             self._unnumber()
-            self._unsent += flushes  # a hand gives each outcome once: nobody else has these any more
+            self.keep(flushes)
             raise
         if cycle.hand is None:
             self._unnumber()
@@ -178,6 +178,10 @@ class Ledger:
         """A job has ended by its own completion."""
         self._jobs += 1
         self._last = time.perf_counter()
+
+    def keep(self, flushes: Sequence[LeaseFlush]) -> None:
+        """These could not be sent. A hand gives each outcome once: nobody else has them any more."""
+        self._unsent += flushes
 
     async def send_again(self) -> None:
         """Write what a cancelled cycle had. Before anything else of those hands: their next flush may close

@@ -99,6 +99,8 @@ class Loop:
     """Whether jobs that have not begun should go back, in the next turn."""
     _woken: bool = False
     """Whether somebody called `wake` since the last claim was sent: it may have been too early to see why."""
+    _asking: trio.CancelScope | None = None
+    """Around a claim that has no outcomes with it."""
     _completing: dict[int, set[int]] = attrs.field(factory=dict)
     _drained: bool = False
     _dry: int | None = None
@@ -124,6 +126,8 @@ class Loop:
         self.stopping = True
         for hand in self.hands.values():
             hand.stop()
+        if self._asking is not None:  # nothing to write: a database that is away need not be waited for
+            self._asking.cancel(reason="asked to stop")
         self._wake.set()
 
     def cancel(self, lease: int, place: int) -> None:
@@ -198,7 +202,22 @@ class Loop:
             await self._rest()
             return
         self._woken = False
-        claim = await self.link.guarded(self.search.claim, want) if want else None
+        if flushes:
+            await self._exchange(flushes, want, runs)
+            return
+        with trio.CancelScope() as self._asking:
+            await self._exchange(flushes, want, runs)
+        self._asking = None
+
+    async def _exchange(self, flushes: list[LeaseFlush], want: int, runs: trio.Nursery) -> None:
+        """Flush, claim, and see to what was claimed. Cancelled while the database is away, it keeps what
+        was to be flushed.
+        """
+        try:
+            claim = await self.link.guarded(self.search.claim, want) if want else None
+        except BaseException:
+            self.ledger.keep(flushes)
+            raise
         cycle = await self.ledger.cycle(flushes, claim)
         if cycle.hand is not None:
             self._take_in(cycle.hand, runs)

@@ -81,6 +81,16 @@ async def test_outage_beyond_the_lease(stage: Stage, server: Server, database: s
     assert await command.wait() == 0, command.stderr
 
 
+async def test_stop_while_the_server_is_away(stage: Stage, server: Server):
+    """I12: an idle worker that is told to stop during an outage has nothing to wait for."""
+    command = await stage.dedicate("mark")
+    await command.ready()
+    await trio.to_thread.run_sync(server.stop)
+    command.process.terminate()
+    assert await command.wait(10) == 0, command.stderr
+    await trio.to_thread.run_sync(server.start)
+
+
 async def test_every_backend_is_killed(stage: Stage):
     """Sessions of worker, supervisor, listener and client end again and again: nobody exits, nobody goes
     deaf.
