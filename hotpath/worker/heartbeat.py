@@ -18,6 +18,7 @@ from hotpath.store.complete import Connection
 from hotpath.store.database import connect
 from hotpath.store.trouble import ANY_TROUBLE
 from hotpath.store.workers import give_back_unlisted, heartbeat
+from hotpath.worker.house import House, reap_pause
 from hotpath.worker.loop import Loop
 from hotpath.worker.options import LEASE
 
@@ -29,6 +30,8 @@ SWEEP = 5.0
 """Seconds between two looks for leases that a lost reply has left behind."""
 ANSWER = 3.0
 """Seconds that the database gets to answer."""
+HOUSE_WITHIN = 6.0
+"""Seconds that taking back what others left may take: the lease has to be renewed as well."""
 
 
 @attrs.define(eq=False)
@@ -44,6 +47,7 @@ class Pulse:
     lost: bool = False
     """Whether the database said that the lease is lost, or did not answer for as long as it lasts."""
     _over: threading.Event = attrs.field(factory=threading.Event)
+    _house: House = attrs.field(factory=House)
 
     def run(self) -> None:
         """The thread."""
@@ -78,6 +82,7 @@ class Pulse:
 
     async def _beats(self, connection: Connection) -> None:
         sweep_at = 0.0
+        house_at = time.monotonic() + reap_pause()
         while not self._over.is_set():
             loop = self.loop
             jobs = 0 if loop is None else loop.statistics().jobs
@@ -95,6 +100,10 @@ class Pulse:
                     if time.monotonic() >= sweep_at:
                         await give_back_unlisted(connection, {self.worker: loop.in_hand.book.held()})
                         sweep_at = time.monotonic() + SWEEP
+            if time.monotonic() >= house_at:
+                with trio.fail_after(HOUSE_WITHIN):
+                    await self._house.keep(connection)
+                house_at = time.monotonic() + reap_pause()
             await trio.sleep(HEARTBEAT)
 
     def _lose(self) -> None:

@@ -156,6 +156,7 @@ class Ledger:
             if flush.final or hand.lease not in accepted:
                 self._forget(hand)
             if flush.retries:
+                self.next_retry()  # a worker that is never idle does not ask: forget those that are due
                 heapq.heappush(self._retries, time.monotonic() + min(delay for _, delay in flush.retries))
         jobs, failed, busy_us, size = totals(written)
         if jobs:

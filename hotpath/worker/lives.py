@@ -183,7 +183,9 @@ async def keep_worker(team: Supervisor) -> None:
 
 async def _begin(team: Supervisor, nursery: trio.Nursery) -> Life:
     child = team.early.pop() if team.early else await spawn()
-    life = Life(team, child, Watch(round(team.options.lease * SECOND), several=team.concurrency > 1))
+    # Of async code even a single job may be unknown: while it waits, nothing is marked.
+    several = team.version.description.is_async
+    life = Life(team, child, Watch(round(team.options.lease * SECOND), several=several))
     nursery.start_soon(life.run)
     return life
 

@@ -7,7 +7,6 @@ dead workers of any host have left; none is special.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -21,7 +20,8 @@ from hotpath.store.database import Database
 from hotpath.store.embedded import EmbeddedPostgres, database_name, default_home
 from hotpath.store.listen import PooledError, open_listener
 from hotpath.store.trouble import ANY_TROUBLE
-from hotpath.store.workers import give_back_unlisted, heartbeat, make_partitions, reap
+from hotpath.store.workers import give_back_unlisted, heartbeat
+from hotpath.worker.house import House, reap_pause
 from hotpath.worker.options import HEARTBEAT
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ AGAIN = 0.1
 TOGETHER = 0.02
 """Seconds in which requests to cancel are gathered."""
 UNLISTED_EVERY = 2.0
-REAP_EVERY = 0.8
-"""Seconds between two looks for dead workers' leases; varied by half, lest all supervisors look at once."""
 HOUSE_WITHIN = 30.0
-PARTITIONS_EVERY = 3600.0
 SAY_EVERY = 10.0
 """Seconds between two lines about the same bad weather."""
 
@@ -113,9 +110,8 @@ class Pulse:
                 await self._hurry.wait()
 
     async def _beat_once(self) -> None:
+        # Asked for nobody, too: it shows whether the database is there, and a killed one of ours is revived.
         lives = {worker: life for worker, life in self.lives().items() if life.child.killed is None}
-        if not lives:
-            return
         asked = time.perf_counter_ns()
         jobs = {worker: life.child.statistics.jobs for worker, life in lives.items()}
         async with self.database.connection(within=self.lease / 2) as connection:
@@ -153,17 +149,12 @@ class Pulse:
             await trio.sleep(HEARTBEAT)
 
     async def _keep_house(self) -> None:
-        partitions_at = time.monotonic() + PARTITIONS_EVERY  # opening the database has just made them
+        house = House()
         while True:
-            await trio.sleep(REAP_EVERY * random.uniform(0.5, 1.5))
+            await trio.sleep(reap_pause())
             try:
                 async with self.database.connection(within=HOUSE_WITHIN) as connection:
-                    taken = await reap(connection)
-                    if taken:
-                        log.warning("%d jobs of dead workers are back in the queue", taken)
-                    if time.monotonic() >= partitions_at:
-                        await make_partitions(connection)
-                        partitions_at = time.monotonic() + PARTITIONS_EVERY
+                    await house.keep(connection)
             except ANY_TROUBLE as error:
                 self.weather.bad(error)
 

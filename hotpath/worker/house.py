@@ -1,0 +1,42 @@
+"""What any worker's keeper does for all workers of the database: take back what the dead have left, and have
+partitions for tomorrow. None is special; several at once do no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+
+import attrs
+
+from hotpath.store.complete import Connection
+from hotpath.store.workers import make_partitions, reap
+
+log = logging.getLogger("hotpath.worker")
+
+REAP_EVERY = 0.8
+"""Seconds between two looks for dead workers' leases; varied by half, lest all keepers look at once."""
+PARTITIONS_EVERY = 3600.0
+
+
+def reap_pause() -> float:
+    """Seconds until the next look."""
+    return REAP_EVERY * random.uniform(0.5, 1.5)
+
+
+@attrs.define(eq=False)
+class House:
+    """One keeper's part of it."""
+
+    _partitions_at: float = attrs.field(factory=lambda: time.monotonic() + PARTITIONS_EVERY)
+    """Opening the database has just made them."""
+
+    async def keep(self, connection: Connection) -> None:
+        """Do what is due."""
+        taken = await reap(connection)
+        if taken:
+            log.warning("%d jobs of dead workers are back in the queue", taken)
+        if time.monotonic() >= self._partitions_at:
+            await make_partitions(connection)
+            self._partitions_at = time.monotonic() + PARTITIONS_EVERY
