@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from contextlib import asynccontextmanager
 
@@ -51,6 +53,28 @@ async def test_custom_runtime_drains(stage: Stage):
     assert runtime.attempts == [1] * 50
     assert await stage.client.log(ids[7]) == "log of 7\n"
     await stage.check_empty()
+
+
+async def test_takes_back_what_the_dead_left(stage: Stage):
+    """I6: where there are only library workers, one of them takes back what a dead host held."""
+    begun = stage.workspace / "begun"
+    await stage.client.enqueue("mark", {"x": 1, "seconds": 20, "file": str(begun)})
+    command = await stage.dedicate("mark", "--lease", "1")
+    await stage.until(trio.Path(begun).exists)
+    pids = await stage.worker_pids()
+    command.process.send_signal(signal.SIGSTOP)  # nobody is there to see the worker die
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    command.process.kill()
+    assert await stage.states() == {"running": 1}
+
+    async def is_back() -> bool:
+        return await stage.states() == {"queued": 1}
+
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(hotpath.serve_worker, dedicated(stage, "double"))
+        await stage.until(is_back)
+        worker.stop()
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def home() -> Iterator[Path]:
 
 
 async def test_a_killed_embedded_server_is_started_again(home: Path, tmp_path: Path):
-    """I11: a lone worker whose own database server was killed starts it again and goes on."""
+    """I11: a command whose own database server was killed, and its only worker with it, starts both again."""
     workspace = tmp_path
     (workspace / "one.py").write_text("def main() -> int:\n    return 1\n")
     environment = {**os.environ, "HOTPATH_HOME": str(home), "HOTPATH_WORKSPACE": str(workspace)}
@@ -237,7 +237,12 @@ async def test_a_killed_embedded_server_is_started_again(home: Path, tmp_path: P
                     assert await client.result(first) == 1
                 pid = server.status().pid
                 assert pid is not None
+                async with client.database.connection() as connection:
+                    worker = await connection.fetchval(
+                        "select pid from hotpath.worker where stopped_at is null"
+                    )
                 os.kill(pid, signal.SIGKILL)
+                os.kill(worker, signal.SIGKILL)
                 with trio.fail_after(30):
                     await patiently(lambda: restarted(server, pid))
                     job = await patiently(lambda: client.enqueue("one", {}))
