@@ -18,7 +18,7 @@ import trio
 
 from hotpath import asyncpg_trio
 from hotpath.store.queries import query
-from hotpath.store.reach import options_for
+from hotpath.store.reach import pool_options
 from hotpath.store.trouble import Trouble, trouble_of
 from hotpath.store.work import WorkerSession, complete
 
@@ -63,16 +63,9 @@ class Completer:
         """Lend a connection. Raises what the driver raises."""
         async with self._opening:
             if self._pool is None:
-                options = options_for(self.dsn)
-                if self.pooled():
-                    options["statement_cache_size"] = 0
-                pool = asyncpg_trio.create_pool(
-                    self.dsn,
-                    min_size=0,
-                    max_size=CONNECTIONS,
-                    server_settings={"application_name": f"hotpath completion {self.worker}"},
-                    **options,  # type: ignore[arg-type]  # of types that belong together by name
-                )
+                name = f"hotpath completion {self.worker}"
+                options = pool_options(self.dsn, name, pooled=self.pooled())
+                pool = asyncpg_trio.create_pool(self.dsn, min_size=0, max_size=CONNECTIONS, **options)
                 self._pool = await self._stack.enter_async_context(pool)
         async with self._pool.acquire() as connection:
             yield connection

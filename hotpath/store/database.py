@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
@@ -23,7 +22,7 @@ from hotpath.config import Config
 from hotpath.errors import DatabaseUnavailableError, HotpathError, SchemaError
 from hotpath.store.embedded import EmbeddedPostgres, database_name, default_home
 from hotpath.store.migrate import ensure_schema
-from hotpath.store.reach import CANCEL_GRACE, Reached, options_for, reach
+from hotpath.store.reach import Reached, pool_options, reach
 
 OLDEST_SERVER = 14
 CONNECT_SECONDS = 20.0
@@ -123,24 +122,6 @@ async def open_database(
     finally:
         if embedded is not None:
             embedded.close()
-
-
-def pool_options(dsn: str, name: str, *, pooled: bool) -> dict[str, Any]:
-    """What to give `create_pool` besides the URL."""
-    options: dict[str, Any] = {
-        **options_for(dsn),
-        "server_settings": {"application_name": name},
-        "cancel_grace": CANCEL_GRACE,
-    }
-    if pooled:
-        options["statement_cache_size"] = 0  # each transaction gets another session
-        options["reset"] = _leave_transaction  # and has none of its own to be reset
-    return options
-
-
-async def _leave_transaction(connection: asyncpg_trio.Connection) -> None:
-    if connection.is_in_transaction():
-        await connection.execute("rollback")
 
 
 async def connect(dsn: str, *, name: str = "hotpath", pooled: bool = False) -> asyncpg_trio.Connection:

@@ -7,8 +7,12 @@ serving older programs until a migration says otherwise: changes expand first an
 from __future__ import annotations
 
 import functools
+import random
 from importlib import resources
 from typing import TYPE_CHECKING
+
+import asyncpg
+import trio
 
 from hotpath.errors import SchemaError
 from hotpath.store.queries import query
@@ -23,6 +27,10 @@ schema.
 
 _LOCK = 7310868735400
 """Advisory lock that migrations of one database take, one after the other."""
+LOCK_TIMEOUT = "2s"
+"""How long a migration waits for a table that somebody reads or writes; others wait behind it meanwhile."""
+STEP_BACK = (0.2, 1.0)
+"""Seconds until the next try, at random in between: work goes on in them."""
 
 
 @functools.cache
@@ -59,8 +67,17 @@ async def migrate(connection: Connection) -> list[str]:
     """Bring the schema up to date; return the names of the migrations that were applied.
 
     All of them in one transaction, under an advisory lock: two programs that start together do not meet half-
-    way. Raises SchemaError when the schema is too new for this program.
+    way. It never waits long for a table: whoever waits for an exclusive lock holds up all that come behind.
+    It steps back and tries again. Raises SchemaError when the schema is too new for this program.
     """
+    while True:
+        try:
+            return await _migrate_once(connection)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            await trio.sleep(random.uniform(*STEP_BACK))
+
+
+async def _migrate_once(connection: Connection) -> list[str]:
     applied: list[str] = []
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
@@ -68,6 +85,7 @@ async def migrate(connection: Connection) -> list[str]:
         if version is None:
             await connection.execute("create schema if not exists hotpath")
             version = 0
+        await connection.execute("select set_config('lock_timeout', $1, true)", LOCK_TIMEOUT)
         for number, name, sql in migrations():
             if number > version:
                 await connection.execute(sql)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -63,6 +64,24 @@ def options_for(dsn: str) -> dict[str, object]:
     if "target_session_attrs" not in said and not os.environ.get("PGTARGETSESSIONATTRS"):
         options["target_session_attrs"] = "read-write"  # to a standby there is nothing to say
     return options
+
+
+def pool_options(dsn: str, name: str, *, pooled: bool) -> dict[str, Any]:
+    """What to give `create_pool` besides the URL."""
+    options: dict[str, Any] = {
+        **options_for(dsn),
+        "server_settings": {"application_name": name},
+        "cancel_grace": CANCEL_GRACE,
+    }
+    if pooled:
+        options["statement_cache_size"] = 0  # each transaction gets another session
+        options["reset"] = _leave_transaction  # and has none of its own to be reset
+    return options
+
+
+async def _leave_transaction(connection: asyncpg_trio.Connection) -> None:
+    if connection.is_in_transaction():
+        await connection.execute("rollback")
 
 
 async def reach(

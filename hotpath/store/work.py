@@ -187,7 +187,8 @@ class WorkerSession:
         states, payloads = list(flush.states), list(flush.payloads)
         for place in places:
             states[place], payloads[place] = OutcomeState.NONE, b"null"
-        kept = [entry for entry in flush.logs if entry[0] - lo not in set(places)]
+        queued = set(places)
+        kept = [entry for entry in flush.logs if entry[0] - lo not in queued]
         return attrs.evolve(flush, states=states, payloads=payloads, logs=kept, retries=[])
 
     async def look(self, tag: int) -> tuple[list[int], float | None]:

@@ -65,6 +65,8 @@ class InHand:
     """By number."""
     _notes: bool = False
     """What `_counts` knows."""
+    _taken: int = 0
+    """How many hands the runtime was given: their numbers are used again."""
     _begun: int = 0
     """How many have begun in hands that the runtime has returned."""
     _stamp: int = 0
@@ -92,6 +94,7 @@ class InHand:
         hand.mark = self.mark
         hand.clock = time.perf_counter_ns
         hand.hold(self.until)
+        self._taken += 1
         entry = self._entries[hand_number(hand.number)] = _Entry(hand)
         self.book.run(hand.number)
         return entry.given
@@ -161,7 +164,9 @@ class InHand:
         """Changes whenever a job begins; 0 while nothing is known to run."""
         if self._counts():
             return self._begun + sum(entry.hand.begun for entry in self._entries.values())
-        return self.mark[0] if self.runtime.concurrency == 1 else 0
+        token = self.mark[0] if self.runtime.concurrency == 1 else 0
+        # A later hand may have the number of an earlier one, and its job the same token.
+        return token and self._taken << 32 | token
 
     # ------------------------------------------------------------ ending jobs
 

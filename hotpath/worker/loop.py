@@ -197,6 +197,7 @@ class Loop:
         if want and trio.current_time() < self._not_before:
             # Many clients enqueue one by one: gather what comes for a moment, or each job costs a cycle.
             await trio.sleep_until(self._not_before)
+            want = 0 if self.stopping else want
         flushes = self._collect()
         if not flushes and not want:
             await self._rest()
