@@ -320,9 +320,12 @@ def become(command: list[str]) -> NoReturn:
 
 
 def pytest_command(arguments: list[str]) -> list[str]:
-    """pytest on the arguments; the whole suite is shared among processes, a part is not worth their start."""
+    """pytest on the arguments; the whole suite is shared among processes, a part is not worth their start.
+
+    One more than there are cores: many tests wait, for a lease to end or a server to come back.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ["pytest", *(arguments or (["-n", str(min(cores, 4))] if cores > 1 else []))]
+    return ["pytest", *(arguments or (["-n", str(min(cores + 1, 4))] if cores > 1 else []))]
 
 
 def check(arguments: list[str]) -> int:
