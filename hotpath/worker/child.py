@@ -22,6 +22,9 @@ from hotpath.worker.statistics import WorkerStatistics
 DRAIN = 0.2
 """Seconds that a dead process's status pipe is still read, if something that it left behind holds it open."""
 
+IN_TIME, AT_ONCE = "stop", "stop now"
+"""What a worker is told that is to end: when the jobs under way have ended, or without waiting for them."""
+
 
 @attrs.define(eq=False)
 class Child:
@@ -48,7 +51,10 @@ class Child:
     _told: set[JobInHand] = attrs.field(factory=set)
     _places: dict[int, list[int]] = attrs.field(factory=dict)
     """By lease, where the runtime's indexes are not the places in the lease."""
-    _stops: int = 0
+    _is_assigned: bool = False
+    """Whether it has its assignment: words before that would be taken for it."""
+    _leave: str = ""
+    """How it was told to stop: `IN_TIME`, `AT_ONCE`, or not yet."""
 
     @property
     def pid(self) -> int:
@@ -100,7 +106,7 @@ class Child:
             held=any(self.board.leases()),
             asked=self.asked,
             stuck=self.stuck,
-            leaving=self._stops > 1,
+            leaving=self._leave == AT_ONCE,
             is_stopped=_is_stopped(self.pid),
         )
 
@@ -136,11 +142,14 @@ class Child:
     # ------------------------------------------------------------ what it says
 
     async def assign(self, assignment: Assignment) -> None:
-        """Tell it what to do."""
+        """Tell it what to do, and to stop, if that was asked for meanwhile."""
         try:
             await self.control.send_all(msgspec.json.encode(assignment) + b"\n")
         except trio.BrokenResourceError:
-            pass  # it has died; `wait_over` sees that
+            return  # it has died; `wait_over` sees that
+        self._is_assigned = True
+        if self._leave:
+            self._tell(self._leave)
 
     async def wait_over(self, ready: Callable[[], object]) -> None:
         """Follow what it says until it has ended. What its jobs have forked may hold the pipe open: nobody
@@ -189,14 +198,16 @@ class Child:
     # ------------------------------------------------------------ what it is told
 
     def stop(self) -> None:
-        """Ask it to stop, once more each time."""
-        self._stops += 1
-        self._tell("stop")
+        """Ask it to stop when the jobs under way have ended; asking again changes nothing."""
+        if not self._leave:
+            self._leave = IN_TIME
+            self._tell(IN_TIME)
 
     def stop_at_once(self) -> None:
         """Ask it to give back what it holds now."""
-        while self._stops < 2:
-            self.stop()
+        if self._leave != AT_ONCE:
+            self._leave = AT_ONCE
+            self._tell(AT_ONCE)
 
     def cancel(self, jobs: Iterable[JobInHand]) -> None:
         """These jobs, and no others, are to be canceled; each is told to it once."""
@@ -207,6 +218,8 @@ class Child:
                 self._told.add(job)
 
     def _tell(self, words: str) -> bool:
+        if not self._is_assigned:
+            return False
         try:
             os.write(self.control.fileno(), f"{words}\n".encode())
         except OSError:

@@ -1,9 +1,9 @@
 """A worker process: what `python -m hotpath.worker.process` runs, started by the supervisor.
 
 It talks to its supervisor over two pipes and a board (`worker/board.py`). Down comes its assignment, one line
-of JSON, and later lines of words: `stop`, `cancel LEASE PLACE`; the end of that pipe means that the
-supervisor has died, and the worker goes with it. Up go lines of JSON: ready, counts, the end, and what has no
-place on the board.
+of JSON, and later lines of words: `stop`, `stop now`, `cancel LEASE PLACE`; the end of that pipe means that
+the supervisor has died, and the worker goes with it. Up go lines of JSON: ready, counts, the end, and what
+has no place on the board.
 
 A synchronous script has the main thread to itself, as libraries and signal handlers expect; Trio runs beside
 it in a second one.
@@ -62,6 +62,8 @@ class Process:
         self._assignment = assignment
         self._lane = lane
         self._token: trio.lowlevel.TrioToken | None = None
+        self._signals = 0
+        self._words = 0
         self._stops = 0
         self._loop: Loop | None = None
         self._scope = trio.CancelScope()
@@ -73,11 +75,23 @@ class Process:
         """SIGTERM or SIGINT: the first stops, the second releases at once."""
         if self._token is not None:
             with contextlib.suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self.stop)
+                self._token.run_sync_soon(self._count_signal)
 
-    def stop(self) -> None:
-        """The first call lets jobs under way end; the second has them given back at once."""
-        self._stops += 1
+    def _count_signal(self) -> None:
+        self._signals += 1
+        self._heed()
+
+    def stop(self, level: int) -> None:
+        """What the supervisor wants: 1 lets jobs under way end, 2 has them given back at once."""
+        self._words = max(self._words, level)
+        self._heed()
+
+    def _heed(self) -> None:
+        # Who stops a whole service signals the worker, too: that and the supervisor's word are one stop.
+        level = max(self._signals, self._words)
+        if level <= self._stops:
+            return
+        self._stops = level
         if self._loop is not None:
             self._loop.stop()
         if self._stops > 1 or self._loop is None:
@@ -87,7 +101,9 @@ class Process:
         """Do what the supervisor says."""
         match line.split():
             case [b"stop"]:
-                self.stop()
+                self.stop(1)
+            case [b"stop", b"now"]:
+                self.stop(2)
             case [b"cancel", lease, place] if self._loop is not None:
                 self._loop.cancel(int(lease), int(place))
 
@@ -157,7 +173,7 @@ class Process:
                         self.hear(line)
             except OSError:
                 pass
-        self.stop()
+        self.stop(1)
         await trio.sleep(ORPHANED_GRACE)
         os._exit(BROKEN)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 
@@ -11,6 +13,7 @@ from worker_stage import Stage, gone
 
 from hotpath import asyncpg_trio
 from hotpath.errors import UsageError
+from hotpath.worker.child import Child
 from hotpath.worker.options import DedicateOptions, parse_size
 
 pytestmark = pytest.mark.slow
@@ -79,6 +82,61 @@ async def test_without_grace(stage: Stage, name: str):
     assert await command.wait(10) == 0, command.stderr
     assert time.monotonic() - began < 4.5, "it was killed"
     await check_released(stage, 3)
+
+
+@pytest.mark.parametrize("name", ["nap", "mark"])
+async def test_a_whole_service_is_stopped(stage: Stage, name: str):
+    """I12: SIGTERM to every process of the command, as systemd sends it, is one stop: the grace holds."""
+    begun = trio.Path(stage.workspace / "begun")
+    await stage.client.enqueue(name, {"x": 1, "seconds": 1.5, "file": str(begun)})
+    command = await stage.dedicate(name, "--grace", "20")
+    await stage.until(begun.exists)
+    for pid in [*await stage.worker_pids(), command.process.pid]:
+        os.kill(pid, signal.SIGTERM)
+    assert await command.wait(10) == 0, command.stderr
+    (row,) = await stage.rows()
+    assert (row["state"], row["attempt"]) == ("success", 1)
+    await stage.check_empty()
+
+
+async def test_a_worn_worker_keeps_the_grace(stage: Stage):
+    """I12: a worker that was asked to end when it is through is not hurried by the first SIGTERM."""
+    marks = trio.Path(stage.workspace / "marks")
+    await stage.client.enqueue_many(
+        "mark", ({"x": x, "seconds": x * 4.0, "file": str(marks)} for x in range(2))
+    )
+    command = await stage.dedicate("mark", "--grace", "20", "--max-jobs", "1")
+
+    async def succeeded() -> bool:
+        return len([event for event in command.events if event["event"] == "ready"]) == 2
+
+    await stage.until(succeeded)
+    assert await stage.states() == {"success": 1, "running": 1}
+    command.process.terminate()
+    assert await command.wait(10) == 0, command.stderr
+    rows = await stage.rows()
+    assert [(row["state"], row["attempt"]) for row in rows] == [("success", 1)] * 2
+    assert rows[0]["result"] == rows[1]["result"], "the second one ran twice"
+
+
+async def test_a_stop_waits_for_the_assignment():
+    """I12: what a worker is told comes behind its assignment, and each word once."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    child = Child(None, trio.lowlevel.FdStream(writing), None, None)
+    child.stop()
+    child.stop()
+    with pytest.raises(BlockingIOError):
+        os.read(reading, 100)
+    await child.assign({"for": "example"})
+    child.stop()
+    assert os.read(reading, 100) == b'{"for":"example"}\nstop\n'
+    child.stop_at_once()
+    child.stop_at_once()
+    child.stop()
+    assert os.read(reading, 100) == b"stop now\n"
+    await child.control.aclose()
+    os.close(reading)
 
 
 async def test_twice_while_a_job_holds_the_gil(stage: Stage):
