@@ -40,6 +40,8 @@ class Child:
     is_ready: bool = False
     is_over: bool = False
     """Whether it said that its work is settled: what it leaves behind is nobody's fault."""
+    has_drained: bool = False
+    """Whether it said that it came to its end because nothing was left to run."""
     error: tuple[str, int, str] | None = None
     """Why it could not work: message, exit code, traceback of the user's code."""
     killed: Kill | None = None
@@ -180,6 +182,7 @@ class Child:
             self.statistics = WorkerStatistics(**counts)
         if "over" in message:
             self.is_over = True
+            self.has_drained = bool(message.get("drained"))
         if "ready" in message:
             self.rss = message["rss"]
             self.is_ready = True

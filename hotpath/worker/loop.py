@@ -161,6 +161,11 @@ class Loop:
         """Jobs of the hand that are just ending themselves; the caller keeps it."""
         return self._completing.setdefault(hand.number, set())
 
+    @property
+    def drained(self) -> bool:
+        """Whether it came to its end because nothing was left to run."""
+        return self._drained
+
     def statistics(self) -> WorkerStatistics:
         """Counts since the start."""
         return self.ledger.statistics()

@@ -137,7 +137,7 @@ class Process:
             self._say({"error": str(error), "code": error.exit_code, "traceback": traceback})
         finally:
             if self._loop is not None:
-                self._say({"over": attrs.asdict(self._loop.statistics())})
+                self._say({"over": attrs.asdict(self._loop.statistics()), "drained": self._loop.drained})
 
     async def _work(
         self, runtime: Runtime, task_status: trio.TaskStatus[Loop | None] = trio.TASK_STATUS_IGNORED

@@ -217,8 +217,8 @@ class Supervisor:
             self.stop()
         if self.stop.count:
             return True
-        if self.options.drain and child.returncode == 0 and child.is_over and life.lost_at is None:
-            return True  # it has found nothing left
+        if self.options.drain and child.has_drained and life.lost_at is None:
+            return True  # how it ended then is nobody's business: another one would find nothing, too
         log.warning("worker %s %s: starting another", life.name, child.ending)
         return False
 

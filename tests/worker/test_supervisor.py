@@ -70,6 +70,34 @@ async def replaced(stage: Stage, pid: int) -> bool:
     return bool(pids) and pid not in pids
 
 
+async def test_a_worker_that_stops_has_not_drained(stage: Stage):
+    """SIGTERM to one worker, a job's own, say, does not end `--drain` before the queue is empty."""
+    marks = await mark(stage, 60, 0.02)
+    command = await stage.dedicate("mark", "--drain")
+    await stage.until_done(5)
+    (pid,) = await stage.worker_pids()
+    os.kill(pid, signal.SIGTERM)
+    assert await command.wait() == 0, command.stderr
+    assert command.last["event"] == "drained"
+    await check_all_ran(stage, marks, 60)
+
+
+async def test_a_crash_after_the_drain_is_no_reason_to_begin_again(stage: Stage):
+    """A library that crashes as the interpreter ends does not keep `--drain` from its end."""
+    (stage.workspace / "last.py").write_text(
+        "import atexit, os, signal, sys\n"
+        "if 'hotpath.worker.loop' in sys.modules:\n"
+        "    atexit.register(os.kill, os.getpid(), signal.SIGSEGV)\n"
+        "def main() -> int:\n    return 1\n"
+    )
+    await stage.client.enqueue("last", {})
+    command = await stage.dedicate("last", "--drain")
+    assert await command.wait(15) == 0, command.stderr
+    assert command.last["event"] == "drained"
+    assert "Segmentation fault" in command.stderr
+    assert await stage.connection.fetchval("select count(*) from hotpath.worker") == 1
+
+
 async def test_a_worn_worker_makes_room_without_a_gap(stage: Stage):
     """`--max-jobs`: several processes share the jobs, and each is ready before its predecessor ends."""
     marks = await mark(stage, 300, 0.01)
