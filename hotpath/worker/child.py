@@ -230,10 +230,16 @@ class Child:
         return True
 
     def kill(self, why: Kill | None = None) -> None:
-        """End it, if it has not ended; the first reason given is kept."""
+        """End it, and what its jobs have started in its process group, if it has not ended; the first reason
+        given is kept.
+        """
         if self.process.returncode is None:
             self.killed = self.killed or why
-            self.process.kill()
+            try:
+                # It leads a session; it is not reaped, so the number is still its own.
+                os.killpg(self.pid, signal.SIGKILL)
+            except OSError:
+                self.process.kill()
 
     def close(self) -> None:
         """Let go of its pipes and its board."""

@@ -48,6 +48,8 @@ GC_THRESHOLD = 10_000
 """Objects allocated between two looks of the garbage collector; Python's 700 is a look every other batch."""
 ORPHANED_GRACE = 2.0
 """Seconds that jobs under way get when the supervisor has died: nobody renews the lease any more."""
+ORPHANED_RELEASE = 1.0
+"""Seconds that giving back what has not ended by then may take."""
 
 
 class Process:
@@ -175,6 +177,8 @@ class Process:
                 pass
         self.stop(1)
         await trio.sleep(ORPHANED_GRACE)
+        self.stop(2)
+        await trio.sleep(ORPHANED_RELEASE)
         os._exit(BROKEN)
 
     def _say(self, message: dict[str, Any]) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+from contextlib import suppress
 
 import pytest
 import trio
 from worker_stage import Stage, gone
+
+from hotpath.worker import heir
+from hotpath.worker.process import ORPHANED_GRACE, ORPHANED_RELEASE
 
 pytestmark = pytest.mark.slow
 
@@ -30,11 +36,87 @@ async def test_a_worker_that_notices_nothing_ends_with_its_supervisor(stage: Sta
     await trio.sleep(0.3)  # the guard has looked
     command.process.kill()
     await command.wait()
+    await stage.until(lambda: ended(pid), 9)
 
-    async def ended() -> bool:
-        return gone(pid)
 
-    await stage.until(ended, 9)
+async def ended(pid: int) -> bool:
+    """Whether that process has ended."""
+    return gone(pid)
+
+
+@pytest.mark.parametrize("name", ["nap", "mark"])
+async def test_a_long_job_goes_back_when_the_supervisor_is_killed(stage: Stage, name: str):
+    """I6: kill -9 of the supervisor: its worker gives back a job that takes longer than it may wait."""
+    begun = trio.Path(stage.workspace / "begun")
+    await stage.client.enqueue(name, {"x": 1, "seconds": 20.0, "file": str(begun)})
+    command = await stage.dedicate(name)
+    await stage.until(begun.exists)
+    (pid,) = await stage.worker_pids()
+    await trio.sleep(0.3)  # the guard has looked
+    command.process.kill()
+
+    async def given_back() -> bool:
+        (row,) = await stage.rows()
+        return (row["state"], row["attempt"]) == ("queued", 0)
+
+    await stage.until(given_back, ORPHANED_GRACE + ORPHANED_RELEASE + 1)
+    await stage.until(lambda: ended(pid), 5)
+
+
+async def test_what_a_job_has_started_ends_with_its_worker(stage: Stage):
+    """I8: a worker that is killed for its job takes the processes of that job with it."""
+    (stage.workspace / "parent.py").write_text(
+        "import ctypes, pathlib, subprocess\n"
+        "def main() -> None:\n"
+        "    child = subprocess.Popen(['sleep', '600'])\n"
+        "    pathlib.Path('pid').write_text(str(child.pid))\n"
+        "    ctypes.PyDLL(None).sleep(60)\n"
+    )
+    await stage.client.enqueue("parent", {}, timeout=0.3)
+    await stage.drain("parent")
+    (row,) = await stage.rows()
+    assert (row["state"], json.loads(row["error"])["kind"]) == ("failure", "timeout")
+    pid = int((stage.workspace / "pid").read_text())
+    try:
+        await stage.until(lambda: ended(pid), 2)
+    finally:
+        if not gone(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+async def test_the_heir_ends_whole_groups_and_no_stranger(monkeypatch: pytest.MonkeyPatch):
+    """I3: the heir outlives SIGTERM, and kills a worker's group, unless its number is another's by now."""
+    workers = [
+        await trio.lowlevel.open_process(
+            ["/bin/sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, start_new_session=True
+        )
+        for _ in range(2)
+    ]
+    worker, stranger = (process.pid for process in workers)
+    children = [int(await process.stdout.receive_some()) for process in workers]
+    began_at = heir.began_at
+    monkeypatch.setattr(heir, "MOMENT", 0.5)
+    monkeypatch.setattr(heir, "began_at", lambda pid: "1" if pid == stranger else began_at(pid))
+    try:
+        async with heir.open_heir() as shell:
+            shell.tell([worker, stranger])
+            await trio.sleep(0.2)  # it has begun
+            os.kill(shell._process.pid, signal.SIGTERM)
+            await shell._process.stdin.aclose()  # as if its supervisor had been killed
+            with trio.fail_after(5):
+                assert await shell._process.wait() == 0
+        with trio.fail_after(5):
+            assert await workers[0].wait() == -signal.SIGKILL
+            while not gone(children[0]):  # noqa: ASYNC110 - another process's end
+                await trio.sleep(0.01)
+        assert not gone(stranger)
+        assert not gone(children[1])
+    finally:
+        for process in workers:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            await process.stdout.aclose()
 
 
 async def test_a_killed_async_worker_charges_nobody(stage: Stage):
