@@ -114,6 +114,8 @@ class Verdict:
     """What it had printed."""
     started_ago: float | None = None
     """Seconds since it started; None: not known."""
+    ended_ago: float = 0.0
+    """Seconds since its worker died."""
 
 
 @attrs.frozen
@@ -160,15 +162,18 @@ async def _end(
     connection: asyncpg_trio.Connection, worker: int, verdicts: Sequence[Verdict], clock_us: int
 ) -> Any:
     """The counts that `end_jobs.sql` returns."""
-    took = [None if one.started_ago is None else round(one.started_ago * 1e6) for one in verdicts]
+    began = [None if one.started_ago is None else round(one.started_ago * 1e6) for one in verdicts]
     return await connection.fetchrow(
         query("end_jobs"),
         worker,
         [one.lease for one in verdicts],
         [one.place for one in verdicts],
         [_state(one) for one in verdicts],
-        [None if microseconds is None else clock_us - microseconds for microseconds in took],
-        took,
+        [None if ago is None else clock_us - ago for ago in began],
+        [
+            None if ago is None else max(0, ago - round(one.ended_ago * 1e6))
+            for one, ago in zip(verdicts, began, strict=True)
+        ],
         b"[" + b",".join(one.error for one in verdicts) + b"]",
         [one.retry_after for one in verdicts],
         [one.log for one in verdicts],

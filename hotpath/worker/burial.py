@@ -47,6 +47,8 @@ class Remains:
     """What the job in question had printed."""
     started_ns: int | None
     """`time.perf_counter_ns()` when that job was first seen in hand."""
+    ended_ns: int
+    """`time.perf_counter_ns()` when the worker was found dead; to tell it may take long."""
 
 
 def remains_of(child: Child, *, worker: int, name: str, several: bool, started_ns: int | None) -> Remains:
@@ -70,6 +72,7 @@ def remains_of(child: Child, *, worker: int, name: str, several: bool, started_n
         judgement=judgement,
         log=storable(printed) or None,
         started_ns=started_ns,
+        ended_ns=time.perf_counter_ns(),
     )
 
 
@@ -120,7 +123,7 @@ def _verdict(version: ScriptVersion, remains: Remains, attempt: int) -> Verdict:
     if judgement.kind is ErrorKind.TIMEOUT:
         chance = random.random()
         retry_after = decide(version.description.settings.retry, attempt, TIMED_OUT, chance)
-    started = remains.started_ns
+    started, now = remains.started_ns, time.perf_counter_ns()
     return Verdict(
         lease=lease,
         place=place,
@@ -128,5 +131,6 @@ def _verdict(version: ScriptVersion, remains: Remains, attempt: int) -> Verdict:
         error=msgspec.json.encode(error),
         retry_after=retry_after,
         log=remains.log,
-        started_ago=(time.perf_counter_ns() - started) / SECOND if started is not None else None,
+        started_ago=(now - started) / SECOND if started is not None else None,
+        ended_ago=(now - remains.ended_ns) / SECOND,
     )

@@ -90,7 +90,7 @@ async def test_verdicts_of_each_kind(stage: Stage):
     hand = await stage.claim(worker)
     assert await stage.cancel(ids[3])
     verdicts = [
-        verdict(hand, 0, ErrorKind.TIMEOUT, LATE, log="said", started_ago=2.0),
+        verdict(hand, 0, ErrorKind.TIMEOUT, LATE, log="said", started_ago=2.0, ended_ago=0.5),
         verdict(hand, 1, ErrorKind.TIMEOUT, LATE, retry_after=3600.0),
         verdict(hand, 2, ErrorKind.CANCELED, STOP),
         verdict(hand, 3, ErrorKind.CRASH, SEGV),
@@ -105,6 +105,7 @@ async def test_verdicts_of_each_kind(stage: Stage):
     assert [row["error"] and json.loads(row["error"])["kind"] for row in rows[:4]] == [
         "timeout", None, "canceled", "canceled",
     ]  # fmt: skip
+    assert rows[0]["duration_ms"] == 1500.0, "what came after its end is not counted"
     assert await stage.attempts(ids[1]) == [(1, "failure", "timeout")]
     await stage.check_once_each(ids)
     left = await stage.connection.fetchrow("select * from hotpath.worker where id = $1", worker.worker)

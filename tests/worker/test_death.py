@@ -156,5 +156,6 @@ async def test_a_death_during_an_outage_is_told_afterwards(stage: Stage):
         assert await stage.client.result(job) == 1
     first, _ = await stage.connection.fetch("select * from hotpath.job_attempts($1)", job)
     assert "SIGABRT" in first["error"]
+    assert first["duration_ms"] < 1000, "it ended when it died, not when that could be told"
     command.process.terminate()
     assert await command.wait() == 0
