@@ -93,11 +93,11 @@ async def test_the_heir_ends_whole_groups_and_no_stranger(monkeypatch: pytest.Mo
         for _ in range(2)
     ]
     worker, stranger = (process.pid for process in workers)
-    children = [int(await process.stdout.receive_some()) for process in workers]
-    began_at = heir.began_at
-    monkeypatch.setattr(heir, "MOMENT", 0.5)
-    monkeypatch.setattr(heir, "began_at", lambda pid: "1" if pid == stranger else began_at(pid))
     try:
+        children = [int(await process.stdout.receive_some()) for process in workers]
+        began_at = heir.began_at
+        monkeypatch.setattr(heir, "MOMENT", 0.5)
+        monkeypatch.setattr(heir, "began_at", lambda pid: "1" if pid == stranger else began_at(pid))
         async with heir.open_heir() as shell:
             shell.tell([worker, stranger])
             await trio.sleep(0.2)  # it has begun
