@@ -1,4 +1,4 @@
-"""A job that does not end by itself: asleep, in a loop, or in C that keeps the GIL; or one that does at once."""
+"""A job that does not end by itself: asleep, in a loop, or in C that keeps the GIL; or one that does."""
 
 import ctypes
 import pathlib
