@@ -148,6 +148,7 @@ async def test_a_death_during_an_outage_is_told_afterwards(stage: Stage):
     job = await stage.client.enqueue("crash", {})
     command = await stage.dedicate("crash")
     await stage.until(trio.Path(stage.workspace / "begun").exists)
+    await trio.sleep(0.3)  # the guard has looked
     async with stage.connection.transaction():
         await stage.connection.execute("lock table hotpath.worker")
         await trio.Path(stage.workspace / "go").touch()
@@ -156,6 +157,6 @@ async def test_a_death_during_an_outage_is_told_afterwards(stage: Stage):
         assert await stage.client.result(job) == 1
     first, _ = await stage.connection.fetch("select * from hotpath.job_attempts($1)", job)
     assert "SIGABRT" in first["error"]
-    assert first["duration_ms"] < 1000, "it ended when it died, not when that could be told"
+    assert 100 <= first["duration_ms"] < 1200, "it ended when it died, not when that could be told"
     command.process.terminate()
     assert await command.wait() == 0
