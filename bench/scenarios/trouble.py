@@ -31,6 +31,13 @@ KINDS = {"async": ("hold_async", {}), "sync, asleep": ("hold", {"how": "sleep"})
 KINDS |= {"sync, in a loop": ("hold", {"how": "spin"}), "C with the GIL": ("hold", {"how": "gil"})}
 
 
+# Workers that are ready and idle: the one killed before has a successor.
+_ASLEEP = """
+select count(distinct d.worker) from hotpath.doze d join hotpath.worker w on w.id = d.worker
+where w.stopped_at is null and d.until > now()
+"""
+
+
 @asynccontextmanager
 async def _place() -> AsyncIterator[Path]:
     place = Path(tempfile.mkdtemp(prefix="hotpath-bench-"))
@@ -118,6 +125,8 @@ async def _rescues(bench: Bench, times: int) -> list[float]:
     ):
         for n in range(times):
             file = place / str(n)
+            while await connection.fetchval(_ASLEEP) < 2:  # noqa: ASYNC110 - of other processes
+                await trio.sleep(0.05)
             job = await _hold(client, "hold", n, file, how="sleep")
             pid = await connection.fetchval(
                 "select w.pid from hotpath.lease l join hotpath.worker w on w.id = l.worker"

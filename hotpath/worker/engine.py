@@ -76,7 +76,7 @@ async def live(
         )
         if tell is not None:
             loop.tell = tell
-        waker.wake = loop.wake
+        waker.wake, waker.wake_everywhere = loop.wake, loop.wake_everywhere
         nursery.start_soon(waker.run)
         task_status.started(loop)
         await loop.run()

@@ -121,6 +121,11 @@ class Loop:
         self._woken = True
         self._wake.set()
 
+    def wake_everywhere(self) -> None:
+        """Jobs have come back, with times and ids that were passed already: look from the beginning."""
+        self.search.look_everywhere()
+        self.wake()
+
     def stop(self) -> None:
         """Claim nothing more; jobs under way end, those not begun are given back, then `run` returns."""
         self.stopping = True

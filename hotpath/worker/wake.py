@@ -48,6 +48,8 @@ class Waker:
     tags: Sequence[int]
     wake: Callable[[], None] = attrs.field(default=lambda: None)
     """What to call when there may be work."""
+    wake_everywhere: Callable[[], None] = attrs.field(default=lambda: None)
+    """What to call when jobs have come back, which lie before those that were claimed last."""
     _noted_at: float = -1e9
     _last_find: float = -1e9
     _finds: int = 0
@@ -95,8 +97,9 @@ class Waker:
                     self.wake()  # what came while nobody listened
                     keys = {str(tag) for tag in self.tags}
                     async for notification in listener.notifications:
-                        if notification.payload in keys:
-                            self.wake()
+                        tag, _, back = notification.payload.partition(" ")
+                        if tag in keys:
+                            (self.wake_everywhere if back else self.wake)()
             except* PooledError as group:
                 if wait != POOLED:
                     log.warning("jobs are found by polling alone: %s", _line(group))

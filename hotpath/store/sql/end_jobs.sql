@@ -55,7 +55,7 @@ part as (
     where t.id = l.id
 ),
 woken as materialized (
-    select pg_notify('hotpath', t.tag::text) from (select distinct tag from back where scheduled_for <= now()) t
+    select pg_notify('hotpath', t.tag || ' back') from (select distinct tag from back where scheduled_for <= now()) t
     where exists (select from hotpath.doze d where d.tag = t.tag and d.until > now())
 ),
 told as materialized (

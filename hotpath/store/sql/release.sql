@@ -39,7 +39,7 @@ part as (update hotpath.lease l set done = t.done from bits t where l.id = t.id 
 emptied as (delete from hotpath.batch t using b join closed c on c.batch = b.base where t.base = b.base and b.open = c.k),
 opened as (update hotpath.batch t set open = t.open - c.k from b join closed c on c.batch = b.base where t.base = b.base and b.open > c.k),
 woken as materialized (
-    select pg_notify('hotpath', t.tag::text) from (select distinct tag from back) t
+    select pg_notify('hotpath', t.tag || ' back') from (select distinct tag from back) t
     where exists (select from hotpath.doze d where d.tag = t.tag and d.until > now())
 ),
 told as materialized (
