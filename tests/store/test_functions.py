@@ -138,7 +138,7 @@ async def test_enqueue_notifies_only_who_sleeps(stage: Stage):
         assert await heard() == []
         hand = await stage.claim(worker)
         await worker.give_back([hand.lease])
-        assert await heard() == [str(stage.tag)], "what comes back wakes too"
+        assert await heard() == [f"{stage.tag} back"], "what comes back wakes too"
         await stage.connection.execute(query("awake"), worker.worker)
         await stage.loose(1)
         assert await heard() == []
