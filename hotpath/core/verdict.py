@@ -61,8 +61,11 @@ def judge(death: Death) -> Judgement:
             return Judgement(kill.job, kill.kind, f"the job ran longer than its timeout; {why}")
         return Judgement(kill.job, kill.kind, f"canceled while it ran; {why}")
     if death.job is not None:
+        # Of several, one that waits for a thread of its own may have done it as well.
+        suspects = tuple(death.leases) if death.several else ()
         return Judgement(
-            death.job, ErrorKind.CRASH, f"the worker process {death.ending} in the middle of the job"
+            *(death.job, ErrorKind.CRASH, f"the worker process {death.ending} in the middle of the job"),
+            suspects=suspects,
         )
     return _unknown(death, None)
 

@@ -100,7 +100,9 @@ class Watch:
             return Kill(kind, job, "the worker could not end the job")
         still = now - self._moved_at
         for (job, kind), since in self._due.items():
-            if min(still, now - since) >= DEAF:
+            # Another job's long step is no reason to end that one, and all that share its process.
+            patience = DEAF if sight.job in (job, None) else FINALLY
+            if min(still, now - since) >= patience:
                 return Kill(kind, job, "no Python code ran in the worker any more")
             if job == sight.job and now - since >= FINALLY:
                 return Kill(kind, job, "the job did not end when it was told to")

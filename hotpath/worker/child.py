@@ -50,7 +50,6 @@ class Child:
     """Jobs of its that are to be canceled."""
     stuck: dict[JobInHand, ErrorKind] = attrs.field(factory=dict)
     """Jobs that it said it cannot end."""
-    _told: set[JobInHand] = attrs.field(factory=set)
     _places: dict[int, list[int]] = attrs.field(factory=dict)
     """By lease, where the runtime's indexes are not the places in the lease."""
     _is_assigned: bool = False
@@ -107,7 +106,7 @@ class Child:
             beat=words[BEAT],
             held=any(self.board.leases()),
             asked=self.asked,
-            stuck=self.stuck,
+            stuck={job: kind for job, kind in self.stuck.items() if self.board.number(job[0])},
             leaving=self._leave == AT_ONCE,
             is_stopped=_is_stopped(self.pid),
         )
@@ -213,12 +212,12 @@ class Child:
             self._tell(AT_ONCE)
 
     def cancel(self, jobs: Iterable[JobInHand]) -> None:
-        """These jobs, and no others, are to be canceled; each is told to it once."""
+        """These jobs, and no others, are to be canceled. Told again at each heartbeat: the worker may not
+        know yet that a job is its own.
+        """
         self.asked = set(jobs)
-        self._told &= self.asked
-        for job in self.asked - self._told:
-            if self._tell(f"cancel {job[0]} {job[1]}"):
-                self._told.add(job)
+        for job in self.asked:
+            self._tell(f"cancel {job[0]} {job[1]}")
 
     def _tell(self, words: str) -> bool:
         if not self._is_assigned:

@@ -70,6 +70,14 @@ def test_a_cancel_reaches_a_job_that_holds_the_gil():
     assert run(watch(), 60, beats=False, job=JOB, asked=[OTHER])[0] is None
 
 
+def test_a_cancel_of_one_job_lets_another_take_its_step():
+    """I8: of several, one that holds the thread for a while costs nobody's life at once; only for long."""
+    sight = {"job": JOB, "held": True, "asked": [OTHER]}
+    assert run(watch(several=True), FINALLY / SECOND - 0.5, beats=False, **sight)[0] is None
+    kill, _ = run(watch(several=True), 60, beats=False, **sight)
+    assert (kill.kind, kill.job) == (ErrorKind.CANCELED, OTHER)
+
+
 def test_a_cancel_reaches_a_blocked_loop():
     """I8: where many run at once the job in hand may be unknown: a loop that stands still is ended."""
     kill, after = run(watch(several=True), 60, beats=False, held=True, asked=[OTHER])
