@@ -197,8 +197,10 @@ def translated(dsn: str) -> Iterator[None]:
         raise DatabaseUnavailableError(f"the database URL cannot be used: {_first_line(error)}") from error
     except asyncpg.TargetServerAttributeNotMatched as error:
         raise DatabaseUnavailableError(_say_role(dsn)) from error
-    except asyncpg.InterfaceError as error:
-        if "clos" not in str(error) and "lost" not in str(error):
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        # The driver's internal error: it lost step with a server that went away in the middle of an answer.
+        gone = isinstance(error, asyncpg.InternalClientError) or "clos" in str(error) or "lost" in str(error)
+        if not gone:
             raise
         raise DatabaseUnavailableError(
             f"the connection to the database at {place(dsn)} was lost; try again"

@@ -77,7 +77,7 @@ async def test_lease_that_runs_out_by_the_local_clock(stage: Stage):
         "endless", ({"x": x, "folder": folder, "seconds": 0.0 if x < 2 else 600.0} for x in range(4))
     )
     async with trio.open_nursery() as nursery:
-        worker = await start(stage, nursery, concurrency=2)
+        worker = await start(stage, nursery, concurrency=3)
         in_hand = worker._loop.in_hand
 
         async def running():
