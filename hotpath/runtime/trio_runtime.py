@@ -294,7 +294,7 @@ class AsyncRuntime:
                 runner.blocked, runner.index = run, index
                 self._wake(WAKE_AT_ONCE)
                 if limit is not None:
-                    scope.deadline = trio.current_time() + limit
+                    scope.deadline = trio.current_time() + limit - (clock() - started) / 1e9
                 if run.refused and index in run.refused:
                     runner.end(ErrorKind.CANCELED)  # it was interrupted from within
                 result, error = await resume(body, context, trap, mark, run.number + index, deadline)

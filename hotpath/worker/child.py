@@ -50,6 +50,8 @@ class Child:
     """Jobs of its that are to be canceled."""
     stuck: dict[JobInHand, ErrorKind] = attrs.field(factory=dict)
     """Jobs that it said it cannot end."""
+    _told_at: int = 0
+    """The worker's beat as it was last told whom to cancel."""
     _places: dict[int, list[int]] = attrs.field(factory=dict)
     """By lease, where the runtime's indexes are not the places in the lease."""
     _is_assigned: bool = False
@@ -215,9 +217,12 @@ class Child:
         """These jobs, and no others, are to be canceled. Told again at each heartbeat: the worker may not
         know yet that a job is its own.
         """
-        self.asked = set(jobs)
-        for job in self.asked:
+        known, self.asked = self.asked, set(jobs)
+        beat = self.board.words[BEAT]
+        # One that is deaf has not read the last words: its pipe is not to be filled, `stop` needs room.
+        for job in self.asked if beat != self._told_at else self.asked - known:
             self._tell(f"cancel {job[0]} {job[1]}")
+        self._told_at = beat
 
     def _tell(self, words: str) -> bool:
         if not self._is_assigned:

@@ -165,7 +165,10 @@ def test_any_life(steps, several):
         elif kill is not None:
             assert is_stopped or leaving or now - moved >= LEASE
         else:
-            assert not any(min(now - since, now - moved) >= DEAF for since in due.values())
+            assert not any(
+                min(now - since, now - moved) >= (DEAF if job in (each, None) else FINALLY)
+                for (each, _), since in due.items()
+            )
             assert not any(now - since >= FINALLY for (each, _), since in due.items() if each == job)
 
 
