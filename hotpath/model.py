@@ -122,6 +122,8 @@ class Settings:
     timeout: float | None = None
     retry: Retry | None = None
     concurrency: int | None = None
+    flow: bool | None = None
+    """Whether its calls are steps; None: if its source mentions `hotpath.step` or the like."""
 
 
 @attrs.frozen
@@ -131,13 +133,17 @@ class Description:
     path: str
     """Name of the script, such as `f/team/score`."""
     hash: str
-    """Hex SHA-256 of the module's source and of its settings file."""
+    """Hex SHA-256 of the module's source and of its settings file; of a flow file, of all that it consists
+    of.
+    """
     is_async: bool
     schema: dict[str, Any]
     """JSON Schema of the args: an object, `additionalProperties: false` unless `main` takes `**kwargs`."""
     settings: Settings
     summary: str = ""
-    """First line of `main`'s (or the module's) docstring."""
+    """First line of `main`'s (or the module's) docstring, or the flow's own."""
+    kind: str = "script"
+    """`script`, or `flow`: one whose jobs are runs that have steps, be it a flow file or code."""
 
 
 @attrs.frozen

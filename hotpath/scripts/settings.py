@@ -49,6 +49,7 @@ def settings(
     timeout: float | None = None,
     retry: Retry | int | None = None,
     concurrency: int | None = None,
+    flow: bool | None = None,
 ) -> None:
     """Say how the jobs of this script are to be run; call it at module level. A later call replaces an
     earlier one.
@@ -58,10 +59,19 @@ def settings(
     - `timeout`: seconds that a job may run; by default no limit.
     - `retry`: a `hotpath.Retry`, or how many times a job may run in all.
     - `concurrency`: for an async `main`, jobs at the same time in one process.
+    - `flow`: whether it is a flow, which calls `hotpath.step` and the like; by default, if its own source
+      mentions them.
 
     Raises `ScriptError` that names the setting for a value that makes no sense.
     """
-    given = {"tag": tag, "priority": priority, "timeout": timeout, "retry": retry, "concurrency": concurrency}
+    given = {
+        "tag": tag,
+        "priority": priority,
+        "timeout": timeout,
+        "retry": retry,
+        "concurrency": concurrency,
+        "flow": flow,
+    }
     value = make_settings(
         {name: item for name, item in given.items() if item is not None}, "hotpath.settings()"
     )
@@ -120,6 +130,7 @@ def make_settings(given: Mapping[str, Any], where: str) -> Settings:
         timeout=_number(given.get("timeout"), "timeout", where, high=MAX_TIMEOUT),
         retry=_retry(given.get("retry"), where),
         concurrency=_optional_integer(given.get("concurrency"), "concurrency", 1, MAX_CONCURRENCY, where),
+        flow=_flag(given.get("flow"), "flow", where),
     )
 
 
@@ -132,6 +143,12 @@ def _tag(value: Any, where: str) -> str | None:
         raise ScriptError(
             f"{where}: `tag` must be 1 to {MAX_TAG_BYTES} printable characters, not {value[:80]!r}"
         )
+    return value
+
+
+def _flag(value: Any, name: str, where: str) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise ScriptError(f"{where}: `{name}` must be true or false, not {value!r}")
     return value
 
 
