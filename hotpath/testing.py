@@ -12,14 +12,16 @@ exactly as in a worker. The script's module is imported into the calling process
 from __future__ import annotations
 
 import sys
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import msgspec
 
+from hotpath.core.notes import Note, OnWritten, Parking, Recalled
 from hotpath.core.schema import ArgsValidator
 from hotpath.model import OutcomeState, ScriptVersion, State
 from hotpath.runtime.choose import choose
@@ -28,6 +30,16 @@ from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import locate
 
 __all__ = ["Done", "run_job"]
+
+
+_PARKED = msgspec.json.encode(
+    {
+        "name": "Parked",
+        "message": "it waits, for a time or for somebody, which a test's job cannot: run it by a worker",
+        "traceback": "",
+        "kind": "exception",
+    }
+)
 
 
 @attrs.frozen
@@ -72,6 +84,7 @@ class _Batch:
     until: int = sys.maxsize
     stopped: bool = False
     canceling: frozenset[int] = frozenset()
+    tokens: tuple[int, ...] = (1,)
     begun: int = 0
 
     @property
@@ -81,6 +94,20 @@ class _Batch:
     def retry(self, outcome: Outcome, delay: float) -> None:
         self.outcomes.append(outcome)
         self.delay = delay
+
+    def note(self, index: int, note: Note, on_written: OnWritten = None) -> None:
+        if on_written is not None:
+            on_written()  # it is as durable as it gets
+
+    def park(self, index: int, parking: Parking, log: str | None = None) -> None:
+        now = time.perf_counter_ns() // 1000
+        self.outcomes.append((0, int(OutcomeState.FAILURE), now, 0, _PARKED, log))
+
+    async def recall(self, indexes: Sequence[int]) -> dict[int, Recalled]:
+        return {}
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
 
     def __len__(self) -> int:
         return 1

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from hotpath.core.flush import LeaseFlush, totals
+from hotpath.core.notebook import Desk, Nowhere
 
 if TYPE_CHECKING:
+    from hotpath.core.notes import Note, OnWritten, Parking, Recalled
     from hotpath.runtime.protocol import Outcome
 
 __all__ = ["FOREVER", "MAX_FLUSH_BYTES", "Hand", "LeaseFlush", "SealedIds", "job_id", "totals"]
@@ -25,6 +27,7 @@ MAX_FLUSH_BYTES = 8 << 20
 FOREVER = (1 << 63) - 1
 """`Hand.until` where nobody says when the lease ends."""
 SUCCESS, CANCELED, RETRY = 1, 3, 4
+_NOWHERE: Desk = Nowhere()
 
 
 def job_id(base: UUID, ordinal: int) -> UUID:
@@ -67,6 +70,8 @@ class Hand:
         "begun",
         "canceling",
         "clock",
+        "desk",
+        "gone",
         "hi",
         "ids",
         "late",
@@ -77,10 +82,12 @@ class Hand:
         "number",
         "over",
         "owner",
+        "parked",
         "places",
         "report",
         "reported",
         "settled",
+        "spoiled",
         "tag",
         "timeouts",
         "until",
@@ -135,6 +142,14 @@ class Hand:
         """True once the runtime has returned: nothing more will be reported."""
         self.owner: object = None
         """The worker's loop that it belongs to, for `hotpath.completion()`."""
+        self.desk = _NOWHERE
+        """Where notes go; the worker's, in a worker."""
+        self.parked: dict[int, tuple[Parking, str | None]] = {}
+        """Jobs that are to leave without an outcome, and their logs."""
+        self.spoiled: set[int] = set()
+        """Jobs of which something that was noted could not be written: they end in that error."""
+        self.gone = False
+        """True once the lease is no more."""
         self.settled: dict[int, str] = {}
         """Jobs that ended by a completion of their own, with the log that was written then."""
         self.late: list[tuple[int, int, str]] = []
@@ -159,7 +174,7 @@ class Hand:
     @property
     def unreported(self) -> int:
         """Jobs that have not ended."""
-        return max(0, self.left - len(self.reported))
+        return max(0, self.left - len(self.reported) - len(self.parked))
 
     @property
     def stopped(self) -> bool:
@@ -192,8 +207,52 @@ class Hand:
         return [
             index
             for index in range(len(self.ids))
-            if index not in ended and not self._ended >> self.place(index) & 1
+            if index not in ended and index not in self.parked and not self._ended >> self.place(index) & 1
         ]
+
+    @property
+    def tokens(self) -> range:
+        """Token of each job."""
+        return range(self.number, self.number + len(self.ids))
+
+    # ------------------------------------------------------------ what is said of jobs that have not ended
+
+    def note(self, index: int, note: Note, on_written: OnWritten = None) -> None:
+        """Have this written before the job's outcome."""
+        self.desk.add(self, index, note, on_written)
+
+    def park(self, index: int, parking: Parking, log: str | None = None) -> None:
+        """The job is to leave, behind its notes, and to be claimed again when the parking says."""
+        self.parked[index] = (parking, log)
+        self.desk.park(self)
+
+    async def recall(self, indexes: Sequence[int]) -> dict[int, Recalled]:
+        """What was noted of these jobs before."""
+        ids = {self.ids[index]: index for index in indexes}
+        return {ids[job]: known for job, known in (await self.desk.recall(list(ids))).items()}
+
+    def now_us(self) -> int:
+        """The database's clock, microseconds since the epoch."""
+        return self.desk.now_us()
+
+    def unpark(self) -> dict[int, tuple[Parking, str | None]]:
+        """What is to be parked now: those of the parked jobs that have not ended otherwise. They count as
+        parked until `release`.
+        """
+        return {
+            index: said
+            for index, said in list(self.parked.items())
+            if 0 <= index < len(self.ids) and not self._ended >> self.place(index) & 1
+        }
+
+    def has_ended(self, index: int) -> bool:
+        """Whether the job has left, by an outcome that was taken or otherwise."""
+        return bool(self._ended >> self.place(index) & 1)
+
+    def spoil(self, index: int, outcome: Outcome) -> None:
+        """Something noted of the job cannot be written: it ends as this, whatever is or will be reported."""
+        self.spoiled.add(index)
+        self.reported.appendleft(outcome)
 
     # ------------------------------------------------------------ how jobs leave it
 
@@ -223,6 +282,7 @@ class Hand:
         return True
 
     def _leave(self, index: int) -> bool:
+        self.parked.pop(index, None)
         bit = 1 << self.place(index)
         if self._ended & bit:
             return False

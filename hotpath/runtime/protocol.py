@@ -17,7 +17,7 @@ that can end a job from outside offers `Interruptible` too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, MutableSequence, Sequence
+from collections.abc import Callable, Container, Mapping, MutableSequence, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
@@ -25,6 +25,7 @@ from uuid import UUID
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hotpath.core.notes import Note, Parking, Recalled
     from hotpath.model import ErrorKind, ScriptVersion
 
 Outcome: TypeAlias = "tuple[int, int, int, int, bytes, str | None]"
@@ -110,6 +111,36 @@ class Batch(Protocol):
     def retry(self, outcome: Outcome, delay: float) -> object:
         """Like `report`, for an attempt that failed and is to run again after `delay` seconds; the outcome's
         state is `OutcomeState.RETRY` and its payload the error object.
+        """
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """Token of each job: what `mark[0]` says while it is in hand. `range(number, number + len)`, save in
+        a batch of steps, where it is the token of the job that the step belongs to; several may have the
+        same.
+        """
+
+    def note(self, index: int, note: Note, on_written: Callable[[], object] | None = None) -> object:
+        """Have this written, in the order of the calls, before the outcome of job `index`; callable from any
+        thread, before the outcome is reported. It goes with the next flush, within 25 ms.
+
+        With `on_written` it does not wait for company: that is called in Trio's thread once the note is
+        committed durably, and never if the job's lease was lost.
+        """
+
+    def park(self, index: int, parking: Parking, log: str | None = None) -> object:
+        """Instead of an outcome: the job leaves this worker, behind its notes, and is claimed again when the
+        parking says; callable from any thread. `log` is what it has printed since it began here.
+        """
+
+    async def recall(self, indexes: Sequence[int]) -> Mapping[int, Recalled]:
+        """What was noted of these jobs before, by whichever worker; those of which nothing was are left out.
+        Called in Trio's thread.
+        """
+
+    def now_us(self) -> int:
+        """The database's clock, in microseconds since the epoch, as well as it is known; callable from any
+        thread.
         """
 
     def __len__(self) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hotpath.core.hand import Hand
+    from hotpath.core.notes import Note, OnWritten, Parking, Recalled
     from hotpath.runtime.protocol import Batch, Outcome, Runtime
     from hotpath.worker.link import Link
 
@@ -59,6 +60,28 @@ class Part:
     def retry(self, outcome: Outcome, delay: float) -> None:
         """As of the hand."""
         self.hand.retry((outcome[0] + self.first, *outcome[1:]), delay)
+
+    def note(self, index: int, note: Note, on_written: OnWritten = None) -> None:
+        """As of the hand."""
+        self.hand.note(index + self.first, note, on_written)
+
+    def park(self, index: int, parking: Parking, log: str | None = None) -> None:
+        """As of the hand."""
+        self.hand.park(index + self.first, parking, log)
+
+    async def recall(self, indexes: Sequence[int]) -> dict[int, Recalled]:
+        """As of the hand."""
+        found = await self.hand.recall([index + self.first for index in indexes])
+        return {index - self.first: known for index, known in found.items()}
+
+    def now_us(self) -> int:
+        """The hand's."""
+        return self.hand.now_us()
+
+    @property
+    def tokens(self) -> range:
+        """Token of each job."""
+        return range(self.number, self.number + len(self.ids))
 
     @property
     def number(self) -> int:

@@ -68,6 +68,9 @@ class GivenBatch:
     ended: list[Ended] = attrs.field(factory=list)
     delays: dict[int, float] = attrs.field(factory=dict)
     """Of the jobs that are to run again, by index."""
+    notes: list[Any] = attrs.field(factory=list)
+    parked: dict[int, tuple[Any, str | None]] = attrs.field(factory=dict)
+    """By index, what was said of jobs that were parked."""
     on_report: Callable[[Ended], object] = lambda ended: None
 
     @property
@@ -81,6 +84,23 @@ class GivenBatch:
         assert outcome[1] == OutcomeState.RETRY
         self.delays[outcome[0]] = delay
         self.report(outcome)
+
+    @property
+    def tokens(self) -> range:
+        return range(self.number, self.number + len(self))
+
+    def note(self, index: int, note: Any, on_written: Any = None) -> None:
+        self.notes.append((index, note))
+
+    def park(self, index: int, parking: Any, log: str | None = None) -> None:
+        assert index not in self.parked
+        self.parked[index] = (parking, log)
+
+    async def recall(self, indexes: Any) -> dict[int, Any]:
+        return {}
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
 
     def __len__(self) -> int:
         return len(self.ids)
