@@ -1,0 +1,353 @@
+"""What goes on in a run at the same time, and what it waits for: strands, calls, moments, groups.
+
+What a strand may wait for has `begin(strand) -> bool`: True if there is nothing to wait for, and its `value`
+is sent back; else the strand goes on when somebody calls `go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from hotpath.core.flow.paths import ExpressionError
+from hotpath.core.flow.values import NULL, Scope, Value
+
+if TYPE_CHECKING:
+    from hotpath.core.flow.engine import Run
+    from hotpath.core.flow.program import Node
+
+Result: TypeAlias = "tuple[Value, bool]"
+"""A sequence's result, and whether a step has stopped it early."""
+Walk: TypeAlias = "Generator[Any, Any, Result]"
+
+SUCCESS, FAILURE = 1, 2
+WINDOW = 2_000
+"""Calls of one run that are under way at a time: more would only wait in memory."""
+
+
+class Failed(Exception):
+    """A step failed for good: its error object as JSON, and its key."""
+
+    def __init__(self, error: bytes, key: str) -> None:
+        super().__init__(key)
+        self.error = error
+        self.key = key
+
+    @property
+    def wrapped(self) -> Value:
+        """The error as the result of what goes on all the same."""
+        return Value(b'{"error":' + self.error + b"}")
+
+
+class Strand:
+    """One thing that goes on in a run. `of` hears how it ends: `strand_ended`, `strand_failed`."""
+
+    __slots__ = ("index", "of", "run", "walk")
+
+    def __init__(self, run: Run, walk: Walk, of: Any, index: int = 0) -> None:
+        self.run = run
+        self.walk = walk
+        self.of = of
+        self.index = index
+
+    def go(self, value: Any = None) -> None:
+        """Walk until it has to wait, or ends."""
+        send = self.walk.send
+        while True:
+            try:
+                wait = send(value)
+            except StopIteration as stop:
+                self.of.strand_ended(self, stop.value)
+                return
+            except Failed as failed:
+                self.of.strand_failed(self, failed)
+                return
+            if not wait.begin(self):
+                return
+            value = wait.value
+
+    def call_ended(self, _call: StepCall, state: int, outcome: bytes) -> None:
+        """The call that it waited for has ended."""
+        self.go((state, outcome))
+
+
+class StepCall:
+    """A script that is to be run: the driver does it and calls `run.ended`."""
+
+    __slots__ = ("args", "attempt", "key", "node", "run", "strand", "timeout")
+
+    def __init__(self, run: Run, node: Node, key: str, args: bytes, strand: Any = None) -> None:
+        self.run = run
+        self.node = node
+        self.key = key
+        self.args = args
+        """JSON of its args."""
+        self.strand = strand
+        """Who waits for it; has `call_ended(call, state, outcome)`."""
+        self.attempt = 1
+        self.timeout: float | None = None
+        """Seconds that one run of it may take, where the flow says so."""
+
+    @property
+    def script(self) -> str:
+        """Name of the script."""
+        return self.node.script
+
+    @property
+    def id(self) -> bytes:
+        """Id of the step's job."""
+        return self.run.id_of(self.key)
+
+    def begin(self, strand: Strand) -> bool:
+        """The strand waits for its end."""
+        self.strand = strand
+        self.run.call(self)
+        return False
+
+
+class Until:
+    """A moment, in microseconds since the epoch."""
+
+    __slots__ = ("run", "until", "value")
+
+    def __init__(self, run: Run, until_us: int) -> None:
+        self.run = run
+        self.until = until_us
+        self.value = None
+
+    def begin(self, strand: Strand) -> bool:
+        """Whether it has come."""
+        if self.until <= self.run.now_us:
+            return True
+        self.run.at(self.until, strand.go)
+        return False
+
+
+class Written:
+    """That a step's note is committed."""
+
+    __slots__ = ("key", "run")
+
+    def __init__(self, run: Run, key: str) -> None:
+        self.run = run
+        self.key = key
+
+    def begin(self, strand: Strand) -> bool:
+        """Never at once."""
+        self.run.wait_written(self.key, strand)
+        return False
+
+
+class Elsewhere:
+    """What comes from outside, and finds the run anew: nobody goes on here, save when the time is over."""
+
+    __slots__ = ("key", "run", "until", "value")
+
+    def __init__(self, run: Run, key: str, until_us: int | None) -> None:
+        self.run = run
+        self.key = key
+        self.until = until_us
+        self.value = None
+
+    def begin(self, strand: Strand) -> bool:
+        """Whether the time is over."""
+        if self.until is None:
+            return False
+        if self.until <= self.run.now_us:
+            self.run.answered(self.key)
+            return True
+
+        def late() -> None:
+            self.run.answered(self.key)
+            strand.go()
+
+        self.run.at(self.until, late)
+        return False
+
+
+class Group:
+    """Strands side by side, at most `limit` at a time. Its value: the list of their results, or `Failed`."""
+
+    __slots__ = (
+        "bodies", "failed", "keeps", "limit", "owner", "pumping", "results", "run", "running", "started",
+        "value",
+    )  # fmt: skip
+
+    def __init__(
+        self, run: Run, bodies: Iterator[Walk], size: int, limit: int | None, keeps: list[bool]
+    ) -> None:
+        self.run = run
+        self.bodies = bodies
+        self.limit = size if limit is None else limit
+        self.keeps = keeps
+        """Of each strand, whether its error is a result like others."""
+        self.results: list[Value] = [NULL] * size
+        self.running = 0
+        self.started = 0
+        self.failed: tuple[int, Failed] | None = None
+        self.pumping = False
+        self.owner: Strand | None = None
+        self.value: Any = None
+
+    def begin(self, strand: Strand) -> bool:
+        """Start those that may; whether all have ended."""
+        self.pump()
+        if self._is_over():
+            self._conclude()
+            return True
+        self.owner = strand
+        return False
+
+    def pump(self) -> None:
+        """Start as many as may be."""
+        if self.pumping:
+            return
+        self.pumping = True
+        size = len(self.results)
+        while self.started < size and self.running < self.limit and self.failed is None:
+            if self.running and self.run.active >= WINDOW:
+                if self not in self.run.stalled:
+                    self.run.stalled.append(self)
+                break
+            strand = Strand(self.run, next(self.bodies), self, self.started)
+            self.started += 1
+            self.running += 1
+            strand.go()
+        self.pumping = False
+        if self.owner is not None and self._is_over():
+            owner, self.owner = self.owner, None
+            self._conclude()
+            owner.go(self.value)
+
+    def _is_over(self) -> bool:
+        return not self.running and (self.started == len(self.results) or self.failed is not None)
+
+    def _conclude(self) -> None:
+        self.value = self.results if self.failed is None else self.failed[1]
+
+    def strand_ended(self, strand: Strand, result: Result) -> None:
+        """One has its result."""
+        self.results[strand.index] = result[0]
+        self.running -= 1
+        self.pump()
+
+    def strand_failed(self, strand: Strand, failed: Failed) -> None:
+        """One has failed."""
+        index = strand.index
+        if self.keeps[index]:
+            self.results[index] = failed.wrapped
+        elif self.failed is None or index < self.failed[0]:
+            self.failed = (index, failed)
+        self.running -= 1
+        self.pump()
+
+
+class PlainLoop:
+    """A parallel loop over one plain step: as `Group`, without a strand for each iteration."""
+
+    __slots__ = (
+        "failed", "items", "keeps", "limit", "node", "owner", "prefix", "results", "run", "running", "scope",
+        "started", "value",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        run: Run,
+        node: Node,
+        scope: Scope,
+        key: str,
+        items: list[bytes],
+        limit: int | None,
+        *,
+        keeps: bool,
+    ) -> None:
+        self.run = run
+        self.node = node
+        self.scope = Scope(scope.input, f"{key}[0]/", scope, b"null")
+        self.prefix = key
+        self.items = items
+        self.limit = len(items) if limit is None else limit
+        self.keeps = keeps
+        self.results: list[bytes] = [b"null"] * len(items)
+        self.running = 0
+        self.started = 0
+        self.failed: tuple[int, Failed] | None = None
+        self.owner: Strand | None = None
+        self.value: Any = None
+
+    def begin(self, strand: Strand) -> bool:
+        """Start those that may; whether all have ended."""
+        self.pump()
+        if self._is_over():
+            self._conclude()
+            return True
+        self.owner = strand
+        return False
+
+    def pump(self) -> None:
+        """Call as many as may be."""
+        run, node, scope, items = self.run, self.node, self.scope, self.items
+        known, calls, prefix, id = run.known, run.commands, self.prefix, node.id
+        size, args = len(items), node.args
+        room = min(self.limit - self.running, max(WINDOW - run.active, 0 if self.running else 1))
+        while room > 0 and self.started < size and self.failed is None:
+            index = self.started
+            self.started += 1
+            key = f"{prefix}[{index}]/{id}"
+            if known and key in known:
+                found = known[key]
+                self._note(index, key, found.state, found.outcome)
+                continue
+            scope.item = item = items[index]
+            scope.index = index
+            try:
+                call = StepCall(run, node, key, args(scope, Value(item)), self)
+            except ExpressionError as error:
+                failed = run.failed(key, "ExpressionError", str(error), node.module.line)
+                self._note(index, key, 2, failed.error)
+                continue
+            calls.append(call)
+            run.active += 1
+            self.running += 1
+            room -= 1
+        if (
+            self.started < size
+            and self.failed is None
+            and self.running < self.limit
+            and self not in run.stalled
+        ):
+            run.stalled.append(self)
+
+    def _is_over(self) -> bool:
+        return not self.running and (self.started == len(self.items) or self.failed is not None)
+
+    def _conclude(self) -> None:
+        if self.failed is not None:
+            self.value = self.failed[1]
+        else:
+            self.value = [Value(raw) for raw in self.results]
+
+    def _note(self, index: int, key: str, state: int, outcome: bytes) -> None:
+        if state == SUCCESS:
+            self.results[index] = outcome
+        elif self.keeps:
+            self.results[index] = b'{"error":' + outcome + b"}"
+        elif self.failed is None or index < self.failed[0]:
+            self.failed = (index, Failed(outcome, key))
+
+    def call_ended(self, call: StepCall, state: int, outcome: bytes) -> None:
+        """One of the calls has ended."""
+        key = call.key
+        self.running -= 1
+        index = int(key[len(self.prefix) + 1 : key.index("]", len(self.prefix))])
+        if state == SUCCESS:
+            self.results[index] = outcome
+        else:
+            self._note(index, key, state, outcome)
+        # A limit of the flow's is kept full; our own window is filled again by halves, at less cost.
+        if self.started < len(self.items) and (self.limit < WINDOW or self.run.active < WINDOW // 2):
+            self.pump()
+        if self.owner is not None and self._is_over():
+            owner, self.owner = self.owner, None
+            self._conclude()
+            owner.go(self.value)
