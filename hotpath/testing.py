@@ -106,6 +106,9 @@ class _Batch:
     async def recall(self, indexes: Sequence[int]) -> dict[int, Recalled]:
         return {}
 
+    async def cached(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return {}
+
     def now_us(self) -> int:
         return time.time_ns() // 1000
 

@@ -9,7 +9,7 @@ say. Neither knows of a database.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -230,6 +230,10 @@ class Hand:
         """What was noted of these jobs before."""
         ids = {self.ids[index]: index for index in indexes}
         return {ids[job]: known for job, known in (await self.desk.recall(list(ids))).items()}
+
+    async def cached(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Results under these keys that are still good."""
+        return await self.desk.cached(keys)
 
     def now_us(self) -> int:
         """The database's clock, microseconds since the epoch."""

@@ -36,6 +36,9 @@ class Desk(Protocol):
     async def recall(self, runs: Sequence[UUID]) -> Mapping[UUID, Recalled]:
         """What was noted of these jobs before; those without are left out."""
 
+    async def cached(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Results under these keys that are still good: JSON."""
+
     def now_us(self) -> int:
         """The database's clock, microseconds since the epoch."""
 
@@ -51,6 +54,10 @@ class Nowhere:
 
     async def recall(self, runs: Sequence[UUID]) -> Mapping[UUID, Recalled]:
         """Nothing is known."""
+        return {}
+
+    async def cached(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Nothing is kept."""
         return {}
 
     def now_us(self) -> int:

@@ -20,8 +20,6 @@ from hotpath.errors import HotpathError
 from hotpath.model import JobContext
 
 if TYPE_CHECKING:
-    import trio
-
     from hotpath.model import ErrorKind
     from hotpath.runtime.interrupt import Press
     from hotpath.runtime.joblog import JobLog
@@ -38,8 +36,8 @@ class BatchInHand:
     """What the jobs of one batch share while they run."""
 
     __slots__ = (
-        "_raw", "batch", "disturbed", "given_up", "lock", "press", "refused", "retry", "script", "stir",
-        "timed", "timeout",
+        "_raw", "batch", "disturbed", "given_up", "lock", "press", "refused", "retry", "script", "timed",
+        "timeout",
     )  # fmt: skip
 
     def __init__(self, batch: Batch, script: Script) -> None:
@@ -59,8 +57,6 @@ class BatchInHand:
         self.press: Press | None = None
         self.lock = threading.RLock()
         """Held while a press is sent or called off."""
-        self.stir: trio.Event | None = None
-        """Set by whoever wants `run` to look up."""
         self._raw: list[msgspec.Raw] | None = None
 
     def give_up(self) -> None:

@@ -61,13 +61,17 @@ _CLASS: dict[ErrorKind, type[JobInterrupted]] = {ErrorKind.TIMEOUT: TimedOut, Er
 
 
 class Press:
-    """The wish to end one job."""
+    """The wish to end one job: the one in hand that all of this is true of."""
 
-    __slots__ = ("kind", "over", "sent", "token")
+    __slots__ = ("deadline", "index", "kind", "over", "sent", "token")
 
-    def __init__(self, token: int, kind: ErrorKind) -> None:
+    def __init__(self, token: int, kind: ErrorKind, index: int | None = None, deadline: int = 0) -> None:
         self.token = token
         self.kind = kind
+        self.index = index
+        """Its index in the batch, where others of the batch have the same token; None: the token will do."""
+        self.deadline = deadline
+        """The deadline that it has overrun (`mark[1]`); 0: that is not why."""
         self.sent = False
         """True once the exception was raised, or set to be."""
         self.over = False
@@ -100,7 +104,9 @@ class Interrupter:
         """From now on jobs run in this thread."""
         self._thread = threading.current_thread()
         if self._thread is threading.main_thread():
-            self._before = signal.signal(SIGNAL, self._on_signal)
+            before = signal.signal(SIGNAL, self._on_signal)
+            if before != self._on_signal:
+                self._before = before
 
     def remove(self) -> None:
         """Put back what was there before `install`, unless the script has put something there."""
@@ -110,16 +116,18 @@ class Interrupter:
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         hand = self.running
         press = None if hand is None else hand.press
-        if hand is None or press is None or press.sent or hand.batch.mark[0] != press.token:
+        if hand is None or press is None or press.sent or not _names(hand, press):
             return
-        if self._stands_in_main(frame):
+        if self._stands_in_main(frame, press.index):
             press.sent = True
             raise press.exception
 
-    def settle(self, hand: BatchInHand, token: int) -> ErrorKind | None:
-        """The job's `main` has ended: nothing interrupts it from here on. The kind, if it was interrupted."""
+    def settle(self, hand: BatchInHand, index: int) -> ErrorKind | None:
+        """The job's `main` has ended: nothing interrupts it from here on. The kind, if it was interrupted.
+        Called while `mark` still names the job and its deadline.
+        """
         press = hand.press
-        if press is None or press.token != token:
+        if press is None or not _names(hand, press) or press.index not in (None, index):
             return None
         with hand.lock:
             press.over = True
@@ -133,8 +141,7 @@ class Interrupter:
         """Try to interrupt the job that `hand.press` is about; whether to try again."""
         press = hand.press
         thread = self._thread
-        mark = hand.batch.mark
-        if press is None or press.over or press.sent or mark[0] != press.token or thread is None:
+        if press is None or press.over or press.sent or not _names(hand, press) or thread is None:
             return False
         if thread is threading.main_thread():
             if signal.getsignal(SIGNAL) != self._on_signal:
@@ -142,25 +149,45 @@ class Interrupter:
             signal.pthread_kill(thread.ident or 0, SIGNAL)
         elif hand.lock.acquire(blocking=False):
             try:
-                if not _is(press.over) and self._stands_in_main(_frame_of(thread)) and mark[0] == press.token:
+                stands = self._stands_in_main(_frame_of(thread), press.index)
+                if not _is(press.over) and stands and _names(hand, press):
                     press.sent = True
                     _raise_in(thread.ident or 0, press.exception)
             finally:
                 hand.lock.release()
         return not press.sent
 
-    def _stands_in_main(self, frame: FrameType | None) -> bool:
-        """Whether this frame runs code that `main` has called, where an exception can be borne."""
+    def index_in_hand(self) -> int | None:
+        """Index in its batch of the job that the loop has in hand; None if it has none."""
+        frame = None if self._thread is None else _frame_of(self._thread)
+        while frame is not None:
+            if frame.f_code is self._loop:
+                return frame.f_locals.get("index")
+            frame = frame.f_back
+        return None
+
+    def _stands_in_main(self, frame: FrameType | None, index: int | None) -> bool:
+        """Whether this frame runs code that `main` has called, where an exception can be borne; with `index`,
+        the `main` of that job.
+        """
         beneath = False
         while frame is not None:
             code = frame.f_code
             if code is self._loop:
-                return beneath and frame.f_lasti in self._calls
+                if not beneath or frame.f_lasti not in self._calls:
+                    return False
+                return index is None or frame.f_locals.get("index") == index
             if code.co_name == "__del__" or code.co_filename.startswith(_RUNTIME):
                 return False
             beneath = True
             frame = frame.f_back
         return False
+
+
+def _names(hand: BatchInHand, press: Press) -> bool:
+    """Whether the mark is of the job that the press is about, as far as a mark can tell."""
+    mark = hand.batch.mark
+    return mark[0] == press.token and press.deadline in (0, mark[1])
 
 
 def _is(flag: bool) -> bool:  # noqa: FBT001

@@ -86,9 +86,11 @@ class Lane:
             self._queue.put(None)
 
 
-def tell(token: trio.lowlevel.TrioToken, function: Callable[[], object]) -> None:
-    """Call the function in Trio's thread, soon; if Trio has ended there is nobody left to tell."""
+def tell(token: trio.lowlevel.TrioToken, function: Callable[[], object], *, idempotent: bool = False) -> None:
+    """Call the function in Trio's thread, soon; if Trio has ended there is nobody left to tell. An idempotent
+    one may be called once for several that tell it.
+    """
     try:
-        token.run_sync_soon(function)
+        token.run_sync_soon(function, idempotent=idempotent)
     except trio.RunFinishedError:
         pass

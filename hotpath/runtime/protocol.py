@@ -138,6 +138,11 @@ class Batch(Protocol):
         Called in Trio's thread.
         """
 
+    async def cached(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Results that were noted under these keys (`Cached`) and are still good: JSON. Called in Trio's
+        thread.
+        """
+
     def now_us(self) -> int:
         """The database's clock, in microseconds since the epoch, as well as it is known; callable from any
         thread.

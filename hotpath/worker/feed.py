@@ -4,7 +4,7 @@ a time.
 
 from __future__ import annotations
 
-from collections.abc import Container, MutableSequence, Sequence
+from collections.abc import Container, Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
@@ -73,6 +73,10 @@ class Part:
         """As of the hand."""
         found = await self.hand.recall([index + self.first for index in indexes])
         return {index - self.first: known for index, known in found.items()}
+
+    async def cached(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """As of the hand."""
+        return await self.hand.cached(keys)
 
     def now_us(self) -> int:
         """The hand's."""

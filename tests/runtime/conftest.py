@@ -99,6 +99,9 @@ class GivenBatch:
     async def recall(self, indexes: Any) -> dict[int, Any]:
         return {}
 
+    async def cached(self, keys: Any) -> dict[bytes, bytes]:
+        return {}
+
     def now_us(self) -> int:
         return time.time_ns() // 1000
 

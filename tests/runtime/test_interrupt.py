@@ -318,7 +318,7 @@ async def test_interrupt_that_comes_late(opened, make_batch, monkeypatch, x):
     async with opened(text, name="comes_late") as runtime:
         import comes_late as module
 
-        settle = runtime._interrupter.settle
+        settle = runtime._runner.interrupter.settle
         late = [True]
 
         def send(hand):
@@ -326,13 +326,13 @@ async def test_interrupt_that_comes_late(opened, make_batch, monkeypatch, x):
                 hand.press.sent = True
             return False
 
-        def settle_late(hand, token):
+        def settle_late(hand, index):
             if late.pop() if late else False:
                 raise JobInterrupted
-            return settle(hand, token)
+            return settle(hand, index)
 
-        monkeypatch.setattr(runtime._interrupter, "send", send)
-        monkeypatch.setattr(runtime._interrupter, "settle", settle_late)
+        monkeypatch.setattr(runtime._runner.interrupter, "send", send)
+        monkeypatch.setattr(runtime._runner.interrupter, "settle", settle_late)
         batch = make_batch({"x": x}, {"x": 1}, {"x": 0})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(runtime.run, batch)
