@@ -76,6 +76,8 @@ class Run:
         self.commands: list[StepCall | Note] = []
         """What is to be done, in order; whoever drives the run takes it out."""
         self.over: RunEnd | None = None
+        self.holder: Any = None
+        """Whoever drives it keeps here what is his."""
         self.active = 0
         """Calls under way here, and notes that have to be written before it goes on."""
         self.now_us = 0

@@ -28,7 +28,8 @@ from hotpath.core.flow.model import (
     Transform,
     WhileLoop,
 )
-from hotpath.core.flow.paths import UNDEFINED, ExpressionError, resolve, roots_used, steps_used
+from hotpath.core.flow.paths import UNDEFINED, ExpressionError, Path, resolve
+from hotpath.core.flow.scan import roots_used, steps_used
 from hotpath.core.flow.values import Scope, Value
 
 _encode = msgspec.json.encode
@@ -291,8 +292,6 @@ def _item(scope: Scope, _previous: Value, _extra: Extra) -> bytes:
 
 def resolve_in(data: Any, keys: tuple[str | int, ...]) -> Any:
     """What lies at these keys; null where it is undefined."""
-    from hotpath.core.flow.paths import Path
-
     value = resolve(Path("root", keys), {"root": data})
     return None if value is UNDEFINED else value
 

@@ -1,0 +1,478 @@
+"""Where the runs of a flow are advanced: one thread, the *home*, that does nothing else with them.
+
+What comes from other threads is posted, and taken in at the next turn. What a home needs done elsewhere (async
+steps, timers, words for the worker's loop) it hands to Trio's thread through `Outside`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hotpath.core.flow.engine import Run
+from hotpath.core.flow.waits import StepCall
+from hotpath.core.notes import Mark, StepNote
+from hotpath.flows.cache import Cache, cache_key
+from hotpath.flows.steps import StepBatch
+from hotpath.model import ErrorKind, OutcomeState
+from hotpath.runtime import payload
+
+if TYPE_CHECKING:
+    import trio
+
+    from hotpath.core.flow.program import Program
+    from hotpath.core.notes import Recalled
+    from hotpath.runtime.protocol import Batch, Outcome
+
+log = logging.getLogger("hotpath.worker")
+
+PARK_AFTER_US = 1_000_000
+"""What waits for longer than this is not held in memory."""
+SLICE_US = 20_000
+"""Work of one batch of steps: those of other scripts wait for it."""
+MOST_STEPS = 500
+FIRST_STEPS = 8
+"""Steps of one batch, while nobody knows how long they take."""
+SUCCESS, FAILURE, CANCELED, AGAIN = map(
+    int, (OutcomeState.SUCCESS, OutcomeState.FAILURE, OutcomeState.CANCELED, OutcomeState.RETRY)
+)
+
+
+class Outside(Protocol):
+    """What a home asks of Trio's thread; all of it may be called in any thread."""
+
+    def knock(self) -> object:
+        """Something was posted: see that there is a turn soon."""
+
+    def launch(self, batch: StepBatch, kept: Kept) -> object:
+        """Run async steps."""
+
+    def arm(self, seconds: float, then: Callable[[], object]) -> object:
+        """Do this, in whichever thread, after so many seconds."""
+
+    def look_up(self, call: StepCall, key: bytes) -> object:
+        """Look whether the result of a call is in the cache, and post what came of it to `Home.looked_up`."""
+
+    def interrupt_steps(self, held: Held, kind: ErrorKind) -> object:
+        """End the steps of a run that are under way."""
+
+    def settled(self, event: trio.Event) -> object:
+        """Set the event."""
+
+
+class Kept:
+    """The script of steps, warm, with what is known of it."""
+
+    __slots__ = ("id", "is_async", "mean_us", "name", "ready", "version", "warm")
+
+    def __init__(self, name: str, id: int, version: str, *, is_async: bool) -> None:
+        self.name = name
+        self.id = id
+        """`script.id`."""
+        self.version = version
+        """Hash of its source."""
+        self.is_async = is_async
+        self.warm: Any = None
+        """What runs it: of an async one an `AsyncRuntime`, else what the lane takes."""
+        self.ready: list[StepCall] = []
+        self.mean_us: float | None = None
+
+    def take(self) -> list[StepCall]:
+        """Calls for one batch: as many as make a slice of work."""
+        room = FIRST_STEPS
+        if self.is_async:
+            room = MOST_STEPS
+        elif self.mean_us is not None:
+            room = max(1, min(MOST_STEPS, int(SLICE_US / max(self.mean_us, 1.0))))
+        taken = self.ready[:room]
+        del self.ready[:room]
+        return taken
+
+    def observe(self, duration_us: int) -> None:
+        """A step has taken so long."""
+        mean = self.mean_us
+        self.mean_us = float(duration_us) if mean is None else mean + 0.1 * (duration_us - mean)
+
+
+class Group:
+    """The runs of one batch."""
+
+    __slots__ = ("batch", "busy", "done", "given_up", "held", "left")
+
+    def __init__(self, batch: Batch, done: trio.Event) -> None:
+        self.batch = batch
+        self.held: dict[int, Held] = {}
+        """By index, the runs that have not ended."""
+        self.left = len(batch)
+        self.busy = 0
+        """Calls of theirs that a runtime has."""
+        self.given_up = False
+        self.done = done
+
+
+class Held:
+    """A run in hand."""
+
+    __slots__ = (
+        "batch",
+        "calls",
+        "ending",
+        "group",
+        "index",
+        "limit",
+        "over",
+        "run",
+        "started_us",
+        "timer",
+        "token",
+    )
+
+    def __init__(self, group: Group, index: int, run: Run) -> None:
+        self.group = group
+        self.batch = group.batch
+        self.index = index
+        self.token = group.batch.tokens[index]
+        self.run = run
+        self.calls = 0
+        """Calls of it that have not ended, given to a runtime or waiting to be."""
+        self.ending: ErrorKind | None = None
+        """How it is to end, once it was told to."""
+        self.over = False
+        self.started_us = time.perf_counter_ns() // 1000
+        self.limit: float | None = None
+        """Seconds that it may take."""
+        self.timer: int | None = None
+        """When it is to be ticked, by the database's clock in microseconds."""
+
+
+class Home:
+    """The runs in hand, and what is to be done for them next."""
+
+    def __init__(
+        self, program: Program, kept: Mapping[str, Kept], flow_script: int, outside: Outside, *, in_lane: bool
+    ) -> None:
+        self.program = program
+        self.kept = kept
+        self.flow_script = flow_script
+        """`script.id` of the flow: of the steps that run no script of their own."""
+        self.outside = outside
+        self.in_lane = in_lane
+        """Whether it is not Trio's thread."""
+        self.inbox: deque[Callable[[], object]] = deque()
+        self.cache = Cache()
+        self.endings: set[Held] = set()
+        """Runs that were told to end, and have not."""
+        self.given: set[StepBatch] = set()
+        """Batches of steps that a runtime has."""
+        self._due: dict[Kept, None] = {}
+        """Scripts with calls that are ready, the longest waiting first."""
+        self._offset_us = 0
+
+    def post(self, what: Callable[[], object]) -> None:
+        """Have this done here; from any thread."""
+        self.inbox.append(what)
+        self.outside.knock()
+
+    def _poster(self, what: Callable[..., object], *args: Any) -> Callable[[], object]:
+        """What posts this, when it is called."""
+        return lambda: self.post(lambda: what(*args))
+
+    # ------------------------------------------------------------ in the home's thread
+
+    def turn(self) -> None:
+        """Take in what was posted, and send async steps on their way."""
+        inbox = self.inbox
+        while inbox:
+            inbox.popleft()()
+        for kept in [kept for kept in self._due if kept.is_async]:
+            del self._due[kept]
+            while kept.ready:
+                batch = self._batch(kept)
+                if batch is not None:
+                    self.outside.launch(batch, kept)
+
+    def next_batch(self) -> tuple[Kept, StepBatch] | None:
+        """The next batch for the lane; None if there is nothing to run there now."""
+        self.turn()
+        while self._due:
+            kept = next(iter(self._due))
+            del self._due[kept]
+            batch = self._batch(kept)
+            if kept.ready:
+                self._due[kept] = None  # behind the others
+            if batch is not None:
+                return kept, batch
+        return None
+
+    def _batch(self, kept: Kept) -> StepBatch | None:
+        calls = []
+        for call in kept.take():
+            held: Held = call.run.holder
+            if held.over or held.ending is not None or held.group.given_up or held.batch.stopped:
+                self._dropped(held)
+            else:
+                held.group.busy += 1
+                calls.append(call)
+        if not calls:
+            return None
+        batch = StepBatch(calls, self.heard, self.endings)
+        self.given.add(batch)
+        return batch
+
+    def returned(self, batch: StepBatch) -> None:
+        """A runtime is through with a batch: what it did not begin, because it was to stop, is dropped."""
+        self.given.discard(batch)
+        if batch.left:
+            for call in batch.unreported():
+                held: Held = call.run.holder
+                held.group.busy -= 1
+                self._dropped(held)
+
+    def _dropped(self, held: Held) -> None:
+        """A call of it will not be made."""
+        held.calls -= 1
+        if held.ending is not None and not held.over and not held.calls:
+            self._end(held)
+        self._look_whether_stopped(held.group)
+
+    def _look_whether_stopped(self, group: Group) -> None:
+        """Let go of runs that are to go on elsewhere, as soon as no step of theirs runs."""
+        if not group.busy and group.left and (group.given_up or group.batch.stopped):
+            for held in group.held.values():
+                held.over = True
+            group.held.clear()
+            self.outside.settled(group.done)
+
+    # ------------------------------------------------------------ runs
+
+    def begin(
+        self,
+        group: Group,
+        args: Sequence[bytes],
+        limits: Sequence[float | None] | float | None,
+        recalled: Mapping[int, Recalled],
+    ) -> None:
+        """Start the runs of a batch, or play them again up to where they were."""
+        batch = group.batch
+        self._offset_us = batch.now_us() - time.perf_counter_ns() // 1000
+        for index, raw in enumerate(args):
+            if group.given_up or batch.stopped:
+                break
+            run = Run(self.program, raw, run_id=batch.ids[index], recalled=recalled.get(index))
+            held = run.holder = group.held[index] = Held(group, index, run)
+            limit = limits[index] if isinstance(limits, Sequence) else limits
+            if limit is not None:
+                held.limit = limit
+                self.outside.arm(
+                    limit, lambda held=held: self.post(lambda: self.end(held, ErrorKind.TIMEOUT))
+                )
+            if index in batch.canceling:
+                held.ending = ErrorKind.CANCELED
+                self._end(held)
+                continue
+            self._guarded(held, run.start, self._now())
+        self._look_whether_stopped(group)
+
+    def _now(self) -> int:
+        return time.perf_counter_ns() // 1000 + self._offset_us
+
+    def _guarded(self, held: Held, step: Callable[..., object], *args: Any) -> None:
+        """Advance a run. A fault of ours ends it, and not the worker."""
+        try:
+            step(*args)
+            self._after(held)
+        except Exception as error:
+            log.exception("run %s could not be advanced", held.batch.ids[held.index])
+            if not held.over:
+                self._finish(held, FAILURE, payload.failure(error))
+
+    def _after(self, held: Held) -> None:
+        """Do what the run asks for."""
+        run = held.run
+        while run.commands:
+            commands, run.commands = run.commands, []
+            for command in commands:
+                if type(command) is StepCall:
+                    self._ready(held, command)
+                elif type(command) is StepNote:
+                    now = time.perf_counter_ns() // 1000
+                    held.batch.note(held.index, command._replace(script=self.flow_script, started_us=now))
+                else:
+                    held.batch.note(held.index, command)  # type: ignore[arg-type]  # a note of another kind
+        if run.over is not None:
+            self._finish(held, run.over.state, run.over.payload)
+            return
+        timer = run.timer
+        if not run.active:
+            parking = run.parking
+            assert parking is not None, "a run that does nothing waits for something"
+            waits_long = timer is None or timer - self._now() > PARK_AFTER_US
+            if waits_long or parking.children or parking.events:
+                held.over = True
+                held.batch.park(held.index, parking)
+                self._left(held)
+                return
+        if timer is not None and timer != held.timer:
+            held.timer = timer
+            seconds = max(0.0, (timer - self._now()) / 1e6)
+            self.outside.arm(seconds, self._poster(self._tick, held))
+
+    def _tick(self, held: Held) -> None:
+        if held.over:
+            return
+        held.timer = None
+        if held.batch.stopped:
+            self._look_whether_stopped(held.group)
+            return
+        self._guarded(held, held.run.tick, self._now())
+
+    def _ready(self, held: Held, call: StepCall) -> None:
+        """A call is to be made, unless its result is known from elsewhere."""
+        held.calls += 1
+        kept = self.kept[call.script]
+        if len(call.args) > payload.MAX_BYTES:
+            size, most = len(call.args), payload.MAX_BYTES
+            why = f"the args of step {call.node.id} are {size:,} bytes of JSON; at most {most:,} are stored"
+            self.post(lambda: self._answer(call, FAILURE, payload.bad_args(why)))
+            return
+        if call.node.module.cache_ttl:
+            key = cache_key(kept.version, call.args)
+            found = self.cache.get(key)
+            if found is not None:
+                self.post(lambda: self._answer(call, SUCCESS, found))
+            else:
+                self.outside.look_up(call, key)
+            return
+        self._queue(kept, call)
+
+    def _queue(self, kept: Kept, call: StepCall) -> None:
+        if not kept.ready:
+            self._due[kept] = None
+        kept.ready.append(call)
+
+    def looked_up(self, call: StepCall, found: bytes | None) -> None:
+        """What the cache has for a call."""
+        held: Held = call.run.holder
+        if held.over or held.group.given_up:
+            return
+        if found is None:
+            self._queue(self.kept[call.script], call)
+        else:
+            self._answer(call, SUCCESS, found)
+
+    def _answer(self, call: StepCall, state: int, body: bytes) -> None:
+        """A call has ended without being made."""
+        held: Held = call.run.holder
+        if not held.over and not held.group.given_up:
+            held.group.busy += 1
+            now = time.perf_counter_ns() // 1000
+            self._ended(call, held, (0, state, now, 0, body[:], None), None, cached=state == SUCCESS)
+
+    # ------------------------------------------------------------ steps that have ended
+
+    def heard(self, batch: StepBatch, outcome: Outcome, again: float | None) -> None:
+        """A runtime has reported a step; in the thread that ran it."""
+        call = batch.calls[outcome[0]]
+        held: Held = call.run.holder
+        if self.in_lane and self.kept[call.script].is_async:
+            self.post(lambda: self._ended(call, held, outcome, again))
+        else:
+            self._ended(call, held, outcome, again)
+            if not self.in_lane:
+                self.outside.knock()
+
+    def _ended(
+        self, call: StepCall, held: Held, outcome: Outcome, again: float | None, *, cached: bool = False
+    ) -> None:
+        _, state, started, duration, body, text = outcome
+        kept = self.kept[call.script]
+        kept.observe(duration)
+        held.calls -= 1
+        group = held.group
+        group.busy -= 1
+        if held.over or group.given_up:
+            self._look_whether_stopped(group)
+            return
+        run, node = held.run, call.node
+        attempt = call.attempt
+        try:
+            noted = run.ended(call, state, body, started + duration + self._offset_us, again=again)
+            written = None
+            if node.is_strict and noted != AGAIN:
+                written = self._poster(self._written, held, call.key)
+            note = StepNote(
+                *(call.key, call.id, kept.id, started, duration, noted, attempt, call.args, body, text)
+            )
+            held.batch.note(held.index, note, written)
+            if node.module.cache_ttl and noted == SUCCESS and not cached:
+                held.batch.note(
+                    held.index, self.cache.put(kept.version, call.args, body, node.module.cache_ttl)
+                )
+            if node.module.delete_after_use:
+                held.batch.note(held.index, Mark(f"blank:{call.key}", _text(call.id)))
+            if held.ending is not None and run.over is None:
+                run.commands.clear()
+                if not held.calls:
+                    self._end(held)
+            else:
+                self._after(held)
+        except Exception as error:
+            log.exception("run %s could not be advanced", held.batch.ids[held.index])
+            if not held.over:
+                self._finish(held, FAILURE, payload.failure(error))
+        if group.batch.stopped:
+            self._look_whether_stopped(group)
+
+    def _written(self, held: Held, key: str) -> None:
+        if not held.over:
+            self._guarded(held, held.run.written, key, self._now())
+
+    # ------------------------------------------------------------ ends
+
+    def end(self, held: Held, kind: ErrorKind) -> None:
+        """A run is to end: now, or when the steps that run have."""
+        if held.over:
+            return
+        held.ending = held.ending or kind
+        self.endings.add(held)
+        for kept in self.kept.values():
+            waiting = [call for call in kept.ready if call.run is held.run]
+            if waiting:
+                kept.ready = [call for call in kept.ready if call.run is not held.run]
+                held.calls -= len(waiting)
+        if not held.calls:
+            self._end(held)
+        elif kind is ErrorKind.TIMEOUT:
+            self.outside.interrupt_steps(held, kind)
+
+    def _end(self, held: Held) -> None:
+        if held.ending is ErrorKind.TIMEOUT:
+            self._finish(held, FAILURE, payload.timed_out(held.limit))
+        else:
+            what = payload.error_object("JobCanceled", "canceled while it ran", ErrorKind.CANCELED)
+            self._finish(held, CANCELED, what)
+
+    def _finish(self, held: Held, state: int, body: bytes) -> None:
+        held.over = True
+        if len(body) > payload.MAX_BYTES or (payload.NUL in body and not payload.is_storable(body)):
+            state, body = FAILURE, payload.bad_result(None, body, None)
+        now = time.perf_counter_ns() // 1000
+        held.batch.report((held.index, state, held.started_us, now - held.started_us, body, None))
+        self._left(held)
+
+    def _left(self, held: Held) -> None:
+        group = held.group
+        self.endings.discard(held)
+        group.held.pop(held.index, None)
+        group.left -= 1
+        if not group.left:
+            self.outside.settled(group.done)
+
+
+def _text(id: bytes) -> bytes:
+    from uuid import UUID
+
+    return b'{"id":"' + str(UUID(bytes=id)).encode() + b'"}'
