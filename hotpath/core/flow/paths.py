@@ -96,9 +96,9 @@ _METHODS: dict[type, frozenset[str]] = {
     str: _names(
         "anchor at big blink bold charAt charCodeAt codePointAt concat endsWith fixed fontcolor fontsize "
         "includes indexOf isWellFormed italics lastIndexOf link localeCompare match matchAll normalize "
-        "padEnd padStart repeat replace replaceAll search slice small split startsWith strike sub substr substring "
-        "sup toLowerCase toLocaleLowerCase toLocaleUpperCase toUpperCase toWellFormed trim trimEnd trimLeft "
-        "trimRight trimStart"
+        "padEnd padStart repeat replace replaceAll search slice small split startsWith strike sub substr "
+        "substring sup toLowerCase toLocaleLowerCase toLocaleUpperCase toUpperCase toWellFormed trim trimEnd "
+        "trimLeft trimRight trimStart"
     ),
     int: _names("toExponential toFixed toPrecision"),
     float: _names("toExponential toFixed toPrecision"),
