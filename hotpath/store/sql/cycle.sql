@@ -46,7 +46,7 @@ logged as (
     where f.done is null or get_bit(f.done, u.k - f.lo) = 0
 ),
 told as materialized (
-    select pg_notify('hotpath_done', w.job::text) from hotpath.waiter w where w.job in (select id from ended)
+    select hotpath.tell(array_agg(w.job), array_agg(w.client)) from hotpath.waiter w where w.job in (select id from ended) having count(*) > 0
 ),
 gone as (delete from hotpath.lease l using f where l.id = f.id and f.final),
 -- Places also end by other statements (released, retried, completed): the row's bits stay, whatever the worker knows of.

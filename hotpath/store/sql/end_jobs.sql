@@ -59,7 +59,7 @@ woken as materialized (
     where exists (select from hotpath.doze d where d.tag = t.tag and d.until > now())
 ),
 told as materialized (
-    select pg_notify('hotpath_done', w.job::text) from hotpath.waiter w where w.job in (select id from ended)
+    select hotpath.tell(array_agg(w.job), array_agg(w.client)) from hotpath.waiter w where w.job in (select id from ended) having count(*) > 0
 )
 select (select count(*) from j) as accepted, (select count(*) from back) as jobs, (select count(*) from ended) as ended,
     (select count(*) from woken) + (select count(*) from told) as told
