@@ -1,4 +1,4 @@
-"""How an attempt that did not succeed is reported: as a failure, as canceled, or to run again."""
+"""How an attempt without success is reported: as a failure, as canceled, to run again; or it is parked."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hotpath.errors import Discard, RetryLater
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.runtime import payload
 from hotpath.runtime.context import CLOSED
+from hotpath.runtime.parking import parking_of
 
 if TYPE_CHECKING:
     from hotpath.runtime.context import BatchInHand, RunningJob
@@ -34,21 +35,32 @@ def refuse(hand: BatchInHand, index: int) -> None:
 def fail(
     job: RunningJob, error: BaseException, ended: int, kind: ErrorKind | None = None, hint: str = ""
 ) -> None:
-    """Report a job whose `main` raised; `kind` if it was made to. Nothing is reported of a batch given up."""
+    """Report a job whose `main` raised; `kind` if it was made to. One that has left to wait is parked;
+    nothing is reported of a batch given up.
+    """
     hand, index = job.of, job.index
+    parking = parking_of(error) if kind is None else None
+    if parking is not None:
+        text, job.log = _text(job), CLOSED
+        if not hand.given_up:
+            hand.batch.park(index, parking, text)
+        return
     started = job.started
     body = _body(hand, index, error, kind, hint)
     delay = None if kind is ErrorKind.CANCELED else delay_of(hand, index, error, kind)
-    log, job.log = job.log, CLOSED
+    text, job.log = _text(job), CLOSED
     if hand.given_up:
         return
-    text = log.text() if log else None  # type: ignore[union-attr]
     state = CANCELED if kind is ErrorKind.CANCELED else FAILURE if delay is None else RETRY
     outcome = (index, state, started // 1000, (ended - started) // 1000, body, text)
     if delay is None:
         hand.batch.report(outcome)
     else:
         hand.batch.retry(outcome, delay)
+
+
+def _text(job: RunningJob) -> str | None:
+    return job.log.text() if job.log else None  # type: ignore[union-attr]
 
 
 def _body(hand: BatchInHand, index: int, error: BaseException, kind: ErrorKind | None, hint: str) -> bytes:

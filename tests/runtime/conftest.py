@@ -68,6 +68,8 @@ class GivenBatch:
     ended: list[Ended] = attrs.field(factory=list)
     delays: dict[int, float] = attrs.field(factory=dict)
     """Of the jobs that are to run again, by index."""
+    shared: int | None = None
+    """The one token that all jobs have, in a batch of steps of one run."""
     notes: list[Any] = attrs.field(factory=list)
     parked: dict[int, tuple[Any, str | None]] = attrs.field(factory=dict)
     """By index, what was said of jobs that were parked."""
@@ -86,8 +88,10 @@ class GivenBatch:
         self.report(outcome)
 
     @property
-    def tokens(self) -> range:
-        return range(self.number, self.number + len(self))
+    def tokens(self) -> Any:
+        return (
+            range(self.number, self.number + len(self)) if self.shared is None else [self.shared] * len(self)
+        )
 
     def note(self, index: int, note: Any, on_written: Any = None) -> None:
         self.notes.append((index, note))
