@@ -61,7 +61,9 @@ async def _deploy(given: Given, directory: Path | None) -> int:
             f"{below} is not in the workspace {workspace}; add `--workspace {below}` to deploy it as one"
         )
     scripts = [
-        each for each in find_scripts(workspace) if each.file.is_relative_to(below) and has_main(each.file)
+        each
+        for each in find_scripts(workspace)
+        if each.file.is_relative_to(below) and (each.is_flow or has_main(each.file))
     ]
     found = [Found(each.name) for each in scripts]
     queue = list(zip(scripts, found, strict=True))[::-1]

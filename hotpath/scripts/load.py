@@ -57,13 +57,16 @@ def load(name: str, file: Path, workspace: Path) -> Loaded:
         module = _import(name, file, workspace)
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and KeyboardInterrupt included
         raise import_error(name, error) from None
+    return loaded_from(name, module, file.name)
+
+
+def loaded_from(name: str, module: ModuleType, file: str) -> Loaded:
+    """What is in a script's module. Raises `ScriptError` if it has no `main` to call."""
     main = getattr(module, "main", None)
     if main is None:
-        raise ScriptError(f"{name} has no function `main` ({file.name})")
+        raise ScriptError(f"{name} has no function `main` ({file})")
     if not callable(main):
-        raise ScriptError(
-            f"`main` of {name} is not a function but of type {type(main).__name__} ({file.name})"
-        )
+        raise ScriptError(f"`main` of {name} is not a function but of type {type(main).__name__} ({file})")
     preload = getattr(module, "preload", None)
     return Loaded(module, main, preload if callable(preload) else None)
 

@@ -157,7 +157,7 @@ class ValueReader:
         elif content is None:
             fields.fault("content", "is missing: give the script, or `!inline FILE`")
         elif ID.fullmatch(step) and (fault := self._around.inline(step, content)):
-            fields.fault("content", fault)
+            fields.fault("content", f": {fault}")
         return Call(f"{self._path}/{step}", inputs, inline=True, tag=tag)
 
     def _script(self, fields: Fields) -> Value:
@@ -173,7 +173,7 @@ class ValueReader:
         elif fault := fault_of_name(path):
             fields.fault("path", f"{path[:80]!r} cannot be the name of a script: {fault}")
         elif fault := self._around.script(path, version or None):
-            fields.fault("hash" if version and "version" in fault else "path", fault)
+            fields.fault("hash" if fault.startswith("version ") else "path", f": {fault}")
         return Call(path or "", inputs, hash=version or None, tag=tag)
 
     def _sub_flow(self, fields: Fields, depth: int) -> Value:
@@ -187,7 +187,7 @@ class ValueReader:
             return Identity()
         found = self._around.flow(path)
         if isinstance(found, str):
-            fields.fault("path", found)
+            fields.fault("path", f": {found}")
             return Identity()
         self._tally.add(found.modules, depth + found.depth)
         if depth + found.depth > MAX_DEPTH:

@@ -85,8 +85,9 @@ class Fields:
         return f"{self._prefix}{key}"
 
     def fault(self, key: str, message: str) -> None:
-        """Say what is wrong with an option: it `must be text, not a number`."""
-        self.reading.fault(self.step, self.line(key), f"`{self.name_of(key)}` {message}")
+        """Say what is wrong with an option: it `must be text, not a number`, or `: there is no such file`."""
+        space = "" if message.startswith(":") else " "
+        self.reading.fault(self.step, self.line(key), f"`{self.name_of(key)}`{space}{message}")
 
     def get(self, key: str) -> Any:
         """Whatever there is."""

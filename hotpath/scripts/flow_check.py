@@ -1,0 +1,102 @@
+"""What a flow is for those who run it or enqueue runs of it: its scripts described, its calls checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+
+from hotpath.core.flow.model import Static
+from hotpath.core.schema import ArgsValidator
+from hotpath.errors import BadArgsError, ScriptError
+from hotpath.model import Description, Settings
+from hotpath.scripts.describe import describe_many
+from hotpath.scripts.flow_file import CallSite, FileFault, FlowFaultsError, LoadedFlow, read_flow
+from hotpath.scripts.flow_schema import args_schema_of
+from hotpath.scripts.locate import Located
+
+
+@attrs.frozen
+class DescribedFlow:
+    """A flow that can be run."""
+
+    loaded: LoadedFlow
+    description: Description
+    """The flow's own."""
+    steps: Mapping[str, Description]
+    """Of the scripts that it and the flows it calls run, by name."""
+
+
+async def describe_flow(located: Located) -> DescribedFlow:
+    """Read a flow and all its scripts, these in a child process. Raises `FlowFaultsError` with all that is
+    wrong.
+    """
+    loaded, faults = await trio.to_thread.run_sync(read_flow, located)
+    steps, more = await check_steps(loaded)
+    if faults or more:
+        raise FlowFaultsError(located, (*faults, *more))
+    return DescribedFlow(loaded, _description(loaded), steps)
+
+
+async def check_flow(located: Located) -> tuple[FileFault, ...]:
+    """Everything that is wrong with a flow, its scripts and the flows it calls."""
+    loaded, faults = await trio.to_thread.run_sync(read_flow, located)
+    _, more = await check_steps(loaded)
+    return (*faults, *more)
+
+
+async def check_steps(loaded: LoadedFlow) -> tuple[dict[str, Description], tuple[FileFault, ...]]:
+    """The flow's scripts, described, and what is wrong with them and with how they are called."""
+    found = await describe_many(list(loaded.steps.values()))
+    described: dict[str, Description] = {}
+    wrong: dict[str, ScriptError] = {}
+    for name, each in zip(loaded.steps, found, strict=True):
+        if isinstance(each, ScriptError):
+            wrong[name] = each
+        else:
+            described[name] = each
+    faults: list[FileFault] = []
+    for site in loaded.calls:
+        if (error := wrong.get(site.call.script)) is not None:
+            faults.append(site.fault(" ".join(str(error).split())))
+        elif (description := described.get(site.call.script)) is not None:
+            faults += _check_call(site, description.schema)
+    return described, tuple(faults)
+
+
+def _check_call(site: CallSite, schema: Mapping[str, Any]) -> Iterator[FileFault]:
+    """Inputs that the script's `main` does not take, or not with this value, and those that it needs."""
+    parameters = schema.get("properties", {})
+    given = dict(site.call.inputs)
+    gets_args = site.step == "preprocessor" and not given  # the run's own, whatever they are
+    for name in schema.get("required", ()):
+        # What is wrong as it stands has been said already: it is among the lines, but no input.
+        if name not in given and name not in site.inputs and not gets_args:
+            yield site.fault(f"its script's `main` needs `{name}`: give it in `input_transforms`")
+    for name, transform in given.items():
+        if name not in parameters and schema.get("additionalProperties", True) is False:
+            known = ", ".join(parameters) or "none"
+            yield site.fault(f"its script's `main` has no parameter `{name}`; it has {known}", name)
+        elif isinstance(transform, Static) and name in parameters:
+            only = {**schema, "properties": {name: parameters[name]}, "required": []}
+            try:
+                ArgsValidator(only).encode({name: msgspec.json.decode(transform.raw)})
+            except BadArgsError as error:
+                yield site.fault(f"input {str(error).removeprefix('field ')}", name)
+
+
+def _description(loaded: LoadedFlow) -> Description:
+    flow = loaded.flow
+    schema = args_schema_of(flow.schema, has_preprocessor=flow.preprocessor is not None)
+    return Description(
+        path=loaded.located.name,
+        hash=loaded.hash,
+        is_async=True,
+        schema=schema,
+        settings=Settings(tag=flow.tag, priority=flow.priority, timeout=flow.timeout),
+        summary=flow.summary.strip().partition("\n")[0][:500],
+        kind="flow",
+    )
