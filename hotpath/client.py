@@ -227,12 +227,22 @@ class Client:
         since: datetime | None = None,
         limit: int = 100,
         before: UUID | None = None,
+        steps: bool = False,
+        parent: UUID | None = None,
     ) -> list[Job]:
-        """Jobs, the newest first, at most `limit`; the next page is `before` the id of the last."""
+        """Jobs, the newest first, at most `limit`; the next page is `before` the id of the last.
+
+        Steps of runs are left out unless `steps`. `parent`: the steps of that run, the last begun first; raises
+        `UnknownJobError`.
+        """
         async with self.database.connection() as connection:
-            return await listing.list_jobs(
-                connection, state=state, script=script, tag=tag, since=since, limit=limit, before=before
-            )
+            found = await listing.list_jobs(
+                connection, state=state, script=script, tag=tag, since=since, limit=limit, before=before,
+                steps=steps, parent=parent,
+            )  # fmt: skip
+        if parent is not None and not found:
+            await self.job(parent)
+        return found
 
     async def log(self, job: UUID) -> str:
         """What the job printed and logged, over all its attempts. Raises `UnknownJobError`."""

@@ -61,6 +61,16 @@ class Job:
     args: dict[str, Any]
     result: Any
     error: dict[str, Any] | None
+    kind: str = "script"
+    """`script`, `flow`: a run, which has steps, or `step`: one of a run's."""
+    parent: UUID | None = None
+    """Of a step: the run."""
+    step: str | None = None
+    """Of a step: its key, which says where in the run it stands, such as `l[3]/b`."""
+    iteration: str | None = None
+    """Of a step: the numbers of the iterations and branches it is in, outermost first, such as `3.1`; empty
+    for one that is in none.
+    """
 
 
 def _names(on: object) -> tuple[Any, ...]:

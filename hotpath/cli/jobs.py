@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import click
@@ -19,52 +19,41 @@ STATES = ("queued", "running", "success", "failure", "canceled")
 @click.option("--since", type=Since(), help="Only jobs made since then: a time, or 90s, 10m, 2h, 7d.")
 @click.option("--limit", "-n", type=click.IntRange(1), default=50, metavar="N", help="How many. [50]")
 @click.option("--before", type=JobId(), help="The next page: jobs made before this one.")
+@click.option("--steps", is_flag=True, help="Steps of flows' runs too, which are jobs of their own.")
+@click.option(
+    "--parent", type=JobId(), metavar="RUN", help="Only the steps of this run, the last begun first."
+)
 @common
-def command(
-    given: Given,
-    state: str | None,
-    script: str | None,
-    tag: str | None,
-    since: datetime | None,
-    limit: int,
-    before: UUID | None,
-) -> int:
+def command(given: Given, *, limit: int, before: UUID | None, **asked: Any) -> int:
     """List jobs, the newest first."""
-    return given.run(_list, given, state, script, tag, since, limit, before)
+    return given.run(_list, given, limit, before, asked)
 
 
-async def _list(
-    given: Given,
-    state: str | None,
-    script: str | None,
-    tag: str | None,
-    since: datetime | None,
-    limit: int,
-    before: UUID | None,
-) -> int:
+async def _list(given: Given, limit: int, before: UUID | None, asked: dict[str, Any]) -> int:
     from hotpath.cli.output import clock, job_document, print_json, print_table, span
     from hotpath.client import open_client
 
+    shows_steps = asked["steps"] or asked["parent"] is not None
     rows: list[tuple[str, ...]] = []
     async with open_client(config=given.config) as client:
         while limit > 0:
             size = min(limit, 1000)
-            page = await client.jobs(
-                state=state, script=script, tag=tag, since=since, limit=size, before=before
-            )
+            page = await client.jobs(**asked, limit=size, before=before)
             for job in page:
                 if given.json:
                     print_json(job_document(job))
                     continue
                 said = "" if job.error is None else f"{job.error.get('name')}: {job.error.get('message')}"
+                step = (job.step or "",) if shows_steps else ()
                 rows.append((
-                    str(job.id), job.state.value, job.script, job.tag, str(job.priority), str(job.attempt),
-                    clock(job.created_at), span(job.duration_ms), said,
+                    str(job.id), job.state.value, *step, job.script, job.tag, str(job.priority),
+                    str(job.attempt), clock(job.created_at), span(job.duration_ms), said,
                 ))  # fmt: skip
             if len(page) < size:
                 break
             limit, before = limit - size, page[-1].id
     if not given.json:
-        heads = ("ID", "STATE", "SCRIPT", "TAG", "PRIORITY", "ATTEMPT", "CREATED", "DURATION", "ERROR")
-        print_table(heads, rows, right=(4, 5, 7))
+        step = ("STEP",) if shows_steps else ()
+        heads = ("ID", "STATE", *step, "SCRIPT", "TAG", "PRIORITY", "ATTEMPT", "CREATED", "DURATION", "ERROR")
+        print_table(heads, rows, right=[k + len(step) for k in (4, 5, 7)])
     return 0

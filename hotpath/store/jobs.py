@@ -122,6 +122,10 @@ def job_of(row: Any) -> Job:
         args={} if args is None else _decode(args),
         result=None if result is None else _decode(result),
         error=None if error is None else _decode(error),
+        kind=row["kind"],
+        parent=None if row["parent"] is None else _uuid(row["parent"]),
+        step=row["step"],
+        iteration=row["iteration"],
     )
 
 

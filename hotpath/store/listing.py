@@ -16,7 +16,7 @@ from uuid import UUID
 from hotpath import asyncpg_trio
 from hotpath.errors import UsageError
 from hotpath.model import Job, OutcomeState, State
-from hotpath.store.jobs import job_of, oldest_id
+from hotpath.store.jobs import job_of, oldest_id, time_of
 from hotpath.store.queries import query
 from hotpath.store.scripts import is_text
 
@@ -42,11 +42,14 @@ async def list_jobs(
     since: datetime | None = None,
     limit: int = 100,
     before: UUID | None = None,
+    steps: bool = False,
+    parent: UUID | None = None,
 ) -> list[Job]:
     """Jobs of this state, script, tag, made since then: at most `limit`, the newest first, from before that
     id on.
 
-    Raises `UsageError` that names what cannot be asked.
+    Steps of runs are left out unless `steps`. With `parent`, the steps of that run and nothing else, the last
+    begun first: they are all as old as the run. Raises `UsageError` that names what cannot be asked.
     """
     wanted = None if state is None else _state(state)
     if not 1 <= limit <= LIMIT:
@@ -65,16 +68,22 @@ async def list_jobs(
         if script is not None and names["script"] is None:
             return []
         narrow = (names["script"], names["tag"])
+        if parent is not None:
+            if since is not None and time_of(parent) < since:
+                return []
+            rows = await connection.fetch(query("list_steps"), parent, before, wanted, *narrow, limit)
+            return [job_of(row) for row in rows]
         pages: list[list[Any]] = []
         if wanted in (None, State.QUEUED):
-            pages.append(await connection.fetch(query("list_loose"), upper, lower, *narrow, limit))
+            pages.append(await connection.fetch(query("list_loose"), upper, lower, *narrow, limit, steps))
             pages.append(await connection.fetch(query("list_sealed"), upper, lower, *narrow, limit))
         if wanted in (None, State.RUNNING):
-            pages.append(await connection.fetch(query("list_running"), upper, lower, *narrow, limit))
+            pages.append(await connection.fetch(query("list_running"), upper, lower, *narrow, limit, steps))
         if wanted is None or wanted in _ENDED:
             name = "list_failed" if wanted in (State.FAILURE, State.CANCELED) else "list_done"
             code = None if wanted is None else int(_ENDED[wanted])
-            pages.append(await connection.fetch(query(name), upper, lower, ended_after, *narrow, code, limit))
+            asked = (upper, lower, ended_after, *narrow, code, limit, steps)
+            pages.append(await connection.fetch(query(name), *asked))
     merged = heapq.merge(*pages, key=lambda row: row["id"], reverse=True)
     return [job_of(row) for row in islice(merged, limit)]
 

@@ -9,9 +9,9 @@ from hotpath.store.queries import names, query
 
 FIRST = "'ffffffff-ffff-ffff-ffff-ffffffffffff', '00000000-0000-0000-0000-000000000000'"
 LISTS = {
-    "list_done": (f"{FIRST}, '-infinity', null, null, null, 50", "_pkey"),
-    "list_failed": (f"{FIRST}, '-infinity', null, null, 2::int2, 50", "_id_idx"),
-    "list_loose": (f"{FIRST}, null, null, 50", "job_queue_pkey"),
+    "list_done": (f"{FIRST}, '-infinity', null, null, null, 50, false", "_pkey"),
+    "list_failed": (f"{FIRST}, '-infinity', null, null, 2::int2, 50, false", "_id_idx"),
+    "list_loose": (f"{FIRST}, null, null, 50, false", "job_queue_pkey"),
 }
 
 

@@ -7,12 +7,15 @@ with j as materialized (
         cross join lateral generate_series(l.lo::int4, l.hi - 1) k
         where ($3::int4 is null or b.script = $3) and ($4::int8 is null or b.tag = $4)
           and (b.skip is null or get_bit(b.skip, k) = 0) and (l.done is null or get_bit(l.done, k - l.lo) = 0)) r
-    where id < $1 and id >= $2
+    where id < $1 and id >= $2 and ($6::boolean or (select c.id from hotpath.flow_child c where c.id = r.id) is null)
     order by id desc limit $5
 )
 select j.id, s.name as script, hotpath.tag_name(j.tag) as tag, 'running' as state, j.priority::int4 as priority, j.scheduled_for,
     hotpath.uuid_time(j.id) as created_at, j.claimed_at as started_at, null::timestamptz as finished_at, null::float8 as duration_ms,
     w.name as worker, j.attempt::int4 as attempt, coalesce(j.args[j.k + 1], (select p.args from hotpath.payload p where p.id = j.id)) as args,
-    null::json as result, null::json as error
-from j join hotpath.script s on s.id = j.script left join hotpath.worker w on w.id = j.worker
+    null::json as result, null::json as error,
+    case when c.run is not null then 'step' else coalesce(v.kind, 'script') end as kind, c.run as parent, c.key as step,
+    hotpath.iteration_of(c.key) as iteration
+from j join hotpath.script s on s.id = j.script left join hotpath.script_version v on v.id = s.version left join hotpath.worker w on w.id = j.worker
+left join hotpath.flow_child c on c.id = j.id
 order by j.id desc
