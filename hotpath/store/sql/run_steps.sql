@@ -1,0 +1,25 @@
+-- Steps of a run as they count now, by start: those that have ended, and those that went through the queue and have not. $1 run; $2 how many.
+-- One that a worker runs itself is here once it has ended.
+with f as materialized (
+    select greatest(hotpath.uuid_time($1::uuid) - interval '5 minutes', (select r.since from hotpath.flow_run r where r.id = $1)) as since
+),
+ended as materialized (
+    select distinct on (u.key) u.* from (
+        select d.step as key, d.id, d.done_at, d.state, d.started_at, d.duration_us, d.attempt, d.worker, d.script, d.error
+        from hotpath.job_done d where d.parent = $1 and d.done_at >= (select since from f)
+        union all
+        select c.key, c.id, c.done_at, c.state, d.started_at, d.duration_us, coalesce(d.attempt, 1::int2), d.worker, d.script,
+            case when c.state <> 1 then c.outcome end
+        from hotpath.checkpoint c left join hotpath.job_done d on d.id = c.id and d.done_at = c.done_at
+        where c.run = $1) u
+    order by u.key, u.done_at desc
+)
+select e.key, e.id, case e.state when 1 then 'success' when 2 then 'failure' else 'canceled' end as state, e.started_at,
+    coalesce(e.started_at + e.duration_us * interval '1 microsecond', e.done_at) as finished_at, e.duration_us / 1000.0::float8 as duration_ms,
+    e.attempt::int4 as attempt, w.name as worker, s.name as script, e.error, coalesce(e.started_at, e.done_at) as at
+from ended e left join hotpath.worker w on w.id = e.worker left join hotpath.script s on s.id = e.script
+union all
+select c.key, c.id, j.state, j.started_at, null, null, j.attempt, j.worker, j.script, null, coalesce(j.started_at, j.scheduled_for)
+from hotpath.flow_child c cross join lateral hotpath.job_get(c.id) j
+where c.run = $1 and not c.done
+order by at, key limit $2::int4
