@@ -26,6 +26,7 @@ COMMANDS = {
     "retry": ("hotpath.cli.retry", "Run jobs that have ended once more."),
     "status": ("hotpath.cli.status", "Show tags, workers and rates."),
     "deploy": ("hotpath.cli.deploy", "Put the scripts' versions in the database."),
+    "flow": ("hotpath.cli.flow", "Check flows, and draw them."),
     "scripts": ("hotpath.cli.scripts", "List the scripts' versions in the database."),
     "migrate": ("hotpath.cli.migrate", "Create or upgrade the database's schema."),
     "chaos": ("hotpath.cli.chaos", "Break everything while jobs run, then account for each."),
