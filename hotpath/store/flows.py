@@ -1,4 +1,4 @@
-"""Runs of flows in the database: what a worker notes of them, how they wait and go on, what people say to them.
+"""Runs of flows in the database: what workers note of them, how they wait and go on, what people say to them.
 
 A run is an ordinary job. What is kept beside it, and why, stands in docs/data-model.md.
 """
@@ -132,7 +132,7 @@ async def recall(connection: asyncpg_trio.Connection, runs: Sequence[UUID]) -> d
     return known
 
 
-async def cached(connection: asyncpg_trio.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+async def cache_get(connection: asyncpg_trio.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
     """Of these keys, the results (JSON) that were cached and whose time is not over."""
     return {row[0]: row[1] for row in await connection.fetch(query("cache_get"), list(keys))}
 

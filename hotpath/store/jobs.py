@@ -140,8 +140,11 @@ async def cancel(connection: asyncpg_trio.Connection, job_id: UUID) -> bool:
 
 
 async def retry(connection: asyncpg_trio.Connection, job_id: UUID) -> bool:
-    """Run a job that has ended once more, under its own id; False when it is unknown or has not ended."""
-    return bool(await connection.fetchval(query("retry_job"), job_id))
+    """Run a job that has ended once more, under its own id; a run of a flow begins anew. False when it is
+    unknown or has not ended. Raises `UsageError` for a step of a run, which cannot be retried alone.
+    """
+    with _refusals(str(job_id)):
+        return bool(await connection.fetchval(query("retry_job"), job_id))
 
 
 async def get_attempts(connection: asyncpg_trio.Connection, job_id: UUID) -> list[Attempt]:

@@ -63,6 +63,7 @@ async def register_version(connection: asyncpg_trio.Connection, description: Des
             schema,
             settings,
             description.summary,
+            description.kind,
         )
         row = await connection.fetchrow(query("choose_version"), script, description.hash)
     assert row is not None, "the version was added in this transaction"
@@ -131,5 +132,6 @@ def _version(row: Any) -> ScriptVersion:
         schema=msgspec.json.decode(row["schema"]),
         settings=_settings.decode(row["settings"]),
         summary=row["summary"],
+        kind=row["kind"],
     )
     return ScriptVersion(row["id"], row["script"], description, row["created_at"])

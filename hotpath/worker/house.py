@@ -1,5 +1,6 @@
-"""What any worker's keeper does for all workers of the database: take back what the dead have left, and have
-partitions for tomorrow. None is special; several at once do no harm.
+"""What any worker's keeper does for all workers of the database: take back what the dead have left, have
+partitions for tomorrow, forget what ended runs of flows have left. None is special; several at once do no
+harm.
 """
 
 from __future__ import annotations
@@ -7,10 +8,12 @@ from __future__ import annotations
 import logging
 import random
 import time
+from uuid import UUID
 
 import attrs
 
 from hotpath.store.complete import Connection
+from hotpath.store.flows import sweep
 from hotpath.store.workers import make_partitions, reap
 
 log = logging.getLogger("hotpath.worker")
@@ -18,6 +21,10 @@ log = logging.getLogger("hotpath.worker")
 REAP_EVERY = 0.8
 """Seconds between two looks for dead workers' leases; varied by half, lest all keepers look at once."""
 PARTITIONS_EVERY = 3600.0
+SWEEP_EVERY = 30.0
+"""Seconds between two looks at what runs of flows have left; varied by half."""
+SWEEP_RUNS = 500
+"""Runs of one look: each costs a look-up or two."""
 
 
 def reap_pause() -> float:
@@ -31,6 +38,9 @@ class House:
 
     _partitions_at: float = attrs.field(factory=lambda: time.monotonic() + PARTITIONS_EVERY)
     """Opening the database has just made them."""
+    _sweep_at: float = attrs.field(factory=lambda: time.monotonic() + SWEEP_EVERY * random.uniform(0.5, 1.5))
+    _swept: UUID | None = None
+    """The last run that was looked at; None: from the beginning."""
 
     async def keep(self, connection: Connection) -> None:
         """Do what is due."""
@@ -40,3 +50,6 @@ class House:
         if time.monotonic() >= self._partitions_at:
             await make_partitions(connection)
             self._partitions_at = time.monotonic() + PARTITIONS_EVERY
+        if time.monotonic() >= self._sweep_at:
+            self._swept = await sweep(connection, self._swept, SWEEP_RUNS)
+            self._sweep_at = time.monotonic() + SWEEP_EVERY * random.uniform(0.5, 1.5)

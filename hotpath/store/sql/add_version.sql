@@ -1,6 +1,7 @@
--- Stores a version of a script, unless it is there. $1 script, $2 hash, $3 is_async, $4 schema, $5 settings, $6 summary.
-insert into hotpath.script_version as v (script, hash, is_async, schema, settings, summary)
-values ($1, $2, $3, $4::jsonb, $5::jsonb, $6)
+-- Stores a version of a script, unless it is there. $1 script, $2 hash, $3 is_async, $4 schema, $5 settings, $6 summary, $7 kind.
+insert into hotpath.script_version as v (script, hash, is_async, schema, settings, summary, kind)
+values ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7)
 on conflict (script, hash) do update set schema = excluded.schema, settings = excluded.settings, is_async = excluded.is_async,
-    summary = excluded.summary
-    where (v.schema, v.settings, v.is_async, v.summary) is distinct from (excluded.schema, excluded.settings, excluded.is_async, excluded.summary)
+    summary = excluded.summary, kind = excluded.kind
+    where (v.schema, v.settings, v.is_async, v.summary, v.kind)
+        is distinct from (excluded.schema, excluded.settings, excluded.is_async, excluded.summary, excluded.kind)
