@@ -4,7 +4,8 @@
 (function () {
   "use strict";
   const { apply, ownKeys, getPrototypeOf, getOwnPropertyDescriptor, defineProperty, deleteProperty } = Reflect;
-  const { freeze, isFrozen } = Object;
+  const { freeze } = Object;
+  const { isArray } = Array;
   const { parse, stringify } = JSON;
   const { then } = Promise.prototype;
   const AsyncFunction = (async () => {}).constructor;
@@ -22,16 +23,17 @@
   deleteProperty(Error, "stackTraceLimit");
 
   // These loop over the length, not over what is there, and are not interrupted while they do.
+  const checkLength = (length) => {
+    if (length > LONGEST) throw new RangeError(`an array of ${length} elements is too long`);
+  };
   const check = (value) => {
-    if (typeof value === "object" && value !== null && value.length > LONGEST) {
-      throw new RangeError(`an array of ${value.length} elements is too long`);
-    }
+    if (isArray(value)) checkLength(value.length);
   };
   const guard = (holder, name) => {
     const native = holder[name];
     const guarded = {
       [name](...args) {
-        check(this);
+        if (typeof this === "object" && this !== null) checkLength(this.length); // or what is like an array
         for (let at = 0; at < args.length; at++) check(args[at]);
         return apply(native, this, args);
       },
@@ -102,7 +104,7 @@
 
   // ------------------------------------------------------------------------------------------- for Python
   const UNDEFINED = 0, PENDING = 1, FAILED = 2, OUT_OF_MEMORY = 3, OUT_OF_STACK = 4;
-  const table = []; // compiled expressions by slot: [function, lines before its text, lines of it]
+  const table = []; // compiled expressions by slot: the function, lines before its text, lines of it
   let failure = "";
   let outcome = null; // of the promise that is waited for: [whether it is kept, value]
 
@@ -176,7 +178,7 @@
       try {
         const made = make(Kind, names, `return (${bare}\n);`);
         make(Kind, names, `return [${bare}\n];`); // refuses `a) + (b`, which closes what it has not opened
-        table[slot] = [made, 2, lines];
+        table[slot] = { made, before: 2, lines };
         return UNDEFINED;
       } catch (error) {
         if (!(error instanceof SyntaxError)) return fail(error, 2, lines);
@@ -185,10 +187,11 @@
       try {
         const made = make(Kind, names, `${text}\n`);
         if (/\breturn\b/.test(text) && !parses(names, `class A { static { ${text}\n} }`)) {
-          table[slot] = [made, 2, lines]; // with a `return` of its own
+          table[slot] = { made, before: 2, lines }; // with a `return` of its own
         } else if (Kind === Function) {
           // its value is that of its last statement, as `eval` has it
-          table[slot] = [make(Function, names, `return eval(${stringify(text)})`), 0, lines];
+          const evaluated = make(Function, names, `return eval(${stringify(text)})`);
+          table[slot] = { made: evaluated, before: 0, lines };
         } else {
           return say("an expression of several statements with `await` needs a `return`");
         }
@@ -202,7 +205,7 @@
   };
 
   const call = (slot, values) => {
-    const [made, before, lines] = table[slot];
+    const { made, before, lines } = table[slot];
     try {
       const value = apply(made, undefined, parse(values));
       if (typeof value !== "object" || value === null || typeof value.then !== "function") return give(value);
@@ -218,7 +221,7 @@
   };
 
   const settle = (slot) => {
-    const [, before, lines] = table[slot];
+    const { before, lines } = table[slot];
     if (outcome === null) return say("the value is a promise that nothing keeps: there is no input or output here");
     const [kept, value] = outcome;
     outcome = null;
