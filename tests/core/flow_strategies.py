@@ -39,7 +39,9 @@ from hotpath.core.flow.model import (
 )
 from hotpath.core.flow.paths import UNDEFINED, ExpressionError, Path
 
+_encode = msgspec.json.encode
 SCRIPTS = ("echo", "first", "list", "number", "nothing", "odd", "flaky1", "flaky2", "fail")
+_LIKELY = ("echo", "first", "list", "number", "echo", "first", "list", *SCRIPTS)
 
 
 def execute(script: str, args: dict[str, Any], attempt: int) -> tuple[str, Any]:
@@ -209,7 +211,7 @@ def _path(draw: Any, place: _Place, roots: tuple[str, ...] = ()) -> Path:
         if place.approved:
             known += [path_of("resume"), path_of("resumes"), path_of("approvers")]
     path = draw(st.sampled_from(known))
-    if _odds(draw, 25):
+    if _odds(draw, 12):
         path = Path(path.root, (*path.keys, draw(st.sampled_from(["x", "attempt", "error", 0, 1]))))
     return path
 
@@ -220,7 +222,7 @@ def _expression(draw: Any, place: _Place, *roots: str) -> Expression:
     if kind == "true":
         return Expression(draw(st.sampled_from(["true", "true", "false"])))
     if kind == "throw":
-        return Expression("nope(1)") if _odds(draw, 40) else Expression("false")
+        return Expression("nope(1)") if _odds(draw, 20) else Expression("false")
     path = _path(draw, place, roots)
     if kind == "path":
         return to(text_of(path))
@@ -231,7 +233,7 @@ def _expression(draw: Any, place: _Place, *roots: str) -> Expression:
 
 def _transform(draw: Any, place: _Place) -> Transform:
     if _odds(draw, 30):
-        return Static(msgspec.json.encode(draw(_JSON)))
+        return Static(_encode(draw(_JSON)))
     if _odds(draw, 10):
         return _expression(draw, place)
     path = _path(draw, place)
@@ -300,21 +302,18 @@ def _branch(draw: Any, place: _Place, *, conditional: bool) -> Branch:
 
 
 def _value(draw: Any, place: _Place) -> Value:
-    kinds = ["call"] * 5 + ["identity"]
-    if place.depth > 0:
-        kinds += ["for"] * 3 + ["while", "one", "all", "flow"]
+    kinds = ["for"] * 4 + ["while", "one", "all", "flow"] if place.depth > 0 else []
+    kinds = ["call"] * 4 + ["identity"] + kinds
     match draw(st.sampled_from(kinds)):
         case "call":
-            return Call(draw(st.sampled_from(SCRIPTS)), _inputs(draw, place))
+            return Call(draw(st.sampled_from(_LIKELY)), _inputs(draw, place))
         case "identity":
             return Identity()
         case "for":
             parallel = draw(st.booleans())
-            iterator = (
-                Static(msgspec.json.encode(draw(st.lists(st.integers(0, 3), max_size=4))))
-                if _odds(draw, 60)
-                else _transform(draw, place)
-            )
+            iterator: Transform = Static(_encode(draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))))
+            if _odds(draw, 30):
+                iterator = to("flow_input.items") if _odds(draw, 60) else _transform(draw, place)
             return ForLoop(
                 _sequence(draw, place.inner(in_loop=True), least=1),
                 iterator,
@@ -334,7 +333,7 @@ def _value(draw: Any, place: _Place) -> Value:
         case "all":
             branches = tuple(_branch(draw, place, conditional=False) for _ in range(draw(st.integers(0, 3))))
             return BranchAll(branches, parallel=draw(st.booleans()))
-    flow = _flow(draw, place.inner(seen=[], in_loop=False, approved=False, in_flow=False), most=2)
+    flow = _flow(draw, place.inner(seen=[], in_loop=False, approved=False, in_flow=False), 1, 2)
     return SubFlow(flow, _inputs(draw, place))
 
 
@@ -354,36 +353,36 @@ def _module(draw: Any, place: _Place) -> Module:
     if isinstance(value, ForLoop | WhileLoop) and _odds(draw, 15):
         module = attrs.evolve(module, stop_all=_stop(draw, place, "result", *around))
     if isinstance(value, Call):
-        if _odds(draw, 25):
+        if _odds(draw, 60 if value.script.startswith("flaky") else 20):
             module = attrs.evolve(module, retry=_retry(draw, place))
         if _odds(draw, 10):
-            timeout = draw(st.sampled_from([b"5", b"0.5", b"null", b"0", b'"long"']))
+            timeout = draw(st.sampled_from([b"5", b"5", b"5", b"5", b"5", b"0.5", b"null", b"0", b'"long"']))
             module = attrs.evolve(module, timeout=Static(timeout))
         if _odds(draw, 10):
             module = attrs.evolve(module, durability=Durability.STRICT)
     if _odds(draw, 10):
         module = attrs.evolve(module, skip=_expression(draw, place))
     if _odds(draw, 5):
-        module = attrs.evolve(module, mock=Static(msgspec.json.encode(draw(_JSON))))
-    if _odds(draw, 20):
+        module = attrs.evolve(module, mock=Static(_encode(draw(_JSON))))
+    if _odds(draw, 30):
         module = attrs.evolve(module, continue_on_error=True)
     if _odds(draw, 10):
         module = attrs.evolve(module, suspend=_suspend(draw, place, id))
         place.approved = True
     if _odds(draw, 10):
-        sleep = draw(st.sampled_from([b"0", b"1", b"2.5", b"86400", b"null", b"-1", b'"long"']))
+        sleep = draw(st.sampled_from([b"0", b"1", b"2.5", b"86400", b"null", b"5", b"-1", b'"long"']))
         module = attrs.evolve(module, sleep=Static(sleep))
     return module
 
 
-def _flow(draw: Any, place: _Place, most: int) -> Flow:
+def _flow(draw: Any, place: _Place, least: int, most: int) -> Flow:
     early = None
     special = None
     first = None
     if place.in_flow and _odds(draw, 10):
         first = Module("preprocessor", Call("echo" if _odds(draw, 70) else "first", _inputs(draw, place)))
     skip = _expression(draw, place, "flow_input.n", "flow_env.e") if _odds(draw, 5) else None
-    modules = _sequence(draw, place, least=1, most=most)
+    modules = _sequence(draw, place, least=least, most=most)
     if place.in_flow and _odds(draw, 20):
         path = _path(draw, place)
         early = to(text_of(path))
@@ -401,11 +400,11 @@ _NAMES = tuple("abcdefghijklmnopqrstuvwxyz")
 
 
 @st.composite
-def cases(draw: Any, depth: int = 2, most: int = 4) -> Case:
+def cases(draw: Any, depth: int = 2, least: int = 2, most: int = 5) -> Case:
     """Any flow, with args for it and with what people say."""
     ids = (name + (str(turn) if turn else "") for turn in itertools.count() for name in _NAMES)
     people = People()
-    flow = _flow(draw, _Place(ids, people, depth), most)
+    flow = _flow(draw, _Place(ids, people, depth), least, most)
     args = draw(
         st.fixed_dictionaries(
             {"n": st.integers(0, 3), "items": st.lists(st.integers(0, 3), max_size=3)},
