@@ -238,7 +238,7 @@ class ValueReader:
         for at, each in enumerate(given):
             line = self._reading.lines.of(given, at) or fields.line("branches")
             name = f"branches[{at}]"
-            inner = Fields(self._reading, each, fields.step, name=name, line=line)
+            inner = Fields(self._reading, each, fields.step, name=fields.name_of(name), line=line)
             when = read_expression(inner, "expr") if one else None
             if one and when is None and isinstance(each, dict) and not inner.given.get("expr"):
                 inner.fault("expr", "is missing: it says when the branch is taken")

@@ -124,9 +124,8 @@ def _transform(inner: Fields, name: str, check: Check | None) -> Transform | Non
 def read_inputs(fields: Fields, lines: dict[tuple[str, str], int]) -> tuple[tuple[str, Transform], ...]:
     """`input_transforms`. `lines` gets the line of each, by step and name."""
     given = fields.mapping("input_transforms")
-    inner = Fields(
-        fields.reading, given, fields.step, name="input_transforms", line=fields.line("input_transforms")
-    )
+    key = "input_transforms"
+    inner = Fields(fields.reading, given, fields.step, name=fields.name_of(key), line=fields.line(key))
     found = []
     for name in given:
         lines[fields.step or "", name] = inner.line(name)

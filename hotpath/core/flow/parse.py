@@ -108,7 +108,7 @@ class _Reader:
 
     def flow(self, data: object) -> Flow:
         """The whole document."""
-        top = Fields(self.reading, data, None, name="", line=1)
+        top = Fields(self.reading, data, None)
         if not isinstance(data, dict):
             self.reading.faults.clear()
             self.reading.fault(
@@ -118,7 +118,7 @@ class _Reader:
         value = top.inner("value")
         if value is None:
             top.fault("value", "is missing: the flow's steps are in `value.modules`")
-            value = Fields(self.reading, {}, None, name="value", line=1)
+            value = Fields(self.reading, {}, None, name="value", line=top.own_line)
         if "modules" not in value.given and isinstance(top.given.get("value"), dict):
             value.fault("modules", "is missing: it is the list of the flow's steps")
         listed = value.list("modules")
