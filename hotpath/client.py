@@ -27,14 +27,14 @@ from hotpath.errors import (
     JobCanceled,
     JobFailed,
     ScriptError,
-    UnknownJobError,
     UnknownScriptError,
 )
 from hotpath.model import Attempt, Job, ScriptVersion, State
+from hotpath.runs import Runs
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import locate
+from hotpath.store import approvals, listing
 from hotpath.store import jobs as store
-from hotpath.store import listing
 from hotpath.store.completions import Completions, open_completions
 from hotpath.store.database import Database, open_database
 from hotpath.store.load import enqueue_many
@@ -69,7 +69,7 @@ class ClientStatistics:
     """Connections open in its pool."""
 
 
-class Client:
+class Client(Runs):
     """Made by `open_client`; may be used by any number of tasks."""
 
     def __init__(self, database: Database, completions: Completions, config: Config) -> None:
@@ -188,12 +188,13 @@ class Client:
         return version
 
     async def result(self, job: UUID) -> Any:
-        """Wait until the job has ended, and return its result.
+        """Wait until the job has ended, and return its result; of a flow's run, its early result as soon as
+        it has one.
 
         Raises `JobFailed` or `JobCanceled`, with the stored error in `.error`, and `UnknownJobError`.
         Give it a deadline with a scope outside; if cancelled, the job goes on.
         """
-        ended = await self.wait(job)
+        ended = await self.wait(job, early=True)
         error = ended.error or {}
         message = f"{error.get('name', 'Error')}: {error.get('message', '')}"
         if ended.state is State.FAILURE:
@@ -202,21 +203,23 @@ class Client:
             raise JobCanceled(message, error)
         return ended.result
 
-    async def wait(self, job: UUID) -> Job:
-        """Wait until the job has ended, however it did, and return it. Raises `UnknownJobError`."""
+    async def wait(self, job: UUID, *, early: bool = False) -> Job:
+        """Wait until the job has ended, however it did, and return it. Raises `UnknownJobError`.
+
+        `early`: a flow's run will do that has an early result; it is returned with that for its result, and
+        goes on.
+        """
         while True:
             found = await self.job(job)
             if found.state not in (State.QUEUED, State.RUNNING):
                 return found
-            await self._completions.wait(job)
-
-    async def job(self, job: UUID) -> Job:
-        """The job as it is now. Raises `UnknownJobError`."""
-        async with self.database.connection() as connection:
-            found = await store.get_job(connection, job)
-        if found is None:
-            raise UnknownJobError(f"no job has the id {job} in this database")
-        return found
+            may_answer = early and found.kind == "flow"
+            if may_answer:
+                async with self.database.connection() as connection:
+                    answer = await approvals.early_result(connection, found)
+                if answer is not None:
+                    return answer
+            await self._completions.wait(job, early=may_answer)
 
     async def jobs(
         self,
@@ -232,8 +235,8 @@ class Client:
     ) -> list[Job]:
         """Jobs, the newest first, at most `limit`; the next page is `before` the id of the last.
 
-        Steps of runs are left out unless `steps`. `parent`: the steps of that run, the last begun first; raises
-        `UnknownJobError`.
+        Steps of runs are left out unless `steps`. `parent`: the steps of that run, the last begun first;
+        raises `UnknownJobError`.
         """
         async with self.database.connection() as connection:
             found = await listing.list_jobs(
@@ -264,12 +267,19 @@ class Client:
             await self.job(job)
         return canceled
 
-    async def retry(self, job: UUID) -> bool:
+    async def retry(self, job: UUID, *, from_step: str | None = None) -> bool:
         """Run a job that has ended once more, under the same id: how it ended becomes an earlier attempt.
         False when it has not ended. Raises `UnknownJobError`.
+
+        A flow's run begins anew or, with `from_step` (the key of a step, or its id if only one step has it),
+        from that step: what ended before that did counts as it is. Raises `UsageError` for a step that is
+        not there, or is one of several, and for a job that is a step.
         """
         async with self.database.connection() as connection:
-            again = await store.retry(connection, job)
+            if from_step is None:
+                again = await store.retry(connection, job)
+            else:
+                again = await approvals.retry_from(connection, job, from_step)
         if not again:
             await self.job(job)
         return again

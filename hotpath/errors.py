@@ -60,6 +60,10 @@ class UnknownJobError(HotpathError):
     """No job has this id."""
 
 
+class NotSuspendedError(HotpathError):
+    """A run does not wait for the approval that was given: it waits for none, has ended, or has its answer."""
+
+
 class JobError(HotpathError):
     """A job that was waited for did not end in success; `error` is the stored error object."""
 

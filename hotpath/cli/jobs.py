@@ -20,9 +20,7 @@ STATES = ("queued", "running", "success", "failure", "canceled")
 @click.option("--limit", "-n", type=click.IntRange(1), default=50, metavar="N", help="How many. [50]")
 @click.option("--before", type=JobId(), help="The next page: jobs made before this one.")
 @click.option("--steps", is_flag=True, help="Steps of flows' runs too, which are jobs of their own.")
-@click.option(
-    "--parent", type=JobId(), metavar="RUN", help="Only the steps of this run, the last begun first."
-)
+@click.option("--parent", type=JobId(), metavar="RUN", help="Only this run's steps, the last begun first.")
 @common
 def command(given: Given, *, limit: int, before: UUID | None, **asked: Any) -> int:
     """List jobs, the newest first."""

@@ -41,6 +41,8 @@ class _Wait:
 
     job: UUID
     due: float
+    early: bool = False
+    """Whether a result that a run has before its end will do."""
     interval: float = FIRST_POLL
     marked: float = -1.0
     waiting: int = 0
@@ -53,7 +55,7 @@ class Completions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._client = uuid.uuid4()
-        self._waits: dict[UUID, _Wait] = {}
+        self._waits: dict[tuple[UUID, bool], _Wait] = {}
         self._left: list[UUID] = []
         self._wake = trio.Event()
         self._failure: DatabaseUnavailableError | None = None
@@ -63,20 +65,24 @@ class Completions:
         """Jobs that somebody waits for."""
         return len(self._waits)
 
-    async def wait(self, job: UUID) -> None:
-        """Return when the job has ended. Raises `DatabaseUnavailableError` when the database stays away."""
-        wait = self._waits.get(job)
+    async def wait(self, job: UUID, *, early: bool = False) -> None:
+        """Return when the job has ended or, if `early`, has a result before its end; it may be a false alarm.
+
+        Raises `DatabaseUnavailableError` when the database stays away.
+        """
+        key = (job, early)
+        wait = self._waits.get(key)
         if wait is None:
-            wait = self._waits[job] = _Wait(job, trio.current_time())
+            wait = self._waits[key] = _Wait(job, trio.current_time(), early)
             self._wake.set()
         wait.waiting += 1
         try:
             await wait.ended.wait()
         finally:
             wait.waiting -= 1
-            if not wait.waiting and self._waits.get(job) is wait:
-                del self._waits[job]
-                if wait.marked >= 0:
+            if not wait.waiting and self._waits.get(key) is wait:
+                del self._waits[key]
+                if wait.marked >= 0 and (job, not early) not in self._waits:
                     self._left.append(job)
         if self._failure is not None:
             raise self._failure
@@ -100,11 +106,12 @@ class Completions:
 
     def _end(self, payload: str) -> None:
         try:
-            wait = self._waits.get(UUID(payload))
+            job = UUID(payload)
         except ValueError:
             return  # somebody else's use of our channel
-        if wait is not None:
-            wait.ended.set()
+        for early in (False, True):
+            if (wait := self._waits.get((job, early))) is not None:
+                wait.ended.set()
 
     async def poll(self) -> None:
         """Look, for each job that somebody waits for, whether it has ended."""
@@ -156,10 +163,13 @@ class Completions:
             ended = {
                 UUID(int=row["job"].int) for row in await connection.fetch(query("ended_jobs"), jobs, oldest)
             }
+            runs = [wait.job for wait in waits if wait.early and wait.job not in ended]
+            rows = await connection.fetch(query("early_runs"), runs) if runs else []
+            answered = {UUID(int=row["job"].int) for row in rows}
         for wait in waits:
             wait.due = trio.current_time() + wait.interval
             wait.interval = min(wait.interval * 2, LAST_POLL)
-            if wait.job in ended:
+            if wait.job in ended or (wait.early and wait.job in answered):
                 wait.ended.set()
 
     async def clean(self) -> None:

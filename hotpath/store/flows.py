@@ -18,7 +18,7 @@ from asyncpg.pgproto import pgproto
 
 from hotpath import asyncpg_trio
 from hotpath.core.notes import Checkpoint, Child, Event, Notes, Parking, Recalled
-from hotpath.errors import HotpathError, UsageError
+from hotpath.errors import NotSuspendedError, UsageError
 from hotpath.model import State
 from hotpath.store.claimed import join
 from hotpath.store.queries import query
@@ -29,7 +29,7 @@ _WAITS = 1_000  # jobs that `suspended` names; nobody reads more
 _NOTHING = UUID(int=0)
 
 
-class ResumeRefusedError(HotpathError):
+class ResumeRefusedError(NotSuspendedError):
     """A run did not take an approval: the token was used, the run has ended, or it has its answer."""
 
 
