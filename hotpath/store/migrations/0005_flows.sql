@@ -609,7 +609,7 @@ declare
     tag_key int8;
     was record;
     is_flow boolean;
-    began record;
+    began timestamptz;
     kept text[] := '{}';
     child uuid;
 begin
@@ -673,11 +673,10 @@ begin
                 on conflict (run, key) do update set id = excluded.id, state = excluded.state, done_at = excluded.done_at, ended_at = excluded.ended_at,
                     outcome = excluded.outcome, args = excluded.args
             )
-            select (select s.done_at from steps s where s.key = run_again.key) as at, array(select e.key from early e) as keys into began;
-            if began.at is null then
+            select (select s.done_at from steps s where s.key = run_again.key) as at, array(select e.key from early e) as keys into began, kept;
+            if began is null then
                 raise exception using errcode = 'HP003', message = format('run %s has no step %s that has ended', run_again.job, run_again.key);
             end if;
-            kept := began.keys;
         end if;
         delete from hotpath.checkpoint c where c.run = run_again.job and c.key <> all (kept);
         delete from hotpath.flow_event e where e.run = run_again.job and e.key <> all (kept);
@@ -686,7 +685,7 @@ begin
         delete from hotpath.flow_child c where c.run = run_again.job and c.key <> all (kept);
         -- What was decided at kept steps stands, and what was decided before the step, save within it.
         delete from hotpath.mark m where m.run = run_again.job and split_part(m.key, ':', 2) <> all (kept)
-            and (run_again.key is null or hotpath.is_within(split_part(m.key, ':', 2), run_again.key) or m.at >= began.at);
+            and (run_again.key is null or hotpath.is_within(split_part(m.key, ':', 2), run_again.key) or m.at >= began);
         insert into hotpath.flow_run as f (id, generation, since) values (run_again.job, 1, clock_timestamp())
             on conflict (id) do update set generation = f.generation + 1, since = excluded.since, early = null, copied = null;
     end if;
