@@ -154,6 +154,9 @@ class Description:
     """First line of `main`'s (or the module's) docstring, or the flow's own."""
     kind: str = "script"
     """`script`, or `flow`: one whose jobs are runs that have steps, be it a flow file or code."""
+    steps: tuple[Description, ...] = attrs.field(default=(), eq=False)
+    """Of a flow file, the scripts that it runs: each is a version of its own, and not stored with the flow's.
+    """
 
 
 @attrs.frozen
@@ -166,6 +169,8 @@ class ScriptVersion:
     """Id of the script (`script.id`), the same for all its versions."""
     description: Description
     created_at: datetime | None = None
+    steps: tuple[ScriptVersion, ...] = attrs.field(default=(), eq=False)
+    """Of `description.steps`, as the database knows them; empty for a version that was read from it."""
 
 
 @attrs.frozen

@@ -1,7 +1,7 @@
 """Where the runs of a flow are advanced: one thread, the *home*, that does nothing else with them.
 
-What comes from other threads is posted, and taken in at the next turn. What a home needs done elsewhere (async
-steps, timers, words for the worker's loop) it hands to Trio's thread through `Outside`.
+What comes from other threads is posted, and taken in at the next turn. What a home needs done elsewhere
+(async steps, timers, words for the worker's loop) it hands to Trio's thread through `Outside`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hotpath.core.flow.engine import Run
@@ -178,7 +179,7 @@ class Home:
 
     def _poster(self, what: Callable[..., object], *args: Any) -> Callable[[], object]:
         """What posts this, when it is called."""
-        return lambda: self.post(lambda: what(*args))
+        return partial(self.post, partial(what, *args))
 
     # ------------------------------------------------------------ in the home's thread
 

@@ -142,6 +142,10 @@ class StepBatch:
         """Raises HotpathError."""
         raise HotpathError(NESTED)
 
+    async def cached(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Raises HotpathError."""
+        raise HotpathError(NESTED)
+
     def now_us(self) -> int:
         """The database's clock."""
         return self._parents[0].now_us()

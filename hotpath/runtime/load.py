@@ -12,6 +12,7 @@ import trio
 
 from hotpath.errors import ScriptError
 from hotpath.scripts.load import import_error, load, scrub_environment
+from hotpath.scripts.load_step import load_step
 from hotpath.scripts.signature import ArgsDecoder, is_async, read_signature
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def warm(script: Script, *, wants_async: bool) -> WarmScript:
     Raises `ScriptError` if it cannot be run, or not by a runtime of this kind.
     """
     name = script.version.description.path
-    loaded = load(name, script.file, script.workspace)
+    source = getattr(script, "source", None)  # of a flow's step, which may have no file of its own
+    loaded = load(name, script.file, script.workspace) if source is None else load_step(source)
     if is_async(loaded.main) != wants_async:
         kind, other = ("async", "AsyncRuntime") if not wants_async else ("not async", "SyncRuntime")
         raise ScriptError(f"`main` of {name} is {kind}: run it with {other}")

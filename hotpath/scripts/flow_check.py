@@ -38,7 +38,7 @@ async def describe_flow(located: Located) -> DescribedFlow:
     steps, more = await check_steps(loaded)
     if faults or more:
         raise FlowFaultsError(located, (*faults, *more))
-    return DescribedFlow(loaded, _description(loaded), steps)
+    return DescribedFlow(loaded, _description(loaded, tuple(steps.values())), steps)
 
 
 async def check_flow(located: Located) -> tuple[FileFault, ...]:
@@ -88,7 +88,7 @@ def _check_call(site: CallSite, schema: Mapping[str, Any]) -> Iterator[FileFault
                 yield site.fault(f"input {str(error).removeprefix('field ')}", name)
 
 
-def _description(loaded: LoadedFlow) -> Description:
+def _description(loaded: LoadedFlow, steps: tuple[Description, ...]) -> Description:
     flow = loaded.flow
     schema = args_schema_of(flow.schema, has_preprocessor=flow.preprocessor is not None)
     return Description(
@@ -99,4 +99,5 @@ def _description(loaded: LoadedFlow) -> Description:
         settings=Settings(tag=flow.tag, priority=flow.priority, timeout=flow.timeout),
         summary=flow.summary.strip().partition("\n")[0][:500],
         kind="flow",
+        steps=steps,
     )

@@ -42,12 +42,13 @@ class ListedVersion:
 
 
 async def register_version(connection: asyncpg_trio.Connection, description: Description) -> ScriptVersion:
-    """Store the version, if it is new, and make it the current one of its script; in a short transaction of
-    its own.
+    """Store the version, if it is new, and make it the current one of its script, in a short transaction of
+    its own; before it those of a flow's steps, likewise.
     """
+    steps = [await register_version(connection, step) for step in description.steps]
     found = await _find(connection, description.path)
     if found is not None and found.version.description == description:
-        return found.version
+        return attrs.evolve(found.version, description=description, steps=tuple(steps))
     tag = description.settings.tag or description.path
     schema, settings = _encode(description.schema).decode(), _encode(description.settings).decode()
     async with connection.transaction():
@@ -67,7 +68,7 @@ async def register_version(connection: asyncpg_trio.Connection, description: Des
         )
         row = await connection.fetchrow(query("choose_version"), script, description.hash)
     assert row is not None, "the version was added in this transaction"
-    return ScriptVersion(row["id"], script, description, row["created_at"])
+    return ScriptVersion(row["id"], script, description, row["created_at"], tuple(steps))
 
 
 async def find_script(connection: asyncpg_trio.Connection, name: str) -> Registered:
