@@ -20,6 +20,7 @@ from hotpath.core.flow.tokens import (
     make_nonce,
     make_token,
     read_token,
+    steady_nonce,
 )
 
 SECRET = bytes(range(32))
@@ -33,12 +34,33 @@ EXPIRES = 1_700_000_000_000_000
     key=st.text(min_size=1, max_size=200).filter(lambda key: key.isprintable()),
     nonce=st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES),
     expires_us=st.integers(1, 2**63 - 1),
+    approver=st.sampled_from(["", "ann", "Zoë"]),
 )
-def test_says_what_was_put_in(run: UUID, key: str, nonce: bytes, expires_us: int) -> None:
-    """A token is text for a URL that says run, key, nonce and when it expires, as they were given."""
-    token = make_token(SECRET, run, key, nonce, expires_us)
+def test_says_what_was_put_in(run: UUID, key: str, nonce: bytes, expires_us: int, approver: str) -> None:
+    """A token is text for a URL that says run, key, nonce, approver and when it expires, as given."""
+    token = make_token(SECRET, run, key, nonce, expires_us, approver)
     assert re.fullmatch(r"[A-Za-z0-9_-]+", token)
-    assert read_token(SECRET, token, expires_us - 1) == Token(run, key, nonce, expires_us)
+    assert read_token(SECRET, token, expires_us - 1) == Token(run, key, nonce, expires_us, approver)
+
+
+def test_longest() -> None:
+    """A key of the greatest length is read again."""
+    token = make_token(SECRET, RUN, "k" * MAX_KEY_BYTES, NONCE, EXPIRES)
+    assert read_token(SECRET, token, 0).key == "k" * MAX_KEY_BYTES
+
+
+def test_steady_nonce() -> None:
+    """A steady nonce is the same each time, and another one for another run, step, approver or secret."""
+    nonce = steady_nonce(SECRET, RUN, "a", "ann")
+    assert len(nonce) == NONCE_BYTES
+    assert steady_nonce(SECRET, RUN, "a", "ann") == nonce
+    others = {
+        steady_nonce(SECRET, UUID(int=1), "a", "ann"),
+        steady_nonce(SECRET, RUN, "b", "ann"),
+        steady_nonce(SECRET, RUN, "a", "bob"),
+        steady_nonce(bytes(32), RUN, "a", "ann"),
+    }
+    assert len(others | {nonce}) == 5
 
 
 def test_every_bit_counts() -> None:
@@ -55,7 +77,7 @@ def test_every_bit_counts() -> None:
 
 def test_one_spelling() -> None:
     """Changing any one character of a token makes it worthless: no two texts are the same token."""
-    token = make_token(SECRET, RUN, "abcd", NONCE, EXPIRES)
+    token = make_token(SECRET, RUN, "abc", NONCE, EXPIRES)
     assert len(token) % 4, "this one has bits to spare"
     for place, was in enumerate(token):
         for other in "AQgw_-z9":
@@ -107,6 +129,7 @@ def test_refuses_to_make() -> None:
     for secret, key, nonce, expires in [
         (b"", "a", NONCE, EXPIRES),
         (SECRET, "", NONCE, EXPIRES),
+        (SECRET, "a\0b", NONCE, EXPIRES),
         (SECRET, "k" * (MAX_KEY_BYTES + 1), NONCE, EXPIRES),
         (SECRET, "a", b"", EXPIRES),
         (SECRET, "a", NONCE, -1),
