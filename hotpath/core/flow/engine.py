@@ -81,6 +81,10 @@ class Run:
         self.active = 0
         """Calls under way here, and notes that have to be written before it goes on."""
         self.now_us = 0
+        self.strands: set[Strand] = set()
+        """Those that have not ended. Were a strand held by the innermost of its generators alone, the garbage
+        collector, closing that one, would free the strand, and close the outer ones within: an error.
+        """
         self.stalled: list[Any] = []
         """Groups that would start more, had the run not so many calls under way."""
         self._timers: list[tuple[int, int, Callable[[], object]]] = []
@@ -309,8 +313,8 @@ class Run:
             error = Value(outcome)
             extra = {"error": error, "result": Value(b'{"error":' + outcome + b"}")}
             try:
-                scope = getattr(call.strand, "scope", None)
-                if not truthy(condition.data(scope or self.scope, error, extra)):
+                assert call.scope is not None
+                if not truthy(condition.data(call.scope, error, extra)):
                     return None
             except ExpressionError:
                 return None  # the step's own error says more than that of the question about it
@@ -323,9 +327,6 @@ class Run:
             delay = LONGEST_DELAY
         spread = retry.random_factor / 100 * (2 * self._chance() - 1)
         return min(max(0.0, delay * (1 + spread)), LONGEST_DELAY)
-
-    scope: Scope
-    """Of its top-level modules."""
 
 
 LONGEST_DELAY = 366 * 86_400.0

@@ -49,6 +49,7 @@ class Strand:
         self.walk = walk
         self.of = of
         self.index = index
+        run.strands.add(self)  # its walk must not outlive it while an inner one is closed: see `Run.strands`
 
     def go(self, value: Any = None) -> None:
         """Walk until it has to wait, or ends."""
@@ -57,9 +58,11 @@ class Strand:
             try:
                 wait = send(value)
             except StopIteration as stop:
+                self.run.strands.discard(self)
                 self.of.strand_ended(self, stop.value)
                 return
             except Failed as failed:
+                self.run.strands.discard(self)
                 self.of.strand_failed(self, failed)
                 return
             if not wait.begin(self):
@@ -74,7 +77,7 @@ class Strand:
 class StepCall:
     """A script that is to be run: the driver does it and calls `run.ended`."""
 
-    __slots__ = ("args", "attempt", "key", "node", "run", "strand", "timeout")
+    __slots__ = ("args", "attempt", "key", "node", "run", "scope", "strand", "timeout")
 
     def __init__(self, run: Run, node: Node, key: str, args: bytes, strand: Any = None) -> None:
         self.run = run
@@ -87,6 +90,8 @@ class StepCall:
         self.attempt = 1
         self.timeout: float | None = None
         """Seconds that one run of it may take, where the flow says so."""
+        self.scope: Scope | None = None
+        """What its `retry_if` may look at; None of a plain step."""
 
     @property
     def script(self) -> str:
@@ -169,18 +174,27 @@ class Group:
     """Strands side by side, at most `limit` at a time. Its value: the list of their results, or `Failed`."""
 
     __slots__ = (
-        "bodies", "failed", "keeps", "limit", "owner", "pumping", "results", "run", "running", "started",
-        "value",
+        "bodies", "breaks", "failed", "keeps", "limit", "owner", "pumping", "results", "run", "running",
+        "started", "value",
     )  # fmt: skip
 
     def __init__(
-        self, run: Run, bodies: Iterator[Walk], size: int, limit: int | None, keeps: list[bool]
+        self,
+        run: Run,
+        bodies: Iterator[Walk],
+        size: int,
+        limit: int | None,
+        keeps: list[bool],
+        *,
+        breaks: bool = True,
     ) -> None:
         self.run = run
         self.bodies = bodies
         self.limit = size if limit is None else limit
         self.keeps = keeps
         """Of each strand, whether its error is a result like others."""
+        self.breaks = breaks
+        """Whether no further one starts after an error that is not."""
         self.results: list[Value] = [NULL] * size
         self.running = 0
         self.started = 0
@@ -204,7 +218,7 @@ class Group:
             return
         self.pumping = True
         size = len(self.results)
-        while self.started < size and self.running < self.limit and self.failed is None:
+        while self.started < size and self.running < self.limit and not self._is_broken():
             if self.running and self.run.active >= WINDOW:
                 if self not in self.run.stalled:
                     self.run.stalled.append(self)
@@ -219,8 +233,11 @@ class Group:
             self._conclude()
             owner.go(self.value)
 
+    def _is_broken(self) -> bool:
+        return self.breaks and self.failed is not None
+
     def _is_over(self) -> bool:
-        return not self.running and (self.started == len(self.results) or self.failed is not None)
+        return not self.running and (self.started == len(self.results) or self._is_broken())
 
     def _conclude(self) -> None:
         self.value = self.results if self.failed is None else self.failed[1]

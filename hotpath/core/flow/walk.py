@@ -26,7 +26,7 @@ from hotpath.core.flow.waits import (
 if TYPE_CHECKING:
     from hotpath.core.flow.engine import Run
     from hotpath.core.flow.program import Condition, Node, Program
-    from hotpath.core.notes import Checkpoint, Child
+    from hotpath.core.notes import Checkpoint, Child, Event
 
 Extra: TypeAlias = "Mapping[str, Value] | None"
 MOST_ITERATIONS = 100_000
@@ -40,7 +40,6 @@ def walk_flow(run: Run) -> Walk:
     """The whole run."""
     program = run.program
     scope = Scope(FlowInput(Value(program.defaults(run.args)), program.flow.env), "")
-    run.scope = scope
     return (yield from _program(run, program, scope))
 
 
@@ -181,15 +180,21 @@ def _suspend(run: Run, node: Node, key: str, scope: Scope) -> Generator[Any, Any
         mark = {"required": suspend.required_events, "until": until, "form": suspend.form}
         run.note_mark(f"suspend:{key}", mark)
     events = [] if run.recalled is None else run.recalled.events.get(key, [])
-    said = [event for event in events if event.approved]
-    denied = next((event for event in events if not event.approved), None)
+    said: list[Event] = []
     fault: Failed | None = None
-    if denied is not None:
-        by = f" by {denied.approver}" if denied.approver else ""
-        fault = run.failed(key, "DisapprovedError", f"it was disapproved{by}")
-    elif len(said) < suspend.required_events:
-        run.wait_approval(key, len(events))
-        yield Elsewhere(run, key, mark["until"])
+    for event in events[: mark.get("heard")]:  # in their order: what comes behind the answer changes nothing
+        if not event.approved:
+            by = f" by {event.approver}" if event.approver else ""
+            fault = run.failed(key, "DisapprovedError", f"it was disapproved{by}")
+            break
+        said.append(event)
+        if len(said) == suspend.required_events:
+            break
+    if fault is None and len(said) < suspend.required_events:
+        if "heard" not in mark:
+            run.wait_approval(key, len(events))
+            yield Elsewhere(run, key, mark["until"])
+            run.note_mark(f"suspend:{key}", {**mark, "heard": len(events)})  # it stays too late
         fault = run.failed(key, "ApprovalTimeoutError", f"nobody approved it within {suspend.timeout:g} s")
     if fault is not None and not suspend.continue_on_disapprove_timeout:
         raise fault
@@ -268,6 +273,7 @@ def _call(
     else:
         call = StepCall(run, node, key, _args(run, node, key, scope, previous, extra))
         call.timeout = _timeout(run, node, key, scope, previous)
+        call.scope = scope
         before = run.mark(f"retry:{key}")
         if before is not None:
             call.attempt = before["failures"] + 1
@@ -408,7 +414,7 @@ def _branch_all(run: Run, node: Node, scope: Scope, previous: Value) -> Generato
             for number, part in enumerate(node.parts)
         )
         keeps = [branch.skip_failure for branch in branches.branches]
-        results = yield Group(run, walks, len(node.parts), None, keeps)
+        results = yield Group(run, walks, len(node.parts), None, keeps, breaks=False)
         if isinstance(results, Failed):
             raise results
         return _list_of(results)
