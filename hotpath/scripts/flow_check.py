@@ -37,7 +37,7 @@ async def describe_flow(located: Located) -> DescribedFlow:
     loaded, faults = await trio.to_thread.run_sync(read_flow, located)
     steps, more = await check_steps(loaded)
     if faults or more:
-        raise FlowFaultsError(located, (*faults, *more))
+        raise FlowFaultsError(located, _in_order(located, *faults, *more))
     return DescribedFlow(loaded, _description(loaded, tuple(steps.values())), steps)
 
 
@@ -45,7 +45,14 @@ async def check_flow(located: Located) -> tuple[FileFault, ...]:
     """Everything that is wrong with a flow, its scripts and the flows it calls."""
     loaded, faults = await trio.to_thread.run_sync(read_flow, located)
     _, more = await check_steps(loaded)
-    return (*faults, *more)
+    return _in_order(located, *faults, *more)
+
+
+def _in_order(located: Located, *faults: FileFault) -> tuple[FileFault, ...]:
+    """The flow's own file first, each file from its beginning."""
+    return tuple(
+        sorted(faults, key=lambda each: (each.file != located.file, str(each.file), each.fault.line))
+    )
 
 
 async def check_steps(loaded: LoadedFlow) -> tuple[dict[str, Description], tuple[FileFault, ...]]:
