@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from hotpath.core.flow.tokens import Token
 from hotpath.errors import UnknownJobError
 from hotpath.model import Job
 from hotpath.store import approvals, flows
@@ -72,19 +73,23 @@ class Runs:
         `expires`: seconds that it is good; None: as long as the run waits, or 30 days if that has no
         end. Raises what `resume` raises.
         """
+        return (await self.new_token(run, step, expires=expires))[0]
+
+    async def new_token(
+        self, run: UUID, step: str | None = None, *, expires: float | None = None
+    ) -> tuple[str, Token]:
+        """`resume_token`, and what it says: the step's key and when it expires."""
         async with self.database.connection() as connection:
-            token, _ = await approvals.new_token(connection, run, step=step, expires=expires)
-        return token
+            return await approvals.new_token(connection, run, step=step, expires=expires)
 
     async def resume_by_token(
         self, token: str, payload: Any = None, *, approve: bool = True, approver: str = ""
-    ) -> UUID:
-        """Answer as whoever has the token may; returns the run.
+    ) -> Token:
+        """Answer as whoever has the token may; returns what it says: the run, and the step's key.
 
         Raises `TokenError` for one that is forged, has expired or is none, and what `resume` raises.
         """
         async with self.database.connection() as connection:
-            said = await approvals.resume_by_token(
+            return await approvals.resume_by_token(
                 connection, token, payload, approve=approve, approver=approver
             )
-        return said.run

@@ -24,6 +24,7 @@ COMMANDS = {
     "logs": ("hotpath.cli.logs", "Print what a job printed."),
     "cancel": ("hotpath.cli.cancel", "Cancel jobs that wait or run."),
     "retry": ("hotpath.cli.retry", "Run jobs that have ended once more."),
+    "resume": ("hotpath.cli.resume", "Approve, or not, what a flow's run waits for."),
     "status": ("hotpath.cli.status", "Show tags, workers and rates."),
     "deploy": ("hotpath.cli.deploy", "Put the scripts' versions in the database."),
     "flow": ("hotpath.cli.flow", "Check flows, and draw them."),

@@ -15,6 +15,7 @@ from hotpath.cli.options import Given, JobId, common
 @common
 def command(given: Given, ids: tuple[UUID, ...]) -> int:
     """Cancel the jobs with these IDs: those that wait at once; whoever runs one is asked to end it now.
+    Of a flow's run, the jobs below it too.
 
     Exits 1 if any was done already, or is unknown.
     """

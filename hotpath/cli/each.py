@@ -30,7 +30,7 @@ async def each(
     """
     from hotpath.cli.output import print_json
     from hotpath.client import open_client
-    from hotpath.errors import UnknownJobError
+    from hotpath.errors import UnknownJobError, UsageError
 
     code = 0
     async with open_client(config=given.config) as client:
@@ -40,6 +40,15 @@ async def each(
                 state = (await client.job(job_id)).state.value
             except UnknownJobError:
                 agreed, state = False, "unknown"
+            except UsageError as error:
+                if len(ids) == 1 and not given.json:
+                    raise
+                state = (await client.job(job_id)).state.value
+                if given.json:
+                    print_json({"id": job_id, key: False, "state": state})
+                print(f"hotpath: {error}", file=sys.stderr)
+                code = 1
+                continue
             if not agreed:
                 code = 1
             if given.json:

@@ -120,9 +120,9 @@ async def _run(given: Given, request: Request) -> int:
             return 1
     if given.json:
         print_json(job_document(job))
-    elif job.state is State.SUCCESS:
+    elif job.state not in (State.FAILURE, State.CANCELED):  # it may go on, with an early result
         print(pretty_json(job.result))
-    if job.state is State.SUCCESS:
+    if job.state not in (State.FAILURE, State.CANCELED):
         return 0
     _show_error(job)
     return 1
@@ -145,7 +145,7 @@ async def _wait(client: Client, job_id: uuid.UUID, tag: str) -> Job:
                 )
 
         nursery.start_soon(look)
-        job = await client.wait(job_id)
+        job = await client.wait(job_id, early=True)
         nursery.cancel_scope.cancel()
     return job
 

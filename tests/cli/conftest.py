@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import attrs
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 
 SCRIPTS = {
     "add.py": '''

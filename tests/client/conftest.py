@@ -1,11 +1,15 @@
 """A workspace with a few scripts, and a client of a fresh database."""
 
+import sys
 import textwrap
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from hotpath.client import open_client
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 
 SCRIPTS = {
     "add.py": '''
