@@ -1,0 +1,5 @@
+from orders import all_clean
+
+
+def main() -> dict:
+    return all_clean()

@@ -1,0 +1,5 @@
+from orders import check_rows
+
+
+def main(file: str, rows: list[tuple[int, list[str]]]) -> dict:
+    return check_rows(file, rows)

@@ -1,0 +1,5 @@
+from orders import read_file
+
+
+def main(directory: str, name: str) -> dict:
+    return read_file(directory, name)
