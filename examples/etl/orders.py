@@ -104,7 +104,9 @@ def merge(files: list[str], parts: list[dict[str, Any]]) -> dict[str, Any]:
         for order in part["orders"]:
             duplicates += order["id"] in orders
             orders.setdefault(order["id"], order)
-    print(f"{len(orders)} orders, {duplicates} of them more than once, {len(rejected)} rows rejected")
+    print(
+        f"{len(orders)} orders; {duplicates} rows with an id that was there before, {len(rejected)} rows rejected"
+    )
     return {
         "files": len(files),
         "orders": list(orders.values()),
@@ -119,7 +121,8 @@ def quarantine(out: str, rejected: list[dict[str, Any]], unreadable: list[dict[s
     """Write down what was set aside, for somebody to look at."""
     Path(out).mkdir(parents=True, exist_ok=True)
     file = Path(out, "quarantine.json")
-    file.write_text(json.dumps({"unreadable": unreadable, "rejected": rejected}, ensure_ascii=False, indent=1))
+    found = {"unreadable": unreadable, "rejected": rejected}
+    file.write_text(json.dumps(found, ensure_ascii=False, indent=1))
     print(f"set aside: {len(rejected)} rows and {len(unreadable)} files, see {file}")
     return {"rows": len(rejected), "files": [each["file"] for each in unreadable]}
 
@@ -146,9 +149,9 @@ def load(out: str, orders: list[dict[str, Any]], *, locked: bool = False) -> dic
                 " (id text primary key, day text, customer text, country text, cents integer)"
             )
             db.executemany(
-                "insert into orders values (:id, :day, :customer, :country, :cents) on conflict (id) do update"
-                " set day = excluded.day, customer = excluded.customer, country = excluded.country,"
-                " cents = excluded.cents",
+                "insert into orders values (:id, :day, :customer, :country, :cents)"
+                " on conflict (id) do update set day = excluded.day, customer = excluded.customer,"
+                " country = excluded.country, cents = excluded.cents",
                 orders,
             )
         (stored,) = db.execute("select count(*) from orders").fetchone()
@@ -157,9 +160,13 @@ def load(out: str, orders: list[dict[str, Any]], *, locked: bool = False) -> dic
 
 
 def report(
-    out: str, merged: dict[str, Any], aside: dict[str, Any], loaded: dict[str, Any], approvers: list[str]
+    out: str,
+    merged: dict[str, Any],
+    aside: dict[str, Any],
+    loaded: dict[str, Any],
+    approval: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Publish the numbers as `report.json`, and return them."""
+    """Publish the numbers as `report.json`, and return them. `approval`: what somebody said who was asked."""
     by_country: Counter[str] = Counter()
     for order in merged["orders"]:
         by_country[order["country"]] += order["cents"]
@@ -172,7 +179,7 @@ def report(
         "stored": loaded["stored"],
         "total_eur": _euros(merged["cents"]),
         "by_country_eur": {name: _euros(cents) for name, cents in sorted(by_country.items())},
-        "approved_by": approvers,
+        "approved_by": approval and approval["name"],
     }
     Path(out, "report.json").write_text(json.dumps(numbers, ensure_ascii=False, indent=1))
     return numbers

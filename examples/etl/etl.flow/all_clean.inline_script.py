@@ -1,3 +1,5 @@
+"""Nothing was wrong."""
+
 from orders import all_clean
 
 

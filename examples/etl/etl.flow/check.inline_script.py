@@ -1,3 +1,5 @@
+"""The orders in it, and what is none."""
+
 from orders import check_rows
 
 

@@ -1,3 +1,5 @@
+"""Which files there are."""
+
 from orders import list_files
 
 

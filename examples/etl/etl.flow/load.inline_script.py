@@ -1,3 +1,5 @@
+"""Into the database."""
+
 from orders import load
 
 import hotpath

@@ -1,3 +1,5 @@
+"""Each order once."""
+
 from orders import merge
 
 

@@ -1,3 +1,5 @@
+"""What is wrong, set aside."""
+
 from orders import quarantine
 
 

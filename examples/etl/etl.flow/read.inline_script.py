@@ -1,3 +1,5 @@
+"""One file, as text."""
+
 from orders import read_file
 
 

@@ -1,5 +1,7 @@
+"""The numbers, published."""
+
 from orders import report
 
 
-def main(out: str, merged: dict, aside: dict, loaded: dict, approvers: list[str]) -> dict:
-    return report(out, merged, aside, loaded, approvers)
+def main(out: str, merged: dict, aside: dict, loaded: dict, approval: dict | None) -> dict:
+    return report(out, merged, aside, loaded, approval)
