@@ -104,9 +104,7 @@ def merge(files: list[str], parts: list[dict[str, Any]]) -> dict[str, Any]:
         for order in part["orders"]:
             duplicates += order["id"] in orders
             orders.setdefault(order["id"], order)
-    print(
-        f"{len(orders)} orders; {duplicates} rows with an id that was there before, {len(rejected)} rows rejected"
-    )
+    print(f"{len(orders)} orders; {duplicates} rows have an id that was there before")
     return {
         "files": len(files),
         "orders": list(orders.values()),
