@@ -128,7 +128,8 @@
     } catch {
       text = "something was thrown that cannot be shown";
     }
-    return text.slice(0, 1000) + line;
+    // what C and UTF-8 cannot hold is not handed over
+    return text.slice(0, 1000).toWellFormed().replaceAll("\0", "\\0") + line;
   };
   const fail = (error, before, lines) => {
     if (error === null || (error instanceof InternalError && error.message === "out of memory")) {

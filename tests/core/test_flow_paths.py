@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import MappingProxyType
 
 import _quickjs
 import hypothesis
@@ -39,7 +40,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | TEXTS, inner, max_size=4),
     max_leaves=12,
 )
-WAYS = st.lists(NAMES | st.integers(0, 4) | TEXTS, max_size=4)
 FUNCTION = """(function (values, text) {
     try {
         const value = new Function("results", "return " + text)(JSON.parse(values));
@@ -68,10 +68,34 @@ def _read(text: str):
     return json.loads(text, parse_int=float)
 
 
-@hypothesis.given(value=VALUES, way=WAYS)
+@st.composite
+def values_with_ways(draw):
+    """A value, and keys of which most lead somewhere in it."""
+    value = here = draw(VALUES)
+    way = []
+    for _ in range(draw(st.integers(0, 4))):
+        if isinstance(here, dict) and here:
+            there = st.sampled_from(sorted(here))
+        elif isinstance(here, list | str) and here:
+            there = st.integers(0, len(here)) | st.just("length")
+        else:
+            there = NAMES
+        key = draw(there | there | there | NAMES | st.integers(0, 4) | TEXTS)
+        if isinstance(key, str) and key in ("0", "1") and draw(st.booleans()):
+            key = int(key)
+        way.append(key)
+        try:
+            here = here[str(key) if isinstance(here, dict) else key]
+        except (LookupError, TypeError):
+            here = None
+    return value, way
+
+
+@hypothesis.given(case=values_with_ways())
 @hypothesis.settings(deadline=None)
-def test_a_path_resolves_to_what_javascript_says(engine, value, way):
+def test_a_path_resolves_to_what_javascript_says(engine, case):
     """Any path over any JSON value gives what QuickJS gives: value, undefined, or the same error."""
+    value, way = case
     text = _written(way)
     path = parse_path(text)
     if path is None:
@@ -108,6 +132,13 @@ def test_the_ways_to_write_a_path_are_one(keys, spaces, wrapped, quote):
         written = f"[{key}]" if isinstance(key, int) else f"[{next(gaps)}{quote}{key}{quote}]"
         text += next(gaps) + written
     assert parse_path(wrapped.format(text)) == Path("results", tuple(keys))
+
+
+@pytest.mark.parametrize("text", ["(" * 50_000 + "results" + ")" * 50_000, "results" + ";" * 50_000 + "a"])
+def test_a_path_costs_little_to_look_for(text):
+    """A text made to be expensive to look at is left to JavaScript."""
+    assert parse_path(text) is None
+    assert parse_literal(text) == (False, None)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +182,15 @@ def test_a_root_that_is_not_there_is_said():
     """A name that this expression has no value for is named, as JavaScript does."""
     with pytest.raises(ExpressionError, match=r"^error is not defined$"):
         resolve(Path("error", ("name",)), {})
+
+
+def test_other_mappings_and_sequences_are_values_too():
+    """What behaves like an object or an array is looked into as one."""
+    env = MappingProxyType({"results": MappingProxyType({"a": ({"0": "x"},)})})
+    assert resolve(Path("results", ("a", 0, 0)), env) == "x"
+    assert resolve(Path("results", ("a", "length")), env) == 1
+    assert resolve(Path("results", ("a", 1)), env) is UNDEFINED
+    assert resolve(Path("results", ("b",)), env) is UNDEFINED
 
 
 def test_paths_keep_large_numbers():

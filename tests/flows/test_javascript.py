@@ -80,6 +80,7 @@ def refusal(js: JavaScript, text: str, env=ENV) -> str:
         ("previous_result", UNDEFINED),
         ("previous_result === undefined && results.a.y == 2", True),
         ("[NaN, 1/0, undefined]", [None, None, None]),
+        ("({toJSON() {}})", UNDEFINED),
         ("NaN", None),
         ("null", None),
         ("new Date(0)", "1970-01-01T00:00:00.000Z"),
@@ -148,6 +149,8 @@ def test_it_gets_what_it_uses(js):
         ("nope + 1", "ReferenceError: nope is not defined (line 1)"),
         ("throw new Error('two\\nlines')", "Error: two lines (line 1)"),
         ("throw 'bad'", "bad was thrown"),
+        ("throw '\\0-\\ud83d'", "\\0-\ufffd was thrown"),
+        ("throw new Error('x'.repeat(5000))", f"Error: {'x' * 993} (line 1)"),
         ("throw {code: 7}", '{"code":7} was thrown'),
         ("await Promise.reject(new RangeError('no'))", "RangeError: no (line 1)"),
     ],
@@ -285,6 +288,25 @@ def test_the_stack_is_limited(js, text):
 def test_loops_that_cannot_be_interrupted_do_not_begin(js, text):
     """Built-in functions that would loop over four thousand million holes are refused at once."""
     assert "elements is too long" in refusal(js, text)
+
+
+def test_time_of_others_is_not_held_against_it():
+    """CPU time that another thread used meanwhile does not end an expression before its own time is up."""
+    js = JavaScript(seconds=1)
+    done = threading.Event()
+
+    def burn() -> None:
+        while not done.is_set():
+            sum(range(1000))
+
+    thread = threading.Thread(target=burn)
+    thread.start()
+    try:
+        assert js.evaluate("let t = Date.now(); while (Date.now() < t + 700); return 1", {}) == 1
+    finally:
+        done.set()
+        thread.join()
+    assert js.evaluate("2", {}) == 2
 
 
 def test_waste_of_others_is_not_held_against_it():

@@ -148,10 +148,10 @@ def parse_literal(text: str) -> tuple[bool, Any]:
 
 def _bare(text: str) -> str:
     """The text without white space, a semicolon behind it, and parentheses around the whole."""
-    text = text.strip(_SPACE)
-    while text.endswith(";"):
-        text = text[:-1].rstrip(_SPACE)
-    while text.startswith("(") and text.endswith(")"):
+    text = text.lstrip(_SPACE).rstrip(_SPACE + ";")
+    for _ in range(8):  # what is wrapped more often is left to JavaScript
+        if not (text.startswith("(") and text.endswith(")")):
+            break
         text = text[1:-1].strip(_SPACE)
     return text
 
