@@ -76,7 +76,7 @@ class Bench:
         await self._administer(f"drop database if exists {TEMPLATE} with (force)")
         await self._administer(f"create database {TEMPLATE} template template0")
         async with hotpath.open_client(_in(self.server, TEMPLATE), workspace=WORKSPACE) as client:
-            for script in sorted(WORKSPACE.glob("*.py")):
+            for script in sorted((*WORKSPACE.glob("*.py"), *WORKSPACE.glob("*.flow"))):
                 await client.register(script.stem)
 
     async def drop_template(self) -> None:

@@ -1,0 +1,11 @@
+"""The task of Windmill's published benchmark."""
+
+
+def fibo(n: int) -> int:
+    """The n-th Fibonacci number, slowly."""
+    return n if n <= 1 else fibo(n - 1) + fibo(n - 2)
+
+
+def main(n: int) -> int:
+    """It, as a job."""
+    return fibo(n)

@@ -1,0 +1,6 @@
+"""What to loop over."""
+
+
+def main(size: int) -> list[int]:
+    """The numbers below `size`."""
+    return list(range(size))

@@ -1,0 +1,6 @@
+"""Does nothing."""
+
+
+def main(n: int) -> int:
+    """Give back `n`."""
+    return n
