@@ -334,6 +334,13 @@ class PlainLoop:
             and self not in run.stalled
         ):
             run.stalled.append(self)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self.owner is not None and self._is_over():
+            owner, self.owner = self.owner, None
+            self._conclude()
+            owner.go(self.value)
 
     def _is_over(self) -> bool:
         return not self.running and (self.started == len(self.items) or self.failed is not None)
@@ -364,7 +371,5 @@ class PlainLoop:
         # A limit of the flow's is kept full; our own window is filled again by halves, at less cost.
         if self.started < len(self.items) and (self.limit < WINDOW or self.run.active < WINDOW // 2):
             self.pump()
-        if self.owner is not None and self._is_over():
-            owner, self.owner = self.owner, None
-            self._conclude()
-            owner.go(self.value)
+        else:
+            self._go_on()

@@ -56,7 +56,7 @@ def _program(run: Run, program: Program, scope: Scope) -> Walk:
                 )
             scope.input.__init__(Value(program.defaults(value.raw)), scope.input.env)  # type: ignore[misc]
         if program.skip is not None and run.holds(
-            program.skip, "skip_expr", scope.prefix, scope, scope.input.value
+            program.skip, "skip_expr", scope.prefix.removesuffix("/"), scope, scope.input.value
         ):
             return NULL, False
         early = program.early if top else None
