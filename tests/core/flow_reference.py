@@ -33,6 +33,8 @@ from hotpath.core.flow.paths import UNDEFINED, ExpressionError, truthy
 
 LOOPS = 100_000
 """Iterations after which a while loop is taken to go on for ever."""
+LONGEST_SLEEP = 100 * 366 * 86_400
+"""Seconds."""
 
 
 @attrs.frozen
@@ -276,7 +278,7 @@ class _Interpreter:
 
     def sleep(self, seconds: Transform, env: dict[str, Any], key: str) -> None:
         value = self.input(seconds, env, key)
-        if value is not None and not (_is_number(value) and value >= 0):
+        if value is not None and not (_is_number(value) and 0 <= value <= LONGEST_SLEEP):
             _fail("ExpressionError", key)
 
     # ------------------------------------------------------------------------------------------ values
