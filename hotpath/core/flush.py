@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -91,6 +91,19 @@ class LeaseFlush:
         return attrs.evolve(
             self, final=False, before=before, states=states, logs=logs, payloads=payloads, retries=retries
         )
+
+    def instead(self, failures: Mapping[int, bytes]) -> LeaseFlush:
+        """The same, save that those of its jobs at these places that end now end in these errors."""
+        failures = {place: error for place, error in failures.items() if self.ended >> place & 1}
+        if not failures:
+            return self
+        states = list(self.states) if self.states is not None else [1] * len(self.started)
+        payloads = list(self.payloads)
+        for place, error in failures.items():
+            states[place], payloads[place] = 2, error
+        retries = [entry for entry in self.retries if entry[0] not in failures]
+        failed = sum(state in (2, 3) for state in states)
+        return attrs.evolve(self, states=states, payloads=payloads, retries=retries, failed=failed)
 
     def closing(self, before: int) -> LeaseFlush:
         """Nothing more of any job: the lease goes."""

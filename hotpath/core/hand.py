@@ -256,7 +256,9 @@ class Hand:
     def spoil(self, index: int, outcome: Outcome) -> None:
         """Something noted of the job cannot be written: it ends as this, whatever is or will be reported."""
         self.spoiled.add(index)
-        self.reported.appendleft(outcome)
+        self.parked.pop(index, None)
+        if not self.has_ended(index):
+            self.reported.appendleft(outcome)
 
     # ------------------------------------------------------------ how jobs leave it
 

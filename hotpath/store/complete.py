@@ -124,6 +124,11 @@ async def find_out(session: WorkerSession, ending: Ending) -> bool:
     return bool(rows)
 
 
+async def add_parked_log(session: WorkerSession, job: UUID, attempt: int, text: str) -> None:
+    """Keep what a job printed before it was parked. After a lost reply it may be there twice."""
+    await session.connection.execute(query("parked_log"), job, attempt, text)
+
+
 async def add_log(session: WorkerSession, job: UUID, attempt: int, text: str) -> None:
     """Keep what a job printed after its completion."""
     await session.connection.execute(query("more_log"), job, attempt, text)

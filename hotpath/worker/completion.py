@@ -93,6 +93,7 @@ async def _complete(job: RunningJob, hand: Hand, index: int, result: bytes) -> A
             await transaction.start()
             try:
                 yield connection
+                await loop.ledger.desk.write()  # what was noted of the job goes before its outcome
                 _check(loop, hand)
             except BaseException:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):

@@ -6,6 +6,7 @@ Rules worth knowing before a change:
 - A lease that the reply does not name is lost: its outcomes are dropped, and said so in the log (I2).
 - A job that never began leaves its hand only once the database has it back: a flush that ends the lease takes
   what has left for done.
+- What was noted of a job is written before its outcome, and before it is given back (`worker/notekeeper.py`).
 - A claim has its lease's id, listed for the supervisor, before it is sent, and a new one each time it is
   sent: what an earlier try may have claimed is found because nobody lists it.
 """
@@ -17,22 +18,23 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
 from hotpath.core.hand import Hand, LeaseFlush, totals
-from hotpath.model import OutcomeState
+from hotpath.model import ErrorKind, OutcomeState
 from hotpath.store.complete import add_log
 from hotpath.store.work import Claim, Cycle, WorkerSession
 from hotpath.worker.clock import DatabaseClock
+from hotpath.worker.notekeeper import Notekeeper, NotesRefusedError
 from hotpath.worker.statistics import WorkerStatistics
 
 if TYPE_CHECKING:
     from hotpath.core.pacing import Pace
     from hotpath.worker.inhand import InHand
-    from hotpath.worker.link import Link
+    from hotpath.worker.link import Link, Preface
 
 log = logging.getLogger("hotpath.worker")
 
@@ -50,6 +52,8 @@ class Ledger:
     clock: DatabaseClock = attrs.field(factory=DatabaseClock)
     hands: dict[int, Hand] = attrs.field(factory=dict)
     """By lease, what is claimed and not wholly flushed."""
+    desk: Notekeeper = attrs.field(init=False)
+    """What is noted of the jobs in hand."""
     _retries: list[float] = attrs.field(factory=list)
     """A heap of `time.monotonic()` at which attempts that failed here are due again, the first of each
     flush.
@@ -85,10 +89,59 @@ class Ledger:
             last_flush=self._last,
         )
 
+    def __attrs_post_init__(self) -> None:
+        self.desk = Notekeeper(self.link, self.clock, self)
+
     async def cycle(self, flushes: Sequence[LeaseFlush], claim: Claim | None) -> Cycle:
-        """Send one cycle and account for the reply, however often the connection breaks meanwhile."""
+        """Send one cycle and account for the reply, however often the connection breaks meanwhile. What was
+        noted of the jobs goes first.
+        """
+        if flushes and self.desk.notebook.used:
+            self.desk.begin()
+            if self.desk.busy:
+                return await self._notes_first(flushes, claim)
+        return await self._send(flushes, claim)
+
+    async def _notes_first(self, flushes: Sequence[LeaseFlush], claim: Claim | None) -> Cycle:
+        """The cycle, behind all the notes that wait."""
+        desk = self.desk
         try:
-            cycle = await self.link.cycle(flushes, claim, self.clock, self._number)
+            async with desk.lock:
+                pen = await desk.ahead()
+                flushes = self._still_held(flushes)
+                if pen is not None:
+                    try:
+                        cycle = await self._send(flushes, claim, pen)
+                    except NotesRefusedError as refusal:
+                        failures = await desk.apart(pen, refusal.why)
+                        flushes = self._still_held([_failed(flush, failures) for flush in flushes])
+                    except BaseException:
+                        flushes = ()  # they are kept
+                        desk.put_back(pen)
+                        raise
+                    else:
+                        desk.settle(pen, cycle.accepted)
+                        return cycle
+        except BaseException:
+            self.keep(flushes)
+            raise
+        return await self._send(flushes, claim)
+
+    def _still_held(self, flushes: Sequence[LeaseFlush]) -> list[LeaseFlush]:
+        """Those whose lease was not found to be lost meanwhile; the outcomes of others are dropped."""
+        held = [flush for flush in flushes if not flush.hand.gone]
+        if len(held) < len(flushes):
+            self._account([flush for flush in flushes if flush.hand.gone], frozenset())
+        return held
+
+    async def _send(
+        self, flushes: Sequence[LeaseFlush], claim: Claim | None, first: Preface | None = None
+    ) -> Cycle:
+        try:
+            cycle = await self.link.cycle(flushes, claim, self.clock, self._number, first)
+        except NotesRefusedError:
+            self._unnumber()
+            raise
         except BaseException:
             self._unnumber()
             self.keep(flushes)
@@ -131,12 +184,14 @@ class Ledger:
     def _take_in(self, hand: Hand) -> None:
         assert self._reserved is not None
         hand.number, self._reserved = self._reserved, None
+        hand.desk = self.desk
         self.hands[hand.lease] = hand
         if self._first is None:
             self._first = time.perf_counter()
 
     def _forget(self, hand: Hand) -> None:
         """The lease is no more."""
+        hand.gone = True
         if self.hands.pop(hand.lease, None) is not None:
             self.in_hand.book.close(hand.number)
             self._late += [(hand, *entry) for entry in hand.late]
@@ -167,6 +222,23 @@ class Ledger:
             self._busy_us += busy_us
             self._last = time.perf_counter()
             self.pace.observe(jobs, busy_us, size)
+
+    # ------------------------------------------------------------ what the notes bring to light
+
+    def lost(self, hand: Hand) -> None:
+        """The lease is lost."""
+        self.in_hand.lose(hand)
+        self._forget(hand)
+
+    def left(self, hand: Hand) -> None:
+        """Its last job was parked, and the lease has gone with it."""
+        self._forget(hand)
+
+    def interrupt(self, hand: Hand, index: int) -> None:
+        """The job has ended, whatever its `main` thinks."""
+        self.in_hand.interrupt(hand, index, ErrorKind.CANCELED)
+
+    # ------------------------------------------------------------ on the way out
 
     def next_retry(self) -> float:
         """Seconds until an attempt that failed here is due again; infinity for none."""
@@ -205,8 +277,16 @@ class Ledger:
         now = time.perf_counter_ns() // 1000
         for index in hand.canceling.intersection(indexes):
             hand.report((index, int(OutcomeState.CANCELED), now, 0, canceled, None))
-        if not await self.flush(hand):
-            return
+        while True:
+            if not await self.flush(hand):
+                return
+            if not self.desk.notebook.used:
+                break
+            await self.desk.all()
+            if hand.gone:
+                return
+            if not hand.reported:  # a job whose notes are refused ends
+                break
         pending = hand.pending()
         back = set(indexes).intersection(pending)
         if len(back) == len(pending):
@@ -224,3 +304,9 @@ class Ledger:
     async def release(self, hand: Hand) -> None:
         """Write what the hand has, give the rest back: the runtime has nothing of it any more."""
         await self.put_back(hand, hand.pending(), WITHIN)
+
+
+def _failed(flush: LeaseFlush, failures: Mapping[tuple[Hand, int], bytes]) -> LeaseFlush:
+    """The flush, with these jobs, if they are its, ending in these errors."""
+    own = {hand.place(index): error for (hand, index), error in failures.items() if hand is flush.hand}
+    return flush.instead(own) if own else flush

@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 import attrs
 import msgspec
@@ -48,6 +48,13 @@ SAY_EVERY = 10.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Preface(Protocol):
+    """A statement in front of a cycle."""
+
+    async def __call__(self, session: WorkerSession, *, durable: bool = False) -> None:
+        """Run it. It may leave it to the cycle to be durable, unless it is asked not to."""
 
 
 def _as_it_is(claim: Claim) -> Claim:
@@ -126,17 +133,20 @@ class Link:
         claim: Claim | None,
         clock: DatabaseClock,
         number: Callable[[Claim], Claim] = _as_it_is,
+        first: Preface | None = None,
     ) -> Cycle:
         """One cycle; outcomes that the database refuses for their data become failures of their jobs.
 
         `number` gives the claim its lease's id each time it is sent: what an earlier try claimed is another
-        lease.
+        lease. `first` is done in front of it, each time; what it raises is raised.
         """
         try:
-            cycle = await self.guarded(_timed, flushes, claim, clock, number)
+            cycle = await self.guarded(_timed, flushes, claim, clock, number, first)
         except DATA_ERRORS as error:
             if not flushes:
                 raise
+            if first is not None:
+                await self.guarded(first, durable=True)
             log.warning("a flush was refused (%s): looking for the job that it is about", _line(error))
             accepted = [flush.hand.lease for flush in flushes if await self._apart(flush, clock)]
             return Cycle(frozenset(accepted), None, saw=True, clock_us=0)
@@ -280,7 +290,10 @@ async def _timed(
     claim: Claim | None,
     clock: DatabaseClock,
     number: Callable[[Claim], Claim] = _as_it_is,
+    first: Preface | None = None,
 ) -> Cycle:
+    if first is not None:
+        await first(session)
     if claim is not None:
         claim = number(claim)
     cycle = await session.cycle(flushes, claim, clock_offset_us=clock.offset_us or 0)

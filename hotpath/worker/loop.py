@@ -11,6 +11,8 @@ Rules worth knowing before a change:
 - Ten times a second, beside the turns, the worker says that it lives, hears how long its lease holds, and
   looks whether one slow job keeps others waiting: what has ended is then flushed, what has not begun goes
   back.
+- What a runtime notes of jobs that have not ended goes with the next flush, in front of it, or alone after a
+  moment. Until something is noted, that costs a look at one attribute a turn.
 - A hand that holds a suspect (`Hand.alone`) runs when the runtime has nothing else, and nothing comes beside
   it.
 """
@@ -35,10 +37,12 @@ from hotpath.worker.ledger import Ledger
 from hotpath.worker.statistics import WorkerStatistics
 
 if TYPE_CHECKING:
+    from hotpath.core.notebook import Notebook
     from hotpath.runtime.protocol import Runtime
     from hotpath.store.complete import Completer
     from hotpath.worker.board import Board
     from hotpath.worker.link import Link
+    from hotpath.worker.notekeeper import Notekeeper
     from hotpath.worker.search import Search
     from hotpath.worker.wake import Waker
 
@@ -85,6 +89,8 @@ class Loop:
     pace: Pace = attrs.field(init=False)
     in_hand: InHand = attrs.field(init=False)
     ledger: Ledger = attrs.field(init=False)
+    _desk: Notekeeper = attrs.field(init=False)
+    _notebook: Notebook = attrs.field(init=False)
     _polls: IdlePolls = attrs.field(factory=IdlePolls)
     _wake: trio.Event = attrs.field(factory=trio.Event)
     _look_at: float = 0.0
@@ -112,6 +118,8 @@ class Loop:
         self.pace = Pace(self.runtime.concurrency)
         self.in_hand = InHand(self.runtime, self.pace, self.board)
         self.ledger = Ledger(self.link, self.in_hand, self.pace, self.clock, self.hands)
+        self._desk = self.ledger.desk
+        self._notebook = self._desk.notebook
 
     # ------------------------------------------------------------ from outside
 
@@ -119,6 +127,10 @@ class Loop:
         """There may be work: look now."""
         self._look_at = 0.0
         self._woken = True
+        self._wake.set()
+
+    def nudge(self) -> None:
+        """There is something to write that must not wait: take the next turn now."""
         self._wake.set()
 
     def wake_everywhere(self) -> None:
@@ -181,6 +193,7 @@ class Loop:
         """Take turns until stopped or drained. On the way out everything reported is flushed and the
         rest given back.
         """
+        self._desk.open(self.nudge)
         try:
             async with trio.open_nursery() as runs:
                 runs.start_soon(self._beat)
@@ -209,6 +222,9 @@ class Loop:
             await trio.sleep_until(self._not_before)
             want = 0 if self.stopping else want
         flushes = self._collect()
+        if self._notebook.used and not flushes and self._desk.is_due(at_rest=self._at_rest()):
+            await self._desk.all()
+            return
         if not flushes and not want:
             await self._rest()
             return
@@ -234,6 +250,8 @@ class Loop:
             self._take_in(cycle.hand, runs)
         elif want:
             await self._nothing_found(saw=cycle.saw)
+        if self._desk.leaving:
+            await self._desk.leave()
 
     def _take_in(self, hand: Hand, runs: trio.Nursery) -> None:
         """A batch was claimed: to the runtime with it."""
@@ -331,7 +349,8 @@ class Loop:
         deadline = self._look_at if self._look_at and not self.stopping else float("inf")
         running = any(not hand.over for hand in self.hands.values())
         if running:
-            deadline = min(deadline, trio.current_time() + self._linger)
+            linger = self._desk.wait if self._notebook.used else self._linger
+            deadline = min(deadline, trio.current_time() + linger)
         with trio.move_on_at(deadline):
             await self._wake.wait()
 
