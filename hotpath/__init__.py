@@ -13,10 +13,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hotpath.client import open_client as open_client
+    from hotpath.errors import ApprovalError as ApprovalError
+    from hotpath.errors import ApprovalTimeout as ApprovalTimeout
     from hotpath.errors import BadArgsError as BadArgsError
     from hotpath.errors import BadResultError as BadResultError
     from hotpath.errors import DatabaseUnavailableError as DatabaseUnavailableError
+    from hotpath.errors import Disapproved as Disapproved
     from hotpath.errors import Discard as Discard
+    from hotpath.errors import FlowChangedError as FlowChangedError
     from hotpath.errors import HotpathError as HotpathError
     from hotpath.errors import JobCanceled as JobCanceled
     from hotpath.errors import JobError as JobError
@@ -27,9 +31,16 @@ if TYPE_CHECKING:
     from hotpath.errors import SchemaError as SchemaError
     from hotpath.errors import ScriptError as ScriptError
     from hotpath.errors import ScriptImportError as ScriptImportError
+    from hotpath.errors import StepFailed as StepFailed
     from hotpath.errors import UnknownJobError as UnknownJobError
     from hotpath.errors import UnknownScriptError as UnknownScriptError
     from hotpath.errors import UsageError as UsageError
+    from hotpath.flows.code import approval as approval
+    from hotpath.flows.code import gather as gather
+    from hotpath.flows.code import resume_token as resume_token
+    from hotpath.flows.code import sleep as sleep
+    from hotpath.flows.code import step as step
+    from hotpath.flows.code import task as task
     from hotpath.model import Attempt as Attempt
     from hotpath.model import Job as Job
     from hotpath.model import JobContext as JobContext
@@ -52,10 +63,14 @@ if TYPE_CHECKING:
 _HOME = {
     "hotpath.client": ("open_client",),
     "hotpath.errors": (
+        "ApprovalError",
+        "ApprovalTimeout",
         "BadArgsError",
         "BadResultError",
         "DatabaseUnavailableError",
+        "Disapproved",
         "Discard",
+        "FlowChangedError",
         "HotpathError",
         "JobCanceled",
         "JobError",
@@ -66,10 +81,12 @@ _HOME = {
         "SchemaError",
         "ScriptError",
         "ScriptImportError",
+        "StepFailed",
         "UnknownJobError",
         "UnknownScriptError",
         "UsageError",
     ),
+    "hotpath.flows.code": ("approval", "gather", "resume_token", "sleep", "step", "task"),
     "hotpath.model": ("Attempt", "Job", "JobContext", "Retry", "State"),
     "hotpath.runtime.context": ("current_job", "progress"),
     "hotpath.runtime.protocol": ("Batch", "Interruptible", "Outcome", "Runtime", "Script"),

@@ -112,6 +112,49 @@ class Discard(HotpathError):
     """For `main` to raise: the job failed for good, whatever its `Retry` says."""
 
 
+class StepFailed(HotpathError):
+    """A step of a flow written as code did not end in success; the exception that it raised, if this run saw
+    it, is the `__cause__`.
+    """
+
+    def __init__(self, step: str, error: dict[str, Any]) -> None:
+        super().__init__(f"step {step}: {error.get('name', 'Error')}: {error.get('message', '')}")
+        self.step = step
+        """Key of the step, such as `score#2`."""
+        self.error = error
+        """The stored error object: name, message, traceback, kind."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.step, self.error)
+
+
+class FlowChangedError(Discard):
+    """A run of a flow written as code went another way than before, so what was recorded does not fit."""
+
+
+class ApprovalError(HotpathError):
+    """Nobody approved."""
+
+
+class Disapproved(ApprovalError):
+    """Somebody said no."""
+
+    def __init__(self, step: str, payload: Any = None, approver: str | None = None) -> None:
+        who = f" by {approver}" if approver else ""
+        super().__init__(f"{step} was disapproved{who}")
+        self.step = step
+        self.payload = payload
+        """What came with the answer."""
+        self.approver = approver
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.step, self.payload, self.approver)
+
+
+class ApprovalTimeout(ApprovalError):
+    """Nobody answered in time."""
+
+
 class JobInterrupted(BaseException):
     """Raised inside a synchronous `main` whose time is up or whose job was canceled.
 

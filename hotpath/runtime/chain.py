@@ -134,6 +134,7 @@ class LaneRunner:
         later waits for it.
         """
         hand = BatchInHand(batch, script)
+        hand.trio_token = trio.lowlevel.current_trio_token()
         chain = self._hands[hand] = _Chain(None, hand, warm)
         await self._follow(chain)
 

@@ -20,6 +20,8 @@ from hotpath.errors import HotpathError
 from hotpath.model import JobContext
 
 if TYPE_CHECKING:
+    from trio.lowlevel import TrioToken
+
     from hotpath.model import ErrorKind
     from hotpath.runtime.interrupt import Press
     from hotpath.runtime.joblog import JobLog
@@ -37,7 +39,7 @@ class BatchInHand:
 
     __slots__ = (
         "_raw", "batch", "disturbed", "given_up", "lock", "press", "refused", "retry", "script", "timed",
-        "timeout",
+        "timeout", "trio_token",
     )  # fmt: skip
 
     def __init__(self, batch: Batch, script: Script) -> None:
@@ -57,6 +59,8 @@ class BatchInHand:
         self.press: Press | None = None
         self.lock = threading.RLock()
         """Held while a press is sent or called off."""
+        self.trio_token: TrioToken | None = None
+        """Where Trio runs, for a `main` in another thread; only `LaneRunner.run` says it."""
         self._raw: list[msgspec.Raw] | None = None
 
     def give_up(self) -> None:

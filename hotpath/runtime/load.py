@@ -46,7 +46,12 @@ def warm(script: Script, *, wants_async: bool) -> WarmScript:
         decoder = ArgsDecoder(read_signature(loaded.main))
     except ScriptError as error:
         raise ScriptError(f"{name}: {error}") from None
-    return WarmScript(name, loaded.main, decoder, loaded.preload)
+    main = loaded.main
+    if script.version.description.kind == "flow":
+        from hotpath.runtime.code_run import as_flow  # here: what other scripts need not pay for
+
+        main = as_flow(main, is_async=wants_async)
+    return WarmScript(name, main, decoder, loaded.preload)
 
 
 def call_preload(script: WarmScript) -> None:
