@@ -40,12 +40,13 @@ class Runs:
         return found
 
     async def waits(self, run: UUID) -> list[Wait]:
-        """What a flow's run waits for: approvals, times, jobs. Raises `UnknownJobError`."""
+        """What a flow's run waits for: approvals, times, jobs; nothing once it has ended. Raises
+        `UnknownJobError`.
+        """
+        if not approvals.is_open(await self.job(run)):
+            return []
         async with self.database.connection() as connection:
-            found = await flows.suspended(connection, run)
-        if not found:
-            await self.job(run)
-        return found
+            return await flows.suspended(connection, run)
 
     async def resume(
         self,

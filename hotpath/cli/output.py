@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hotpath.model import Attempt, Job
+    from hotpath.store.flows import RunStep, Wait
 
 # Colours (SGR) may pass; others could move the cursor, change the title or make the terminal answer.
 _UNSAFE = re.compile(r"\x1b\[[0-9;:]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -74,6 +75,48 @@ def attempt_document(attempt: Attempt) -> dict[str, Any]:
     for name in ("started_at", "finished_at"):
         document[name] = utc(document[name])
     return document
+
+
+def step_document(step: RunStep) -> dict[str, Any]:
+    """A step of a run as `--json` prints it."""
+    from hotpath.core.flow.keys import iteration_of
+
+    return {
+        "step": step.key, "iteration": iteration_of(step.key), "id": step.id, "script": step.script,
+        "state": step.state.value, "attempt": step.attempt, "started_at": utc(step.started_at),
+        "finished_at": utc(step.finished_at), "duration_ms": step.duration_ms, "worker": step.worker,
+        "error": step.error,
+    }  # fmt: skip
+
+
+def wait_document(wait: Wait) -> dict[str, Any]:
+    """What a run waits for as `--json` prints it."""
+    document: dict[str, Any] = {"kind": wait.kind, "step": wait.key}
+    if wait.kind == "child":
+        return document | {
+            "job": wait.job, "script": wait.script, "tag": wait.tag, "state": wait.state and wait.state.value,
+        }  # fmt: skip
+    document |= {"since": utc(wait.since), "until": utc(wait.until)}
+    if wait.kind == "suspend":
+        document |= {"required": wait.required, "answers": wait.said, "form": wait.form}
+    return document
+
+
+def wait_text(wait: Wait) -> str:
+    """What a run waits for, for people."""
+    since = "" if wait.since is None else f" since {clock(wait.since)}"
+    until = "" if wait.until is None else f" until {clock(wait.until)}"
+    match wait.kind:
+        case "suspend":
+            several = f" ({wait.said} of {wait.required})" if wait.required > 1 else ""
+            ends = f",{until}" if until else ""
+            return f"waits for approval of step {wait.key}{several}{since}{ends}"
+        case "sleep":
+            return f"sleeps{until} behind step {wait.key}"
+        case "retry":
+            return f"waits{until} to run step {wait.key} again"
+    where = f"on tag {wait.tag}" if wait.state == "queued" else f"({wait.state})"
+    return f"waits for step {wait.key} {where}: job {wait.job}"
 
 
 def utc(when: datetime | None) -> datetime | None:

@@ -104,9 +104,13 @@ async def find_wait(connection: asyncpg_trio.Connection, run: UUID, step: str | 
     Raises `NotSuspendedError` that says what the run does instead, `UsageError` that names the steps if
     several are meant, `UnknownJobError`.
     """
-    waits = await _waits(connection, run)
+    job = await get_job(connection, run)
+    if job is None:
+        raise UnknownJobError(f"no job has the id {run} in this database")
+    # What a run waited for stands until it is forgotten, which may be after its end.
+    waits = await _waits(connection, run) if is_open(job) else []
     if not waits:
-        raise NotSuspendedError(await _why_not(connection, run))
+        raise NotSuspendedError(_why_not(job))
     if step is None:
         if len(waits) == 1:
             return waits[0]
@@ -152,7 +156,7 @@ async def retry_from(connection: asyncpg_trio.Connection, run: UUID, name: str) 
     has not ended. Raises what `find_step` raises.
     """
     job = await get_job(connection, run)
-    if job is None or job.state in (State.QUEUED, State.RUNNING):
+    if job is None or is_open(job):
         return False
     if job.kind != "flow":
         raise UsageError(f"job {run} is not a run of a flow: it has no step {name} to retry from")
@@ -192,17 +196,19 @@ async def _waits(connection: asyncpg_trio.Connection, run: UUID) -> list[Wait]:
     return sorted((wait for wait in waits if wait.kind == "suspend"), key=lambda wait: wait.key)
 
 
-async def _why_not(connection: asyncpg_trio.Connection, run: UUID) -> str:
-    job = await get_job(connection, run)
-    if job is None:
-        raise UnknownJobError(f"no job has the id {run} in this database")
+def is_open(job: Job) -> bool:
+    """Whether the job has not ended."""
+    return job.state in (State.QUEUED, State.RUNNING)
+
+
+def _why_not(job: Job) -> str:
     if job.kind == "step":
-        return f"job {run} is step {job.step} of run {job.parent}: resume that"
+        return f"job {job.id} is step {job.step} of run {job.parent}: resume that"
     if job.kind != "flow":
-        return f"job {run} is not a run of a flow: nothing can suspend it"
-    if job.state not in (State.QUEUED, State.RUNNING):
-        return f"run {run} is not suspended: it has ended ({job.state})"
-    return f"run {run} is not suspended: it is {job.state} and waits for no approval, or has its answer"
+        return f"job {job.id} is not a run of a flow: nothing can suspend it"
+    if not is_open(job):
+        return f"run {job.id} is not suspended: it has ended ({job.state})"
+    return f"run {job.id} is not suspended: it is {job.state} and waits for no approval, or has its answer"
 
 
 async def early_result(connection: asyncpg_trio.Connection, run: Job) -> Job | None:

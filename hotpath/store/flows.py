@@ -255,6 +255,10 @@ class Wait:
     script: str | None = None
     state: State | None = None
     """Of a `child`."""
+    tag: str | None = None
+    """Of a `child`: where it waits."""
+    since: datetime | None = None
+    """Since when it waits; None for a `child`, which says so itself."""
 
 
 async def suspended(connection: asyncpg_trio.Connection, run: UUID) -> list[Wait]:
@@ -270,6 +274,8 @@ async def suspended(connection: asyncpg_trio.Connection, run: UUID) -> list[Wait
             job=None if row["id"] is None else UUID(int=row["id"].int),
             script=row["script"],
             state=None if row["state"] is None else State(row["state"]),
+            tag=row["tag"],
+            since=row["since"],
         )
         for row in await connection.fetch(query("run_waits"), run, _WAITS)
     ]
