@@ -44,7 +44,7 @@ _TABLES = ("job_queue", "job_done", "lease", "batch")
 async def check_steps(url: str, flow: str, runs: int, each: int) -> None:
     """Raise CheckFailed unless each run has `each` steps, one row each, that succeeded."""
     async with connect(url) as connection:
-        row = await connection.fetchrow(_STEPS, flow, timeout=300)
+        row = await connection.fetchrow(_STEPS, flow)
     if row is None or not row["rows"] == row["steps"] == runs * each or row["runs"] != runs or row["failed"]:
         raise CheckFailed(f"{flow}: {runs} runs of {each} steps each, but {dict(row or {})}")
 
@@ -70,7 +70,7 @@ async def run_flow_runs(bench: Bench) -> list[Finding]:
 
 @scenario("flow-latency")
 async def run_flow_latency(bench: Bench) -> list[Finding]:
-    """Idle: from enqueue to final result of a three-step flow, as the client sees it; beside one no-op job."""
+    """Idle: from enqueue to result of a three-step flow, as the client sees it, beside one no-op job."""
     flow_p50, flow_p99, job_p50 = [], [], []
     runs = bench.size(IDLE_RUNS, least=5)
     async with (
