@@ -71,13 +71,14 @@ async def _faults(name: str, workspace: Path) -> tuple[Located, tuple[FileFault,
     loaded.
     """
     from hotpath.errors import ScriptError
+    from hotpath.flows.javascript import JavaScript
     from hotpath.scripts.describe import describe
     from hotpath.scripts.flow_check import check_flow
     from hotpath.scripts.locate import locate
 
     located = locate(name, workspace)
     if located.is_flow:
-        return located, await check_flow(located)
+        return located, await check_flow(located, JavaScript().fault_of)
     description = await describe(located)
     if description.kind != "flow":
         raise ScriptError(

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from hotpath.core.flow.paths import UNDEFINED, ExpressionError
-from hotpath.core.flow.scan import steps_used, words
+from hotpath.core.flow.scan import ROOTS, steps_used, words
 from hotpath.core.storable import MAX_BYTES, NUL, find_fault, has_nul
 
 SECONDS = 0.25
@@ -95,6 +95,15 @@ class JavaScript:
                 if not again:
                     raise ExpressionError(str(limit)) from None
 
+    def fault_of(self, text: str) -> str | None:
+        """What is wrong with the syntax of an expression, without evaluating it; None: nothing."""
+        try:
+            names, _ = _arguments(text, dict.fromkeys(sorted(ROOTS), UNDEFINED))
+            _Sandbox(self._seconds, self._memory, self._stack).compile(text, names)
+        except (ExpressionError, _LimitError) as error:
+            return str(error)
+        return None
+
 
 class _Sandbox:
     """A context of QuickJS, for the thread that makes it: another thread gets nonsense out of it."""
@@ -138,6 +147,13 @@ class _Sandbox:
         except self._error as error:
             raise self._limit(str(error)) from None
         return _value_of(given) if type(given) is str else self._other(given)
+
+    def compile(self, text: str, names: tuple[str, ...]) -> None:
+        """See whether an expression can be compiled; raises as `evaluate` does."""
+        try:
+            self._compiled(text, names)
+        except self._error as error:
+            raise self._limit(str(error)) from None
 
     def _compiled(self, text: str, names: tuple[str, ...]) -> int:
         """The slot of an expression that was not compiled so far."""

@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from hotpath.core.flow.model import Static
+from hotpath.core.flow.source import Syntax
 from hotpath.core.schema import ArgsValidator
 from hotpath.errors import BadArgsError, ScriptError
 from hotpath.model import Description, Settings
@@ -41,9 +42,11 @@ async def describe_flow(located: Located) -> DescribedFlow:
     return DescribedFlow(loaded, _description(loaded, tuple(steps.values())), steps)
 
 
-async def check_flow(located: Located) -> tuple[FileFault, ...]:
-    """Everything that is wrong with a flow, its scripts and the flows it calls."""
-    loaded, faults = await trio.to_thread.run_sync(read_flow, located)
+async def check_flow(located: Located, syntax: Syntax | None = None) -> tuple[FileFault, ...]:
+    """Everything that is wrong with a flow, its scripts and the flows it calls; with `syntax`, with its
+    JavaScript too.
+    """
+    loaded, faults = await trio.to_thread.run_sync(read_flow, located, syntax)
     _, more = await check_steps(loaded)
     return _in_order(located, *faults, *more)
 

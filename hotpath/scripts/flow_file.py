@@ -16,7 +16,7 @@ import attrs
 from hotpath.core.flow.kinds import MAX_DEPTH, SubFlowFound
 from hotpath.core.flow.model import Call, Flow, Module, SubFlow
 from hotpath.core.flow.parse import parse_flow
-from hotpath.core.flow.source import Fault
+from hotpath.core.flow.source import Fault, Syntax
 from hotpath.errors import ScriptError, UnknownScriptError
 from hotpath.scripts.documents import MAX_BYTES, DocumentError, read_document
 from hotpath.scripts.locate import Located, locate
@@ -100,9 +100,11 @@ def load_flow(located: Located) -> LoadedFlow:
     return loaded
 
 
-def read_flow(located: Located) -> tuple[LoadedFlow, tuple[FileFault, ...]]:
-    """Read a flow, and say what is wrong with it; with faults, what was read is not to be run."""
-    loading = _Loading(located.workspace)
+def read_flow(located: Located, syntax: Syntax | None = None) -> tuple[LoadedFlow, tuple[FileFault, ...]]:
+    """Read a flow, and say what is wrong with it; with faults, what was read is not to be run. `syntax`
+    says what is wrong with the JavaScript of an expression, if that is to be looked at.
+    """
+    loading = _Loading(located.workspace, syntax)
     try:
         read = loading.read(located)
     except RecursionError:
@@ -134,8 +136,9 @@ def inline_file(flow: Located, step: str) -> Path:
 class _Loading:
     """One flow and all that it calls, being read."""
 
-    def __init__(self, workspace: Path) -> None:
+    def __init__(self, workspace: Path, syntax: Syntax | None) -> None:
         self.workspace = workspace
+        self.syntax = syntax
         self.faults: list[FileFault] = []
         self.steps: dict[str, StepSource] = {}
         self.calls: list[CallSite] = []
@@ -166,7 +169,7 @@ class _Loading:
             self._fault(located, Fault(error.line, None, str(error)))
             return nothing
         around = _Around(self, located, raw)
-        parsed = parse_flow(data, lines, located.name, around)
+        parsed = parse_flow(data, lines, located.name, around, self.syntax)
         for fault in parsed.faults:
             self._fault(located, fault)
         self.calls += _calls(located.file, parsed.flow, parsed.inputs)

@@ -60,6 +60,18 @@ def test_check_says_all(hotpath, flows):
     assert done.err.splitlines()[5].startswith("hotpath: add is a script and no flow")
 
 
+def test_check_reads_javascript(hotpath, flows):
+    """An expression that is no JavaScript is wrong; one that only fails when it runs is not."""
+    module = "- {{id: {0}, value: {{type: identity}}, skip_if: {{expr: '{1}'}}}}\n"
+    texts = ["flow_input.x +", "JSON.parse(flow_input.x)", "let a = 1; return a", "{a: 1}", "throw 5"]
+    steps = [module.format(f"s{at}", text) for at, text in enumerate(texts)]
+    (flows / "js.yaml").write_text("value:\n  modules:\n  " + "  ".join(steps))
+    done = hotpath("flow", "check", flows / "js.yaml")
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert "js.yaml:3: step s0: `flow_input.x +`: SyntaxError" in line
+
+
 def test_check_as_json(hotpath, flows):
     """With --json each flow is one document."""
     done = hotpath("flow", "check", "--json", "good", "bad", "nothing")

@@ -51,7 +51,7 @@ from hotpath.core.flow.options import (
 )
 from hotpath.core.flow.paths import Path
 from hotpath.core.flow.scope import check_references
-from hotpath.core.flow.source import Fault, Fields, Lines, Reading, kind_of
+from hotpath.core.flow.source import Fault, Fields, Lines, Reading, Syntax, kind_of
 
 _WORD = re.compile(r"\A\s*[A-Za-z_][A-Za-z0-9_-]*\s*\Z", re.ASCII)
 _EDITOR_FLOW = EDITOR | {
@@ -81,9 +81,11 @@ class Parsed:
     """Line of each input, by step and name."""
 
 
-def parse_flow(data: object, lines: Lines, path: str, around: Around) -> Parsed:
-    """Read a flow from plain data. `path` is its name, which its inline scripts' names begin with."""
-    reader = _Reader(lines, path, around)
+def parse_flow(data: object, lines: Lines, path: str, around: Around, syntax: Syntax | None = None) -> Parsed:
+    """Read a flow from plain data. `path` is its name, which its inline scripts' names begin with. With
+    `syntax`, expressions that are no plain paths are checked by it.
+    """
+    reader = _Reader(Reading(lines, syntax), path, around)
     tally = reader.tally
     try:
         flow = reader.flow(data)
@@ -99,8 +101,8 @@ def parse_flow(data: object, lines: Lines, path: str, around: Around) -> Parsed:
 class _Reader:
     """Reads one flow."""
 
-    def __init__(self, lines: Lines, path: str, around: Around) -> None:
-        self.reading = Reading(lines)
+    def __init__(self, reading: Reading, path: str, around: Around) -> None:
+        self.reading = reading
         self.tally = Tally()
         self._path = path
         self._values = ValueReader(self.reading, path, around, self.tally, self._sequence)

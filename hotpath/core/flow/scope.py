@@ -98,6 +98,10 @@ class _Checker:
         for transform in transforms:
             if not isinstance(transform, Expression):
                 continue
+            syntax = self._reading.syntax
+            if syntax is not None and transform.path is None and (fault := syntax(transform.text)):
+                self._reading.fault(step, transform.line, f"`{_short(transform.text)}`: {fault}")
+                continue
             for name in _mentioned(transform):
                 if name not in self._visible:
                     message = f"`results.{name}`: {self._why_not(name, step)}"
@@ -142,3 +146,8 @@ def _mentioned(expression: Expression) -> list[str]:
     if path.root != "results" or not path.keys or not isinstance(path.keys[0], str):
         return []
     return [path.keys[0]]
+
+
+def _short(text: str) -> str:
+    plain = " ".join(text.split())
+    return plain if len(plain) <= 60 else f"{plain[:57]}..."

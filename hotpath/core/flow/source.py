@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
@@ -11,6 +11,8 @@ import attrs
 from hotpath.core.storable import find_fault
 
 Place: TypeAlias = "str | int"
+Syntax: TypeAlias = "Callable[[str], str | None]"
+"""What is wrong with the syntax of a JavaScript expression; None: nothing."""
 
 
 @attrs.frozen
@@ -46,8 +48,9 @@ class Lines:
 class Reading:
     """One flow being read: its lines, and the faults found so far."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Lines, syntax: Syntax | None = None) -> None:
         self.lines = lines
+        self.syntax = syntax
         self.faults: list[Fault] = []
 
     def fault(self, step: str | None, line: int, message: str) -> None:
