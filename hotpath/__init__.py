@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hotpath.client import open_client as open_client
+    from hotpath.core.flow.tokens import TokenError as TokenError
     from hotpath.errors import ApprovalError as ApprovalError
     from hotpath.errors import ApprovalTimeout as ApprovalTimeout
     from hotpath.errors import BadArgsError as BadArgsError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hotpath.errors import JobFailed as JobFailed
     from hotpath.errors import JobInterrupted as JobInterrupted
     from hotpath.errors import LeaseLost as LeaseLost
+    from hotpath.errors import NotSuspendedError as NotSuspendedError
     from hotpath.errors import RetryLater as RetryLater
     from hotpath.errors import SchemaError as SchemaError
     from hotpath.errors import ScriptError as ScriptError
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "hotpath.client": ("open_client",),
+    "hotpath.core.flow.tokens": ("TokenError",),
     "hotpath.errors": (
         "ApprovalError",
         "ApprovalTimeout",
@@ -77,6 +80,7 @@ _HOME = {
         "JobFailed",
         "JobInterrupted",
         "LeaseLost",
+        "NotSuspendedError",
         "RetryLater",
         "SchemaError",
         "ScriptError",
