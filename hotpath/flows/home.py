@@ -17,6 +17,7 @@ from hotpath.core.flow.engine import Run
 from hotpath.core.flow.waits import StepCall
 from hotpath.core.notes import Mark, StepNote
 from hotpath.flows.cache import Cache, cache_key
+from hotpath.flows.held import Group, Held, Kept
 from hotpath.flows.steps import StepBatch
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.runtime import payload
@@ -26,17 +27,12 @@ if TYPE_CHECKING:
 
     from hotpath.core.flow.program import Program
     from hotpath.core.notes import Recalled
-    from hotpath.runtime.protocol import Batch, Outcome
+    from hotpath.runtime.protocol import Outcome
 
 log = logging.getLogger("hotpath.worker")
 
 PARK_AFTER_US = 1_000_000
 """What waits for longer than this is not held in memory."""
-SLICE_US = 20_000
-"""Work of one batch of steps: those of other scripts wait for it."""
-MOST_STEPS = 500
-FIRST_STEPS = 8
-"""Steps of one batch, while nobody knows how long they take."""
 SUCCESS, FAILURE, CANCELED, AGAIN = map(
     int, (OutcomeState.SUCCESS, OutcomeState.FAILURE, OutcomeState.CANCELED, OutcomeState.RETRY)
 )
@@ -62,91 +58,6 @@ class Outside(Protocol):
 
     def settled(self, event: trio.Event) -> object:
         """Set the event."""
-
-
-class Kept:
-    """The script of steps, warm, with what is known of it."""
-
-    __slots__ = ("id", "is_async", "mean_us", "name", "ready", "version", "warm")
-
-    def __init__(self, name: str, id: int, version: str, *, is_async: bool) -> None:
-        self.name = name
-        self.id = id
-        """`script.id`."""
-        self.version = version
-        """Hash of its source."""
-        self.is_async = is_async
-        self.warm: Any = None
-        """What runs it: of an async one an `AsyncRuntime`, else what the lane takes."""
-        self.ready: list[StepCall] = []
-        self.mean_us: float | None = None
-
-    def take(self) -> list[StepCall]:
-        """Calls for one batch: as many as make a slice of work."""
-        room = FIRST_STEPS
-        if self.is_async:
-            room = MOST_STEPS
-        elif self.mean_us is not None:
-            room = max(1, min(MOST_STEPS, int(SLICE_US / max(self.mean_us, 1.0))))
-        taken = self.ready[:room]
-        del self.ready[:room]
-        return taken
-
-    def observe(self, duration_us: int) -> None:
-        """A step has taken so long."""
-        mean = self.mean_us
-        self.mean_us = float(duration_us) if mean is None else mean + 0.1 * (duration_us - mean)
-
-
-class Group:
-    """The runs of one batch."""
-
-    __slots__ = ("batch", "busy", "done", "given_up", "held", "left")
-
-    def __init__(self, batch: Batch, done: trio.Event) -> None:
-        self.batch = batch
-        self.held: dict[int, Held] = {}
-        """By index, the runs that have not ended."""
-        self.left = len(batch)
-        self.busy = 0
-        """Calls of theirs that a runtime has."""
-        self.given_up = False
-        self.done = done
-
-
-class Held:
-    """A run in hand."""
-
-    __slots__ = (
-        "batch",
-        "calls",
-        "ending",
-        "group",
-        "index",
-        "limit",
-        "over",
-        "run",
-        "started_us",
-        "timer",
-        "token",
-    )
-
-    def __init__(self, group: Group, index: int, run: Run) -> None:
-        self.group = group
-        self.batch = group.batch
-        self.index = index
-        self.token = group.batch.tokens[index]
-        self.run = run
-        self.calls = 0
-        """Calls of it that have not ended, given to a runtime or waiting to be."""
-        self.ending: ErrorKind | None = None
-        """How it is to end, once it was told to."""
-        self.over = False
-        self.started_us = time.perf_counter_ns() // 1000
-        self.limit: float | None = None
-        """Seconds that it may take."""
-        self.timer: int | None = None
-        """When it is to be ticked, by the database's clock in microseconds."""
 
 
 class Home:
@@ -337,13 +248,13 @@ class Home:
         if len(call.args) > payload.MAX_BYTES:
             size, most = len(call.args), payload.MAX_BYTES
             why = f"the args of step {call.node.id} are {size:,} bytes of JSON; at most {most:,} are stored"
-            self.post(lambda: self._answer(call, FAILURE, payload.bad_args(why)))
+            self.post(partial(self._answer, call, FAILURE, payload.bad_args(why)))
             return
         if call.node.module.cache_ttl:
             key = cache_key(kept.version, call.args)
             found = self.cache.get(key)
             if found is not None:
-                self.post(lambda: self._answer(call, SUCCESS, found))
+                self.post(partial(self._answer, call, SUCCESS, found))
             else:
                 self.outside.look_up(call, key)
             return
@@ -379,7 +290,7 @@ class Home:
         call = batch.calls[outcome[0]]
         held: Held = call.run.holder
         if self.in_lane and self.kept[call.script].is_async:
-            self.post(lambda: self._ended(call, held, outcome, again))
+            self.post(partial(self._ended, call, held, outcome, again))
         else:
             self._ended(call, held, outcome, again)
             if not self.in_lane:

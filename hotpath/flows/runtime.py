@@ -25,7 +25,8 @@ import msgspec
 import trio
 
 from hotpath.core.flow.program import compile_flow
-from hotpath.flows.home import Group, Held, Home, Kept
+from hotpath.flows.held import Group, Held, Kept
+from hotpath.flows.home import Home
 from hotpath.flows.javascript import JavaScript
 from hotpath.flows.load import StepInHand, flow_of, foreign
 from hotpath.model import ErrorKind

@@ -1,0 +1,105 @@
+"""What a flow's runtime has in hand: the scripts of its steps, runs, and batches of runs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import trio
+
+    from hotpath.core.flow.engine import Run
+    from hotpath.core.flow.waits import StepCall
+    from hotpath.model import ErrorKind
+    from hotpath.runtime.protocol import Batch
+
+SLICE_US = 20_000
+"""Work of one batch of steps: those of other scripts wait for it."""
+MOST_STEPS = 500
+FIRST_STEPS = 8
+"""Steps of one batch, while nobody knows how long they take."""
+
+
+class Kept:
+    """The script of steps, warm, with what is known of it."""
+
+    __slots__ = ("id", "is_async", "mean_us", "name", "ready", "version", "warm")
+
+    def __init__(self, name: str, id: int, version: str, *, is_async: bool) -> None:
+        self.name = name
+        self.id = id
+        """`script.id`."""
+        self.version = version
+        """Hash of its source."""
+        self.is_async = is_async
+        self.warm: Any = None
+        """What runs it: of an async one an `AsyncRuntime`, else what the lane takes."""
+        self.ready: list[StepCall] = []
+        self.mean_us: float | None = None
+
+    def take(self) -> list[StepCall]:
+        """Calls for one batch: as many as make a slice of work."""
+        room = FIRST_STEPS
+        if self.is_async:
+            room = MOST_STEPS
+        elif self.mean_us is not None:
+            room = max(1, min(MOST_STEPS, int(SLICE_US / max(self.mean_us, 1.0))))
+        taken = self.ready[:room]
+        del self.ready[:room]
+        return taken
+
+    def observe(self, duration_us: int) -> None:
+        """A step has taken so long."""
+        mean = self.mean_us
+        self.mean_us = float(duration_us) if mean is None else mean + 0.1 * (duration_us - mean)
+
+
+class Group:
+    """The runs of one batch."""
+
+    __slots__ = ("batch", "busy", "done", "given_up", "held", "left")
+
+    def __init__(self, batch: Batch, done: trio.Event) -> None:
+        self.batch = batch
+        self.held: dict[int, Held] = {}
+        """By index, the runs that have not ended."""
+        self.left = len(batch)
+        self.busy = 0
+        """Calls of theirs that a runtime has."""
+        self.given_up = False
+        self.done = done
+
+
+class Held:
+    """A run in hand."""
+
+    __slots__ = (
+        "batch",
+        "calls",
+        "ending",
+        "group",
+        "index",
+        "limit",
+        "over",
+        "run",
+        "started_us",
+        "timer",
+        "token",
+    )
+
+    def __init__(self, group: Group, index: int, run: Run) -> None:
+        self.group = group
+        self.batch = group.batch
+        self.index = index
+        self.token = group.batch.tokens[index]
+        self.run = run
+        self.calls = 0
+        """Calls of it that have not ended, given to a runtime or waiting to be."""
+        self.ending: ErrorKind | None = None
+        """How it is to end, once it was told to."""
+        self.over = False
+        self.started_us = time.perf_counter_ns() // 1000
+        self.limit: float | None = None
+        """Seconds that it may take."""
+        self.timer: int | None = None
+        """When it is to be ticked, by the database's clock in microseconds."""
