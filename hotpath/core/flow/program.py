@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from hotpath.core.flow.keys import FAILURE, PREPROCESSOR
+from hotpath.core.flow.keys import DEFAULT, FAILURE, PREPROCESSOR
 from hotpath.core.flow.model import (
     BranchAll,
     BranchOne,
@@ -201,14 +201,10 @@ class Program:
                 case ForLoop() | WhileLoop():
                     place = node.parts[0] if inside.isdecimal() else ()
                 case _:
-                    number = (
-                        len(node.parts) - 1
-                        if inside == "default"
-                        else int(inside)
-                        if inside.isdecimal()
-                        else -1
-                    )
-                    place = node.parts[number] if 0 <= number < len(node.parts) else ()
+                    numbers = [str(number) for number in range(len(node.parts))]
+                    if isinstance(node.value, BranchOne):
+                        numbers[-1] = DEFAULT
+                    place = node.parts[numbers.index(inside)] if inside in numbers else ()
             special = ()
         return False
 
