@@ -88,11 +88,12 @@ class Driver:
     # -------------------------------------------------------------------------------------------- driving
     def drive(self) -> Drove:
         """To the end. Raises `AssertionError` if the run does what it may not do, or gets stuck."""
-        self.begin()
+        if self.restarts < 0:
+            self.begin()
         for _ in range(MOST_ACTIONS):
             self.do_commands()
             if self.run.over is not None:
-                if self.crashes and self.random.random() < 0.5:
+                if self.crashes > 0 and self.random.random() < 0.5:
                     self.crash()  # the notes are written, the outcome is not
                     continue
                 return self.end()
@@ -115,7 +116,7 @@ class Driver:
         """One thing happens."""
         run, chance = self.run, self.random.random
         self.now_us += 1
-        if self.crashes and chance() < 0.15:
+        if self.crashes > 0 and chance() < 0.15:
             self.crash()
         elif self.unwritten and chance() < 0.3:
             self.write(len(self.unwritten))
