@@ -279,6 +279,25 @@ async def test_event_while_the_run_parks(flowing: Flows, resume_first):
     assert await flowing.due(run)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+async def test_locks_of_runs_are_taken_in_one_order(flowing: Flows, turned):
+    """I11: of several runs' locks the same comes first, however they are named: who waits for it holds no
+    other, so that two which meet do not deadlock.
+    """
+    runs = [UUID(int=1 << 100 | slot) for slot in (3, 200)]
+    holder, waiter = await flowing.stage.connect(), await flowing.stage.connect()
+    lock = "select hotpath.lock_runs($1)"
+    async with trio.open_nursery() as nursery, holder.transaction():
+        await holder.execute(lock, runs[:1])
+        nursery.start_soon(waiter.execute, lock, runs[::-1] if turned else runs)
+        await flowing.stage.blocked(waiter)
+        held = await flowing.stage.connection.fetchval(
+            "select count(*) from pg_locks where locktype = 'advisory' and granted and pid = $1",
+            waiter.get_server_pid(),
+        )
+    assert held == 0
+
+
 async def test_flushes_that_wake_the_same_runs_do_not_deadlock(flowing: Flows):
     """I11: two flushes that end children of the same two runs, in opposite order, take turns."""
     worker, hand = await flowing.in_hand(2)
@@ -392,6 +411,49 @@ async def test_cancel_that_meets_the_end_of_a_child(flowing: Flows):
         await stage.blocked(client)
     assert found == [True]
     assert [await stage.state(job) for job in (hand.ids[0], child)] == ["canceled", "success"]
+
+
+async def test_cancel_takes_its_locks_in_everybodys_order(flowing: Flows):
+    """I11: a cancel of a run that is held up, and the flush of a child behind it, do not deadlock."""
+    stage = flowing.stage
+    worker, hand = await flowing.in_hand()
+    run, child = hand.ids[0], await flowing.send(worker, hand)
+    await flowing.park(worker, hand, children=(child.bytes,))
+    scorer, client, holder = await flowing.scorer(), await stage.connect(), await stage.connect()
+    held = await flowing.claim_child(scorer)
+    async with trio.open_nursery() as nursery, holder.transaction():
+        await holder.execute("select from hotpath.job_queue where id = $1 for update", run)
+        nursery.start_soon(stage.cancel, run, client)
+        await stage.blocked(client)
+        nursery.start_soon(stage.flush, scorer, outcomes(held))
+        await stage.blocked(scorer.connection)
+    assert [await stage.state(job) for job in (run, child)] == ["canceled", "success"]
+
+
+async def test_cancel_and_approval_that_meet(flowing: Flows):
+    """I11: a cancel of a run with a child in the queue, held up, and an approval behind it do not deadlock: the
+    approval hears that the run has ended.
+    """
+    stage = flowing.stage
+    worker, hand = await flowing.in_hand()
+    run, child = hand.ids[0], await flowing.send(worker, hand)
+    await flowing.park(worker, hand, children=(child.bytes,), events={"s": 0})
+    canceler, approver, holder = [await stage.connect() for _ in range(3)]
+    heard: list[str] = []
+
+    async def approve() -> None:
+        with pytest.raises(flows.ResumeRefusedError) as refusal:
+            await resume(approver, run, "s")
+        heard.append(str(refusal.value))
+
+    async with trio.open_nursery() as nursery, holder.transaction():
+        await holder.execute("select from hotpath.job_queue where id = $1 for update", run)
+        nursery.start_soon(stage.cancel, run, canceler)
+        await stage.blocked(canceler)
+        nursery.start_soon(approve)
+        await stage.blocked(approver)
+    assert "has ended" in heard[0]
+    assert [await stage.state(job) for job in (run, child)] == ["canceled"] * 2
 
 
 # ---------------------------------------------------------------- what people see
