@@ -26,6 +26,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[tuple[int, str]]
     concurrency: int | None = None
     drain: bool = False
+    runtime: str | None = None
+    """`package.module:factory` of its runtime; None: a built-in one."""
 
 
 @attrs.frozen

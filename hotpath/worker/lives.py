@@ -18,6 +18,7 @@ from hotpath.store.workers import register_worker
 from hotpath.worker.assignment import Assignment
 from hotpath.worker.burial import Remains, remains_of
 from hotpath.worker.child import Child, spawn
+from hotpath.worker.runtimes import runtime_of
 
 if TYPE_CHECKING:
     from hotpath.worker.supervisor import Supervisor
@@ -119,6 +120,7 @@ class Life:
             tags=team.tags,
             concurrency=team.options.concurrency,
             drain=team.options.drain,
+            runtime=runtime_of(team.located, team.version.description),
         )
 
     def _is_ready(self) -> None:

@@ -6,7 +6,7 @@ the supervisor has died, and the worker goes with it. Up go lines of JSON: ready
 has no place on the board.
 
 A synchronous script has the main thread to itself, as libraries and signal handlers expect; Trio runs beside
-it in a second one.
+it in a second one. So it is for a runtime that is not built in: it may run synchronous code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ import trio
 
 from hotpath.errors import HotpathError, ScriptImportError
 from hotpath.runtime.capture import set_tee
-from hotpath.runtime.choose import choose
 from hotpath.runtime.lane import Lane
 from hotpath.runtime.load import settle_memory
 from hotpath.scripts.load import scrub_environment
@@ -36,6 +35,7 @@ from hotpath.worker.assignment import Assignment
 from hotpath.worker.board import BEAT, Board
 from hotpath.worker.engine import work
 from hotpath.worker.loop import Loop
+from hotpath.worker.runtimes import make_runtime
 
 if TYPE_CHECKING:
     from hotpath.runtime.protocol import Runtime
@@ -115,7 +115,8 @@ class Process:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey)
-                runtime = choose(
+                runtime = make_runtime(
+                    self._assignment.runtime,
                     self._assignment.version.description,
                     lane=self._lane,
                     concurrency=self._assignment.concurrency,
@@ -225,7 +226,9 @@ def main() -> None:
     scrub_environment()
     os.set_inheritable(control, False)
     os.set_inheritable(status, False)
-    lane = None if assignment.version.description.is_async else Lane()
+    # A runtime of another kind may have both: what is async, and what wants the main thread.
+    wants_lane = assignment.runtime is not None or not assignment.version.description.is_async
+    lane = Lane() if wants_lane else None
     process = Process(control, status, board, assignment, lane)
     set_tee(board.write_log)
     for line in words.splitlines():

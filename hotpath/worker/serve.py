@@ -28,7 +28,6 @@ import msgspec
 import trio
 
 from hotpath.config import read_config
-from hotpath.runtime.choose import choose
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import locate
 from hotpath.store.database import Database, open_database
@@ -39,6 +38,7 @@ from hotpath.worker.assignment import Assignment, ScriptInHand
 from hotpath.worker.engine import live
 from hotpath.worker.heartbeat import open_pulse
 from hotpath.worker.options import GRACE, LEASE, DedicateOptions
+from hotpath.worker.runtimes import make_runtime, runtime_of
 from hotpath.worker.statistics import WorkerStatistics, added
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ async def serve_worker(
     located = locate(options.name, config.workspace)
     description = await describe(located)
     async with open_database(config, application_name="hotpath worker") as database:
-        runtime = what.runtime or choose(description, concurrency=options.concurrency)
+        factory = runtime_of(located, description)
+        runtime = what.runtime or make_runtime(factory, description, concurrency=options.concurrency)
         async with database.connection() as connection:
             version = await register_version(connection, description)
             names = options.tags or (description.settings.tag or located.name,)
@@ -162,6 +163,7 @@ async def serve_worker(
             tags=tags,
             concurrency=options.concurrency,
             drain=options.drain,
+            runtime=factory,
         )
         async with runtime.open(ScriptInHand.of(assignment)), trio.open_nursery() as nursery:
             service = _Service(database, assignment, runtime, options)
