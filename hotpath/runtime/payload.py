@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 
+from hotpath.core.flow.keys import iteration_of, step_of
 from hotpath.core.storable import MAX_BYTES, NUL, encode, find_fault, has_nul, storable
+from hotpath.errors import StepFailed
 from hotpath.model import ErrorKind
 from hotpath.scripts.failure import MESSAGE_BYTES, message_of, shorten, traceback_of
 
@@ -40,7 +42,8 @@ def failure(exc: BaseException, hint: str = "") -> bytes:
     message = message_of(exc)
     if hint:
         message = f"{message} ({hint})"
-    return error_object(type(exc).__name__, message, ErrorKind.EXCEPTION, traceback_of(exc))
+    step = exc.step if isinstance(exc, StepFailed) else ""
+    return error_object(type(exc).__name__, message, ErrorKind.EXCEPTION, traceback_of(exc), step)
 
 
 def bad_args(reason: str) -> bytes:
@@ -61,16 +64,21 @@ def canceled(exc: BaseException | None = None) -> bytes:
     return error_object("JobCanceled", message, ErrorKind.CANCELED, "" if exc is None else traceback_of(exc))
 
 
-def error_object(name: str, message: str, kind: ErrorKind, traceback: str = "") -> bytes:
-    """The error object of CONTRACT as JSON; its texts are cleaned and bounded here."""
-    return msgspec.json.encode(
-        {
-            "name": storable(name),
-            "message": shorten(storable(message), MESSAGE_BYTES),
-            "traceback": traceback,
-            "kind": kind.value,
-        }
-    )
+def error_object(name: str, message: str, kind: ErrorKind, traceback: str = "", step: str = "") -> bytes:
+    """The error object of CONTRACT as JSON; its texts are cleaned and bounded here. `step`: key of the step
+    of a flow that it is the error of.
+    """
+    said = {
+        "name": storable(name),
+        "message": shorten(storable(message), MESSAGE_BYTES),
+        "traceback": traceback,
+        "kind": kind.value,
+    }
+    if step:
+        said["step"] = step_of(step)
+        if iteration := iteration_of(step):
+            said["iteration"] = iteration
+    return msgspec.json.encode(said)
 
 
 def bad_result(value: Any, payload: bytes | None, error: BaseException | None) -> bytes:

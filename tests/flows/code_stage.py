@@ -57,6 +57,8 @@ class Run:
     steps: list[StepNote] = attrs.field(factory=list)
     """Every note of a step, in order."""
     sent: list[Dispatch] = attrs.field(factory=list)
+    notes: list[Note] = attrs.field(factory=list)
+    """Everything, in order."""
     parked: Parking | None = None
     state: str = ""
     value: Any = None
@@ -65,6 +67,7 @@ class Run:
 
     def keep(self, note: Note) -> None:
         """As the database does."""
+        self.notes.append(note)
         match note:
             case StepNote():
                 self.steps.append(note)
@@ -96,8 +99,6 @@ class Memory:
     ahead: float = 0.0
     """Seconds by which it is later."""
     recalls: int = 0
-    written: Callable[[Note], bool] = lambda note: True
-    """Whether a note becomes durable."""
 
 
 @attrs.define(eq=False)

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from code_stage import CodeStage
+from code_stage import CodeStage, Run
 
 from hotpath.core.flow.tokens import read_token
 from hotpath.model import Retry
@@ -792,3 +792,107 @@ async def test_recalls_together(code_stage: CodeStage) -> None:
         await code_stage.play(form(TWO_STEPS), *runs)
         assert [run.value for run in runs] == [2 * a + 1 for a in range(30)]
         assert code_stage.memory.recalls <= 6
+
+
+MIXED = """
+import trio
+
+def load(n: int) -> list[int]:
+    return list(range(n))
+
+@hotpath.task(retry=hotpath.Retry(attempts=2, delay=0))
+def odd(x: int) -> int:
+    if x % 2 and hotpath.current_job().attempt == 1 or x == 3:
+        raise ValueError(x)
+    return x
+
+async def slow(x: int) -> int:
+    await trio.sleep(0.001 * (5 - x))
+    return x * 2
+
+async def both(x: int) -> list[object]:
+    doubled = await hotpath.step(slow, x)
+    await hotpath.sleep(10 + x)
+    try:
+        return [doubled, await hotpath.step(odd, x)]
+    except hotpath.StepFailed as failed:
+        return [doubled, failed.step, await hotpath.step(slow, -x)]
+
+async def main(n: int) -> list[object]:
+    rows = await hotpath.step(load, n)
+    pairs = await hotpath.gather((both(x) for x in rows), limit=3)
+    try:
+        await hotpath.approval("boss", timeout=5)
+    except hotpath.ApprovalTimeout:
+        pairs.append("late")
+    return pairs
+"""
+
+
+async def test_crash_anywhere(code_stage: CodeStage) -> None:
+    """Whatever was noted before a crash, in whichever order: the run ends the same, and runs each step that
+    is on record no second time.
+    """
+    script = code_stage.script(MIXED)
+
+    async def to_the_end(run: Run) -> None:
+        for _ in range(20):
+            await code_stage.play(script, run)
+            if run.state != "parked":
+                return
+            code_stage.memory.ahead += 12
+
+    whole = code_stage.run(n=5)
+    await to_the_end(whole)
+    expected = [[0, 0], [2, 1], [4, 2], [6, "gather[3]/odd", -6], [8, 4], "late"]
+    assert (whole.state, whole.value) == ("success", expected)
+    ended = {note.key for note in whole.steps if note.state != 4}
+    for kept in range(len(whole.notes)):
+        run = code_stage.run(n=5)
+        run.id = whole.id  # ids of steps are made of it
+        for note in whole.notes[:kept]:
+            run.keep(note)
+        known = set(run.known.steps)
+        run.steps.clear()
+        await to_the_end(run)
+        assert (run.state, run.value) == ("success", expected), kept
+        again = [note.key for note in run.steps if note.state != 4]
+        assert sorted(again) == sorted(ended - known), kept
+
+
+async def test_error_names_step(code_stage: CodeStage) -> None:
+    """The error of a run that a step has failed names the step and its iteration, as that of a flow file."""
+    text = """
+def bad(): raise KeyError("a")
+
+async def one(): await hotpath.step(bad)
+
+async def main() -> None:
+    await hotpath.gather(one())
+"""
+    run = code_stage.run()
+    await code_stage.play(text, run)
+    assert (run.value["step"], run.value["iteration"]) == ("bad", "0")
+    assert run.value["message"] == "step gather[0]/bad: KeyError: 'a'"
+
+
+async def test_canceled(code_stage: CodeStage) -> None:
+    """A run that is ended from outside ends with it its step, which is no failure of the step, and keeps
+    what the step had printed.
+    """
+    text = """
+import trio
+async def long() -> None:
+    print("in the step")
+    await trio.sleep(100)
+
+async def main() -> None:
+    try:
+        await hotpath.step(long)
+    except Exception:
+        print("caught")
+"""
+    run = code_stage.run()
+    await code_stage.play(code_stage.script(text, timeout=0.1), run)
+    assert (run.state, run.value["kind"], run.log) == ("failure", "timeout", "in the step\n")
+    assert not run.steps
