@@ -178,9 +178,7 @@ class Home:
             limit = limits[index] if isinstance(limits, Sequence) else limits
             if limit is not None:
                 held.limit = limit
-                self.outside.arm(
-                    limit, lambda held=held: self.post(lambda: self.end(held, ErrorKind.TIMEOUT))
-                )
+                self.outside.arm(limit, self._poster(self.end, held, ErrorKind.TIMEOUT))
             if index in batch.canceling:
                 held.ending = ErrorKind.CANCELED
                 self._end(held)
