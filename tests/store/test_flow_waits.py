@@ -431,8 +431,8 @@ async def test_cancel_takes_its_locks_in_everybodys_order(flowing: Flows):
 
 
 async def test_cancel_and_approval_that_meet(flowing: Flows):
-    """I11: a cancel of a run with a child in the queue, held up, and an approval behind it do not deadlock: the
-    approval hears that the run has ended.
+    """I11: a cancel of a run with a child in the queue, held up, and an approval behind it do not deadlock:
+    the approval hears that the run has ended.
     """
     stage = flowing.stage
     worker, hand = await flowing.in_hand()
