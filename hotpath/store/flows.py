@@ -19,7 +19,7 @@ from asyncpg.pgproto import pgproto
 from hotpath import asyncpg_trio
 from hotpath.core.notes import Checkpoint, Child, Event, Notes, Parking, Recalled
 from hotpath.errors import NotSuspendedError, UsageError
-from hotpath.model import State
+from hotpath.model import Description, State
 from hotpath.store.claimed import join
 from hotpath.store.queries import query
 
@@ -161,6 +161,11 @@ async def secret(connection: asyncpg_trio.Connection) -> bytes:
     """The 32 bytes that this database's tokens are signed with."""
     value: bytes = await connection.fetchval(query("secret"))
     return value
+
+
+async def secret_for(connection: asyncpg_trio.Connection, description: Description) -> bytes:
+    """That secret, for a worker that runs a flow; nothing for one that does not need it."""
+    return await secret(connection) if description.kind == "flow" else b""
 
 
 async def resume(

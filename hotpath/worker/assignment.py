@@ -28,6 +28,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     drain: bool = False
     runtime: str | None = None
     """`package.module:factory` of its runtime; None: a built-in one."""
+    secret: bytes = b""
+    """What the database's tokens are signed with, for flows."""
 
 
 @attrs.frozen
@@ -38,8 +40,19 @@ class ScriptInHand:
     file: Path
     workspace: Path
     worker: str
+    tags: tuple[str, ...] = ()
+    """That the worker listens to."""
+    secret: bytes = attrs.field(default=b"", repr=False)
+    """What the database's tokens are signed with; empty: this script needs none."""
 
     @classmethod
     def of(cls, assignment: Assignment) -> ScriptInHand:
         """The script that the assignment is about."""
-        return cls(assignment.version, Path(assignment.file), Path(assignment.workspace), assignment.name)
+        return cls(
+            assignment.version,
+            Path(assignment.file),
+            Path(assignment.workspace),
+            assignment.name,
+            tuple(name for _, name in assignment.tags),
+            assignment.secret,
+        )

@@ -121,6 +121,7 @@ class Life:
             concurrency=team.options.concurrency,
             drain=team.options.drain,
             runtime=runtime_of(team.located, team.version.description),
+            secret=team.secret,
         )
 
     def _is_ready(self) -> None:

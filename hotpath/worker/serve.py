@@ -31,6 +31,7 @@ from hotpath.config import read_config
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import locate
 from hotpath.store.database import Database, open_database
+from hotpath.store.flows import secret_for
 from hotpath.store.scripts import register_version
 from hotpath.store.trouble import TROUBLE
 from hotpath.store.workers import register_tags, register_worker, stop_worker
@@ -151,6 +152,7 @@ async def serve_worker(
             version = await register_version(connection, description)
             names = options.tags or (description.settings.tag or located.name,)
             tags = await register_tags(connection, names)
+            secret = await secret_for(connection, description)
         name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
         assignment = Assignment(
             dsn=database.dsn,
@@ -164,6 +166,7 @@ async def serve_worker(
             concurrency=options.concurrency,
             drain=options.drain,
             runtime=factory,
+            secret=secret,
         )
         async with runtime.open(ScriptInHand.of(assignment)), trio.open_nursery() as nursery:
             service = _Service(database, assignment, runtime, options)

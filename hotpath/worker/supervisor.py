@@ -23,6 +23,7 @@ from hotpath.model import Description, ScriptVersion
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import Located, locate
 from hotpath.store.database import Database, open_database
+from hotpath.store.flows import secret_for
 from hotpath.store.scripts import register_version
 from hotpath.store.workers import register_tags
 from hotpath.worker.burial import Remains, tell
@@ -124,7 +125,8 @@ async def _prepare(
             tags = await register_tags(
                 connection, options.tags or (version.description.settings.tag or located.name,)
             )
-        supervisor = Supervisor(config, database, options, located, version, tags, early, stop)
+            secret = await secret_for(connection, version.description)
+        supervisor = Supervisor(config, database, options, located, version, tags, early, stop, secret)
         preparing.cancel_scope.cancel(reason="prepared")
     stop.is_preparing = False
     return supervisor
@@ -154,6 +156,8 @@ class Supervisor:
     early: list[Child]
     """Processes that wait for an assignment."""
     stop: Stop
+    secret: bytes = attrs.field(repr=False)
+    """What the database's tokens are signed with; empty unless the script is a flow."""
     reporter: Reporter = attrs.field(init=False)
     weather: Weather = attrs.field(factory=Weather)
     lives: dict[int, Life] = attrs.field(factory=dict)
