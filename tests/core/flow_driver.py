@@ -141,6 +141,8 @@ class Driver:
             else:
                 if isinstance(command, notes.Dispatch):
                     assert command.key not in self.children(), f"{command.key} was sent before"
+                if isinstance(command, notes.Early):
+                    assert "early:" not in self.marks(), "the early result was told before"
                 self.unwritten.append(command)
         assert self.run.active >= len(self.under_way)
 
