@@ -627,6 +627,7 @@ async def work(x: int) -> int:
 
 async def steps():
     for x in range(5):
+        await trio.sleep(0.005)
         await hotpath.step(work, x)
 
 async def wait():
