@@ -73,6 +73,9 @@ async def check_steps(loaded: LoadedFlow) -> tuple[dict[str, Description], tuple
         if (error := wrong.get(site.call.script)) is not None:
             faults.append(site.fault(" ".join(str(error).split())))
         elif (description := described.get(site.call.script)) is not None:
+            if description.kind == "flow":
+                message = f"{site.call.script} is a flow written as code: a flow cannot have it for a step"
+                faults.append(site.fault(message))
             faults += _check_call(site, description.schema)
     return described, tuple(faults)
 

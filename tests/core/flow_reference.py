@@ -428,6 +428,8 @@ class _Interpreter:
     def inputs(
         self, inputs: Iterable[tuple[str, Transform]], env: dict[str, Any], key: str
     ) -> dict[str, Any]:
+        if key == "preprocessor" and not inputs:
+            return dict(env["flow_input"])  # it gets the run's own, unless it says what it wants
         return {name: self.input(transform, env, key) for name, transform in inputs}
 
     def input(self, transform: Transform, env: dict[str, Any], key: str) -> Any:

@@ -50,6 +50,10 @@ class FlowInput:
         self.env = env
         self._fields: dict[str, msgspec.Raw] | None = None
 
+    def become(self, value: Value) -> None:
+        """What a preprocessor has made of the args."""
+        self.value, self._fields = value, None
+
     def field(self, name: str) -> bytes | None:
         """JSON of one arg; None if it is not there."""
         if self._fields is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from hotpath.core.flow.keys import step_of
+from hotpath.core.flow.keys import PREPROCESSOR, step_of
 from hotpath.core.flow.model import BranchAll, BranchOne, Call, ForLoop, Identity, SubFlow, WhileLoop
 from hotpath.core.flow.paths import UNDEFINED, ExpressionError
 from hotpath.core.flow.values import NULL, Approvals, FlowInput, Scope, Value
@@ -47,14 +47,14 @@ def _program(run: Run, program: Program, scope: Scope) -> Walk:
     """A flow, or a sub-flow, with its special modules."""
     top = scope.prefix == ""
     try:
-        if program.preprocessor is not None:
+        if top and program.preprocessor is not None:
             value, _ = yield from _module(run, program.preprocessor, scope, scope.input.value)
             if not isinstance(value.data, dict):
                 key = scope.prefix + program.preprocessor.id
                 raise run.failed(
                     key, "BadArgsError", "a preprocessor has to return an object, the flow's args"
                 )
-            scope.input.__init__(Value(program.defaults(value.raw)), scope.input.env)  # type: ignore[misc]
+            scope.input.become(Value(program.defaults(value.raw)))
         if program.skip is not None and run.holds(
             program.skip, "skip_expr", scope.prefix.removesuffix("/"), scope, scope.input.value
         ):
@@ -251,6 +251,8 @@ def _value(run: Run, node: Node, key: str, scope: Scope, previous: Value, extra:
 
 
 def _args(run: Run, node: Node, key: str, scope: Scope, previous: Value, extra: Extra) -> bytes:
+    if node.id == PREPROCESSOR and not node.inputs:
+        return scope.input.value.raw  # it gets the run's own args, unless it says what it wants
     try:
         return node.args(scope, previous, extra)
     except ExpressionError as error:
