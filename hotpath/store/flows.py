@@ -86,6 +86,19 @@ async def write_notes(
     return accepted
 
 
+async def prepare(connection: asyncpg_trio.Connection, worker: int) -> None:
+    """Have the server plan, and the driver learn, what `write_notes` and `recall` need: the first run does
+    not wait for it then. Writes nothing.
+    """
+    nobodys = Notes(
+        entries=(), touched=(), leases=[0], places=[0], runs=[_NOTHING], step_of=[1], keys=[""],
+        ids=[bytes(16)], scripts=[0], started=[0], durations=[0], states=[1], attempts=[1], args=[b"null"],
+        outcomes=[b"null"], logs=["-"],
+    )  # fmt: skip
+    await write_notes(connection, worker, nobodys, clock_offset_us=0, durable=False)
+    await recall(connection, [_NOTHING])
+
+
 async def park(
     connection: asyncpg_trio.Connection, worker: int, parked: Sequence[tuple[int, int, UUID, Parking]]
 ) -> int:

@@ -243,6 +243,14 @@ async def test_roles_can_do_their_part(flowing: Flows):
         await resume(reader, run, "s", 2)
 
 
+async def test_preparing_writes_nothing(flowing: Flows):
+    """I10: what plans the statements of notes ahead leaves nothing behind."""
+    worker = await flowing.stage.worker()
+    await flows.prepare(worker.connection, worker.worker)
+    tables = ("job_done", "job_log", "flow_run", "mark")
+    assert [await flowing.stage.count(table) for table in tables] == [0] * 4
+
+
 # ---------------------------------------------------------------- approvals
 
 
