@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hotpath.core.flow.program import Program
     from hotpath.core.notes import Recalled
-    from hotpath.runtime.protocol import Outcome
+    from hotpath.runtime.protocol import Batch, Outcome
 
 log = logging.getLogger("hotpath.worker")
 
@@ -50,8 +50,8 @@ class Outside(Protocol):
     def arm(self, seconds: float, then: Callable[[], object]) -> object:
         """Do this, in whichever thread, after so many seconds."""
 
-    def look_up(self, call: StepCall, key: bytes) -> object:
-        """Look whether the result of a call is in the cache, and post what came of it to `Home.looked_up`."""
+    def look_up(self, batch: Batch, key: bytes, then: Callable[[bytes | None], object]) -> object:
+        """Look whether a result is in the database's cache, and tell it in whichever thread."""
 
     def interrupt_steps(self, held: Held, kind: ErrorKind) -> object:
         """End the steps of a run that are under way."""
@@ -64,17 +64,27 @@ class Home:
     """The runs in hand, and what is to be done for them next."""
 
     def __init__(
-        self, program: Program, kept: Mapping[str, Kept], flow_script: int, outside: Outside, *, in_lane: bool
+        self,
+        program: Program,
+        kept: Mapping[str, Kept],
+        flow_script: int,
+        version: str,
+        outside: Outside,
+        *,
+        in_lane: bool,
     ) -> None:
         self.program = program
         self.kept = kept
         self.flow_script = flow_script
         """`script.id` of the flow: of the steps that run no script of their own."""
+        self.version = version
+        """Hash of the flow."""
         self.outside = outside
         self.in_lane = in_lane
         """Whether it is not Trio's thread."""
         self.inbox: deque[Callable[[], object]] = deque()
         self.cache = Cache()
+        self._ttl = program.flow.cache_ttl
         self.endings: set[Held] = set()
         """Runs that were told to end, and have not."""
         self.given: set[StepBatch] = set()
@@ -88,9 +98,9 @@ class Home:
         self.inbox.append(what)
         self.outside.knock()
 
-    def _poster(self, what: Callable[..., object], *args: Any) -> Callable[[], object]:
-        """What posts this, when it is called."""
-        return partial(self.post, partial(what, *args))
+    def _poster(self, what: Callable[..., object], *args: Any) -> Callable[..., object]:
+        """What posts this, with what it is given itself behind, when it is called."""
+        return lambda *more: self.post(partial(what, *args, *more))
 
     # ------------------------------------------------------------ in the home's thread
 
@@ -182,9 +192,30 @@ class Home:
             if index in batch.canceling:
                 held.ending = ErrorKind.CANCELED
                 self._end(held)
-                continue
-            self._guarded(held, run.start, self._now())
+            elif self._ttl:
+                self._start_unless_cached(held)
+            else:
+                self._guarded(held, run.start, self._now())
         self._look_whether_stopped(group)
+
+    def _start_unless_cached(self, held: Held) -> None:
+        """Start a run of a flow whose results are good for a while, unless there is one for these args."""
+        key = cache_key(self.version, held.run.args)
+        found = self.cache.get(key)
+        if found is None and held.run.recalled is None:
+            self.outside.look_up(held.batch, key, self._poster(self._start_or_answer, held))
+        else:
+            self._start_or_answer(held, found)
+
+    def _start_or_answer(self, held: Held, found: bytes | None) -> None:
+        if held.over or held.group.given_up or held.batch.stopped:
+            self._look_whether_stopped(held.group)
+        elif held.ending is not None:
+            self._end(held)
+        elif found is None:
+            self._guarded(held, held.run.start, self._now())
+        else:
+            self._finish(held, SUCCESS, found)
 
     def _now(self) -> int:
         return time.perf_counter_ns() // 1000 + self._offset_us
@@ -213,7 +244,10 @@ class Home:
                 else:
                     held.batch.note(held.index, command)  # type: ignore[arg-type]  # a note of another kind
         if run.over is not None:
-            self._finish(held, run.over.state, run.over.payload)
+            state, body = run.over.state, run.over.payload
+            if self._ttl and state == SUCCESS and len(body) <= payload.MAX_BYTES:
+                held.batch.note(held.index, self.cache.put(self.version, run.args, body, self._ttl))
+            self._finish(held, state, body)
             return
         timer = run.timer
         if not run.active:
@@ -254,7 +288,7 @@ class Home:
             if found is not None:
                 self.post(partial(self._answer, call, SUCCESS, found))
             else:
-                self.outside.look_up(call, key)
+                self.outside.look_up(held.batch, key, self._poster(self._looked_up, call))
             return
         self._queue(kept, call)
 
@@ -263,7 +297,7 @@ class Home:
             self._due[kept] = None
         kept.ready.append(call)
 
-    def looked_up(self, call: StepCall, found: bytes | None) -> None:
+    def _looked_up(self, call: StepCall, found: bytes | None) -> None:
         """What the cache has for a call."""
         held: Held = call.run.holder
         if held.over or held.group.given_up:

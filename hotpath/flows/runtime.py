@@ -35,7 +35,6 @@ from hotpath.runtime.lane import Lane, tell
 from hotpath.runtime.trio_runtime import AsyncRuntime
 
 if TYPE_CHECKING:
-    from hotpath.core.flow.waits import StepCall
     from hotpath.flows.steps import StepBatch
     from hotpath.model import Description
     from hotpath.runtime.chain import Link
@@ -85,7 +84,8 @@ class FlowRuntime:
             kept = {name: await self._load(stack, name, step) for name, step in steps.items()}
             program = compile_flow(flow, JavaScript().evaluate, functools.partial(foreign, script))
             in_lane = self._chain is not None
-            self._home = Home(program, kept, script.version.script, self, in_lane=in_lane)
+            version = script.version
+            self._home = Home(program, kept, version.script, version.description.hash, self, in_lane=in_lane)
             self._nursery = await stack.enter_async_context(trio.open_nursery())
             self._nursery.start_soon(self._serve)
             self._nursery.start_soon(self._watch_clock)
@@ -189,9 +189,9 @@ class FlowRuntime:
         """Run async steps."""
         self._soon(lambda: self._start(self._run_async, batch, kept))
 
-    def look_up(self, call: StepCall, key: bytes) -> None:
+    def look_up(self, batch: Batch, key: bytes, then: Callable[[bytes | None], object]) -> None:
         """Ask the database for a result that is still good."""
-        self._soon(lambda: self._start(self._look_up, call, key))
+        self._soon(lambda: self._start(self._look_up, batch, key, then))
 
     def arm(self, seconds: float, then: Callable[[], object]) -> None:
         """Do this after so many seconds, in Trio's thread."""
@@ -250,12 +250,9 @@ class FlowRuntime:
             if home is not None:
                 home.post(lambda: home.returned(batch))
 
-    async def _look_up(self, call: StepCall, key: bytes) -> None:
-        home = self._home
-        held: Held = call.run.holder
-        found: Mapping[bytes, bytes] = await held.batch.cached([key])
-        if home is not None:
-            home.post(lambda: home.looked_up(call, found.get(key)))
+    async def _look_up(self, batch: Batch, key: bytes, then: Callable[[bytes | None], object]) -> None:
+        found: Mapping[bytes, bytes] = await batch.cached([key])
+        then(found.get(key))
 
     async def _watch_clock(self) -> None:
         while True:

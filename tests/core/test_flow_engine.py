@@ -403,6 +403,12 @@ def test_preprocessor():
     assert (ended.value, ended.called) == ({"x": 2}, ["preprocessor", "a"])
 
 
+def test_preprocessor_without_inputs():
+    """A preprocessor that says nothing of its inputs gets the run's args."""
+    ended = both(flow(echo("a", "flow_input"), preprocessor=call("preprocessor", "echo", {})), {"x": 3})
+    assert ended.value == {"x": 3}
+
+
 def test_preprocessor_without_object():
     """One that gives anything but an object ends the run, and is named."""
     error = fails(flow(identity("a"), preprocessor=call("preprocessor", "number")))
