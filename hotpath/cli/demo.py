@@ -1,4 +1,4 @@
-"""`hotpath demo`: the main job on real input: what it did, and how fast beside the bare for-loop."""
+"""`hotpath demo`: the main job on real input, and how fast beside the bare for-loop; then a flow."""
 
 from __future__ import annotations
 
@@ -11,40 +11,51 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hotpath.demo.compare import Comparison, Pass
+    from hotpath.demo.flow import FlowRun
 
 _SHOWN_DIFFERENCES = 5
 
 
 def run_demo(directory: Path | None = None, *, as_json: bool = False, database_url: str | None = None) -> int:
-    """Run the demo on the files below `directory`, by default the standard library; print what came of it.
+    """Run the demo on the files below `directory`, by default the standard library, and the flow on its own
+    files; print what came of it.
 
-    Returns the exit code: 1 when any outcome differs from the for-loop's. `database_url`: a database other
-    than the one every command would use.
+    Returns the exit code: 1 when any outcome differs from the for-loop's, or the flow's numbers are wrong.
+    `database_url`: a database other than the one every command would use.
     """
     import trio
 
     from hotpath.demo.compare import compare, make_workspace, standard_library
+    from hotpath.demo.flow import draw_run, install, run_flow
     from hotpath.store.embedded import default_home
 
     say = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
+    tell = _quiet if as_json else say
     workspace = make_workspace(default_home())
+    install(workspace)
     where = directory or standard_library()
     if not as_json:
         say(f"Hotpath runs flow_x on every .py file below {where} (Python {platform.python_version()}).\n")
-    found = trio.run(compare, where, workspace, _quiet if as_json else say, database_url)
+    found = trio.run(compare, where, workspace, tell, database_url)
+    if not as_json:
+        say("\n" + "\n".join(_lines(found)))
+        say("\nThen a flow, on the orders that a shop's branches send (see examples/etl):")
+    flow = trio.run(run_flow, workspace, tell, database_url)
     if as_json:
-        print(json.dumps(_document(found, workspace)))
+        print(json.dumps({**_document(found, workspace), "flow": _flow_document(flow)}))
     else:
-        print("\n" + "\n".join(_lines(found, workspace)))
-    return 1 if found.differing else 0
+        boxes = "utf" in (sys.stdout.encoding or "").lower()
+        say("\n" + "\n".join([*draw_run(flow, workspace, boxes=boxes), "", *_flow_lines(flow)]))
+        say("\nTry next:\n" + "\n".join(f"  {each}" for each in _next_commands(found, flow, workspace)))
+    return 1 if found.differing or flow.wrong else 0
 
 
 def _quiet(_line: str) -> None:
     pass
 
 
-def _lines(found: Comparison, workspace: Path) -> list[str]:
-    """The report, for people."""
+def _lines(found: Comparison) -> list[str]:
+    """The report on the main job, for people."""
     lines = _table(found)
     lines += ["", *_verdict(found)]
     if found.failed is not None and found.failed.error is not None:
@@ -53,8 +64,25 @@ def _lines(found: Comparison, workspace: Path) -> list[str]:
         lines += ["", f"One file that failed, as its job {found.failed.id} has it:", f"  {path}"]
         text = str(error.get("traceback") or f"{error['name']}: {error['message']}").rstrip()
         lines += [f"  {line}" for line in text.splitlines()]
-    lines += ["", "Try next:"]
-    lines += [f"  {command}" for command in _next_commands(found, workspace)]
+    return lines
+
+
+def _flow_lines(flow: FlowRun) -> list[str]:
+    """The report on the flow, for people."""
+    times = f"{flow.busy_ms:.0f} ms in steps; both commands took {flow.command_seconds:.2f} s"
+    lines = [f"{len(flow.steps)} steps, {flow.tries - len(flow.steps)} tries of them failed first; {times}."]
+    if flow.job.result:
+        got = flow.job.result
+        aside = f"{got['rows_set_aside']} rows and {len(got['files_set_aside'])} files set aside"
+        lines.append(
+            f"{got['orders']} orders from {got['files']} files, {got['total_eur']} EUR; {aside}; "
+            f"approved by {got['approved_by']}."
+        )
+    if flow.wrong:
+        lines.append("WRONG:")
+        lines += [f"  {each}" for each in flow.wrong]
+    else:
+        lines.append("Checked: the report and the database are what the same functions give by hand.")
     return lines
 
 
@@ -100,13 +128,30 @@ def _verdict(found: Comparison) -> list[str]:
     return lines
 
 
-def _next_commands(found: Comparison, workspace: Path) -> list[str]:
+def _next_commands(found: Comparison, flow: FlowRun, workspace: Path) -> list[str]:
     from hotpath.demo.compare import SCRIPT, command_path
 
     call = f"{command_path()} --workspace {workspace}"
     commands = [f"{call} status", f"{call} run {SCRIPT} -a path={found.files[0]} --local"]
     commands.insert(1, f"{call} job {found.failed.id}" if found.failed else f"{call} jobs --limit 5")
+    commands.append(f"{call} job {flow.job.id}")
     return commands
+
+
+def _flow_document(flow: FlowRun) -> dict[str, Any]:
+    """The report on the flow, for programs."""
+    return {
+        "run": str(flow.job.id),
+        "state": flow.job.state.value,
+        "result": flow.job.result,
+        "steps": len(flow.steps),
+        "tries": flow.tries,
+        "steps_ms": flow.busy_ms,
+        "commands_ms": flow.command_seconds * 1000,
+        "approved_step": flow.approved,
+        "question": flow.question,
+        "wrong": flow.wrong,
+    }
 
 
 def _document(found: Comparison, workspace: Path) -> dict[str, Any]:

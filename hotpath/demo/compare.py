@@ -23,11 +23,11 @@ import attrs
 import trio
 
 import hotpath
+from hotpath.demo.worker import command_of, drain
 from hotpath.errors import HotpathError, UsageError
 from hotpath.model import Job, State
 
 SCRIPT = "flow_x"
-DEDICATE = ("hotpath", "dedicate", SCRIPT, "--drain")
 BROKEN = "broken_on_purpose.py"
 _COUNTED = ("functions", "classes", "imports", "lines")
 _RESULTS_AT_ONCE = 4  # tasks that read results back
@@ -148,9 +148,9 @@ async def compare(
         ids = await client.enqueue_many(SCRIPT, [{"path": path} for path in files])
         push_seconds = time.perf_counter() - began
         say(f"pushed {len(ids):,} jobs in {push_seconds:.2f} s; now, in {workspace}:")
-        say(f"$ {' '.join(DEDICATE)}")
+        say(f"$ {' '.join(command_of(SCRIPT))}")
         began = time.perf_counter()
-        await _dedicate(workspace, say, database_url)
+        await drain(SCRIPT, workspace, say, database_url)
         command_seconds = time.perf_counter() - began
         say("reading the results back")
         jobs = await _read_jobs(client, list(ids))
@@ -222,29 +222,6 @@ async def _clear(client: Any) -> None:
         canceled = [await client.cancel(job.id) for job in waiting]
         if not any(canceled):
             break
-
-
-async def _dedicate(workspace: Path, say: Callable[[str], None], database_url: str | None) -> None:
-    """Run the command as a user would, in the workspace; tell what it printed."""
-    environment = {name: value for name, value in os.environ.items() if name != "HOTPATH_WORKSPACE"}
-    if database_url:
-        environment["HOTPATH_DATABASE_URL"] = database_url  # not in the arguments: they show in `ps`
-    command = [sys.executable, "-m", *DEDICATE]
-    visible = sys.stderr.isatty()  # there it shows a progress bar
-    done = await trio.run_process(
-        command,
-        cwd=workspace,
-        env=environment,
-        capture_stdout=True,
-        capture_stderr=not visible,
-        check=False,
-    )
-    for line in (done.stdout + (done.stderr or b"")).decode(errors="replace").splitlines():
-        say(f"  {line}")
-    if done.returncode:
-        raise HotpathError(
-            f"`{' '.join(DEDICATE)}` ended with exit code {done.returncode}: see above for why"
-        )
 
 
 async def _read_jobs(client: Any, ids: list[UUID]) -> list[Job]:

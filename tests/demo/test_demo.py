@@ -64,12 +64,15 @@ def test_demo_gives_the_same_outcomes_as_the_for_loop(database_url, sources, tmp
     }
     assert found["failed_error"]["name"] == "SyntaxError"
     assert "Missing parentheses" in found["failed_error"]["message"]
+    assert found["flow"]["state"] == "success"
+    assert found["flow"]["wrong"] == []
+    assert found["flow"]["approved_step"] == "ask"
 
 
 @pytest.mark.slow
 def test_demo_says_in_words_what_it_did(database_url, sources, tmp_path):
-    """It prints the command line, both times, a failed file (adding one where none is bad) and three commands
-    to try next, which work.
+    """It prints the command line, both times, a failed file (adding one where none is bad) and the flow's
+    tree, and four commands to try next, which work.
     """
     (sources / "bad.py").unlink()
     done = run_demo(database_url, tmp_path, str(sources))
@@ -80,8 +83,10 @@ def test_demo_says_in_words_what_it_did(database_url, sources, tmp_path):
     assert "broken_on_purpose.py" in done.stdout
     assert "SyntaxError" in done.stdout
     assert "Checked: every file has the same result or the same error" in done.stdout
+    assert "each_file: 13 iterations, 2 failed" in done.stdout
+    assert "Checked: the report and the database are what the same functions give" in done.stdout
     commands = done.stdout.partition("Try next:\n")[2].strip().splitlines()
-    assert len(commands) == 3
+    assert len(commands) == 4
     environment = {**os.environ, "HOTPATH_DATABASE_URL": database_url}
     for command in commands:
         tried = subprocess.run(
