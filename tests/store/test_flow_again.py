@@ -14,6 +14,7 @@ from hotpath.errors import UsageError
 from hotpath.model import Description, Settings
 from hotpath.store import flows, jobs, scripts
 from hotpath.store.work import WorkerSession
+from hotpath.worker.house import House
 
 TABLES = ("flow_run", "checkpoint", "mark", "flow_event", "flow_child")
 
@@ -265,6 +266,18 @@ async def test_sweep_goes_through_all(flowing: Flows):
     assert await flowing.stage.state(orphan) == "canceled"
     assert await left(flowing) == {"flow_run": 1, "mark": 1}
     assert await flowing.recall(hand.ids[4]) is not None
+
+
+async def test_keepers_forget_what_is_left(flowing: Flows, monkeypatch):
+    """I10: any worker's keeper forgets what ended runs have left, when it is time to, and not before."""
+    worker, hand = await flowing.in_hand()
+    await flowing.note(worker, (hand, 0, mark("choice:a:skip", 1)))
+    await flowing.stage.flush(worker, outcomes(hand))
+    await House().keep(flowing.stage.connection)
+    assert await left(flowing) == {"flow_run": 1, "mark": 1}
+    monkeypatch.setattr("hotpath.worker.house.SWEEP_EVERY", 0.0)
+    await House().keep(flowing.stage.connection)
+    assert await left(flowing) == {}
 
 
 async def test_kind_of_a_version(flowing: Flows):
