@@ -235,6 +235,11 @@ class Hand:
         """Results under these keys that are still good."""
         return await self.desk.cached(keys)
 
+    async def admit(self, script: int, most: int) -> set[int]:
+        """Indexes of its jobs that have one of `most` places."""
+        there = await self.desk.admit(script, most, list(self.ids))
+        return {index for index, job in enumerate(self.ids) if job in there}
+
     def now_us(self) -> int:
         """The database's clock, microseconds since the epoch."""
         return self.desk.now_us()

@@ -7,7 +7,7 @@ no database, and of no clock but the one it is given.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
@@ -39,6 +39,9 @@ class Desk(Protocol):
     async def cached(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """Results under these keys that are still good: JSON."""
 
+    async def admit(self, script: int, most: int, runs: Sequence[UUID]) -> Container[UUID]:
+        """Those of the jobs that have one of the script's `most` places."""
+
     def now_us(self) -> int:
         """The database's clock, microseconds since the epoch."""
 
@@ -59,6 +62,10 @@ class Nowhere:
     async def cached(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """Nothing is kept."""
         return {}
+
+    async def admit(self, script: int, most: int, runs: Sequence[UUID]) -> Container[UUID]:
+        """There is place for all."""
+        return frozenset(runs)
 
     def now_us(self) -> int:
         """It is the beginning of time."""

@@ -222,6 +222,10 @@ class StepJob:
         """Raises HotpathError."""
         raise HotpathError(NESTED)
 
+    async def admit(self, script: int, most: int) -> Container[int]:
+        """Raises HotpathError."""
+        raise HotpathError(NESTED)
+
 
 @attrs.frozen(eq=False)
 class Ended:

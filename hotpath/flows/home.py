@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hotpath.core.flow.engine import Run
 from hotpath.core.flow.waits import StepCall
-from hotpath.core.notes import Mark, StepNote
+from hotpath.core.notes import Mark, Parking, StepNote
 from hotpath.flows.cache import Cache, cache_key
 from hotpath.flows.held import Group, Held, Kept
 from hotpath.flows.steps import StepBatch
@@ -33,6 +33,8 @@ log = logging.getLogger("hotpath.worker")
 
 PARK_AFTER_US = 1_000_000
 """What waits for longer than this is not held in memory."""
+SLOT = "slot:"
+"""Key of the event that says that there is a place for a run, where a flow has a `concurrent_limit`."""
 SUCCESS, FAILURE, CANCELED, AGAIN = map(
     int, (OutcomeState.SUCCESS, OutcomeState.FAILURE, OutcomeState.CANCELED, OutcomeState.RETRY)
 )
@@ -47,14 +49,14 @@ class Outside(Protocol):
     def launch(self, batch: StepBatch, kept: Kept) -> object:
         """Run async steps."""
 
-    def arm(self, seconds: float, then: Callable[[], object]) -> object:
-        """Do this, in whichever thread, after so many seconds."""
+    def arm(self, seconds: float, then: Callable[[], object], held: Held) -> object:
+        """Do this in Trio's thread after so many seconds, if the run is not over by then."""
 
     def look_up(self, batch: Batch, key: bytes, then: Callable[[bytes | None], object]) -> object:
         """Look whether a result is in the database's cache, and tell it in whichever thread."""
 
-    def interrupt_steps(self, held: Held, kind: ErrorKind) -> object:
-        """End the steps of a run that are under way."""
+    def end(self, held: Held, kind: ErrorKind) -> object:
+        """In Trio's thread: end the run, and interrupt the steps of it that are under way."""
 
     def settled(self, event: trio.Event) -> object:
         """Set the event."""
@@ -133,25 +135,35 @@ class Home:
         calls = []
         for call in kept.take():
             held: Held = call.run.holder
-            if held.over or held.ending is not None or held.group.given_up or held.batch.stopped:
-                self._dropped(held)
-            else:
+            if self._is_wanted(held):
                 held.group.busy += 1
                 calls.append(call)
+            else:
+                self._dropped(held)
         if not calls:
             return None
-        batch = StepBatch(calls, self.heard, self.endings)
+        batch = StepBatch(calls, self.heard, self.endings, apart=self.in_lane and kept.is_async)
         self.given.add(batch)
         return batch
 
+    @staticmethod
+    def _is_wanted(held: Held) -> bool:
+        """Whether further steps of it are to begin."""
+        return not (held.over or held.ending is not None or held.group.given_up or held.batch.stopped)
+
     def returned(self, batch: StepBatch) -> None:
-        """A runtime is through with a batch: what it did not begin, because it was to stop, is dropped."""
+        """A runtime is through with a batch. What it did not begin, because one of the runs' batches was to
+        stop, waits anew, where its own was not.
+        """
         self.given.discard(batch)
         if batch.left:
             for call in batch.unreported():
                 held: Held = call.run.holder
                 held.group.busy -= 1
-                self._dropped(held)
+                if self._is_wanted(held):
+                    self._queue(self.kept[call.script], call)
+                else:
+                    self._dropped(held)
 
     def _dropped(self, held: Held) -> None:
         """A call of it will not be made."""
@@ -176,8 +188,11 @@ class Home:
         args: Sequence[bytes],
         limits: Sequence[float | None] | float | None,
         recalled: Mapping[int, Recalled],
+        admitted: Container[int],
     ) -> None:
-        """Start the runs of a batch, or play them again up to where they were."""
+        """Start the runs of a batch, or play them again up to where they were; those that are not admitted
+        wait for their turn elsewhere.
+        """
         batch = group.batch
         self._offset_us = batch.now_us() - time.perf_counter_ns() // 1000
         for index, raw in enumerate(args):
@@ -188,10 +203,12 @@ class Home:
             limit = limits[index] if isinstance(limits, Sequence) else limits
             if limit is not None:
                 held.limit = limit
-                self.outside.arm(limit, self._poster(self.end, held, ErrorKind.TIMEOUT))
+                self.outside.arm(limit, partial(self.outside.end, held, ErrorKind.TIMEOUT), held)
             if index in batch.canceling:
                 held.ending = ErrorKind.CANCELED
                 self._end(held)
+            elif index not in admitted:
+                self._park(held, Parking(None, events={SLOT: 0}))
             elif self._ttl:
                 self._start_unless_cached(held)
             else:
@@ -255,17 +272,21 @@ class Home:
             assert parking is not None, "a run that does nothing waits for something"
             waits_long = timer is None or timer - self._now() > PARK_AFTER_US
             if waits_long or parking.children or parking.events:
-                held.over = True
-                held.batch.park(held.index, parking)
-                self._left(held)
+                self._park(held, parking)
                 return
         if timer is not None and timer != held.timer:
             held.timer = timer
             seconds = max(0.0, (timer - self._now()) / 1e6)
-            self.outside.arm(seconds, self._poster(self._tick, held))
+            self.outside.arm(seconds, self._poster(self._tick, held), held)
+
+    def _park(self, held: Held, parking: Parking) -> None:
+        """The run leaves this worker, and comes back when there is something for it to do."""
+        held.over = True
+        held.batch.park(held.index, parking)
+        self._left(held)
 
     def _tick(self, held: Held) -> None:
-        if held.over:
+        if held.over or held.group.given_up:
             return
         held.timer = None
         if held.batch.stopped:
@@ -321,7 +342,9 @@ class Home:
         """A runtime has reported a step; in the thread that ran it."""
         call = batch.calls[outcome[0]]
         held: Held = call.run.holder
-        if self.in_lane and self.kept[call.script].is_async:
+        kept = self.kept[call.script]
+        kept.observe(outcome[3])
+        if self.in_lane and kept.is_async:
             self.post(partial(self._ended, call, held, outcome, again))
         else:
             self._ended(call, held, outcome, again)
@@ -333,7 +356,6 @@ class Home:
     ) -> None:
         _, state, started, duration, body, text = outcome
         kept = self.kept[call.script]
-        kept.observe(duration)
         held.calls -= 1
         group = held.group
         group.busy -= 1
@@ -371,7 +393,7 @@ class Home:
             self._look_whether_stopped(group)
 
     def _written(self, held: Held, key: str) -> None:
-        if not held.over:
+        if not held.over and not held.group.given_up:
             self._guarded(held, held.run.written, key, self._now())
 
     # ------------------------------------------------------------ ends
@@ -379,6 +401,7 @@ class Home:
     def end(self, held: Held, kind: ErrorKind) -> None:
         """A run is to end: now, or when the steps that run have."""
         if held.over:
+            self.endings.discard(held)  # it ended while this was on its way
             return
         held.ending = held.ending or kind
         self.endings.add(held)
@@ -389,8 +412,6 @@ class Home:
                 held.calls -= len(waiting)
         if not held.calls:
             self._end(held)
-        elif kind is ErrorKind.TIMEOUT:
-            self.outside.interrupt_steps(held, kind)
 
     def _end(self, held: Held) -> None:
         if held.ending is ErrorKind.TIMEOUT:

@@ -17,7 +17,7 @@ import functools
 import heapq
 import itertools
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONCURRENCY = 1_000
 """Runs at a time in one process."""
+FEW_ALARMS = 1_024
 STEPS_AT_A_TIME = 1_000
 """Of one async script in one process, where it does not say."""
 
@@ -65,7 +66,9 @@ class FlowRuntime:
         self._bell = trio.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
-        self._alarms: list[tuple[float, int, Callable[[], object]]] = []
+        self._alarms: list[tuple[float, int, Held, Callable[[], object]]] = []
+        self._most_alarms = FEW_ALARMS
+        """How many there may be before those of runs that are over are thrown out."""
         self._serial = itertools.count()
         self._rung = trio.Event()
         self._timeout: float | None = None
@@ -118,20 +121,29 @@ class FlowRuntime:
         if not len(batch):
             await trio.lowlevel.checkpoint()
             return
+        batch.begun = len(batch)  # who wants to end a run before it is here need not stop the others for it
         recalled = await batch.recall(range(len(batch)))
-        batch.begun = len(batch)
         args = [bytes(raw) for raw in msgspec.json.decode(batch.args, type=list[msgspec.Raw])]
         limits: Sequence[float | None] | float | None = self._timeout
         if batch.timeouts is not None:
             limits = [self._timeout if limit is None else limit for limit in batch.timeouts]
+        admitted = await self._admit(batch)
         group = Group(batch, trio.Event())
         self._groups[batch.number] = group
-        home.post(lambda: home.begin(group, args, limits, recalled))
+        home.post(lambda: home.begin(group, args, limits, recalled, admitted))
         try:
             await group.done.wait()
         finally:
             group.given_up = True
             self._groups.pop(batch.number, None)
+
+    async def _admit(self, batch: Batch) -> Container[int]:
+        """The runs that may be under way now."""
+        home = self._home
+        most = None if home is None else home.program.flow.concurrent_limit
+        if home is None or most is None:
+            return range(len(batch))
+        return await batch.admit(home.flow_script, most)
 
     # ------------------------------------------------------------ ends, in Trio's thread
 
@@ -142,26 +154,24 @@ class FlowRuntime:
         for number, group in self._groups.items():
             held = group.held.get(token - number)
             if home is not None and held is not None and held.token == token:
-                self._interrupt(held, kind)
-                home.post(functools.partial(home.end, held, kind))
+                self.end(held, kind)
                 return
 
-    def interrupt_steps(self, held: Held, kind: ErrorKind) -> None:
-        """End the steps of a run that are under way."""
-        self._soon(lambda: self._interrupt(held, kind))
-
-    def _interrupt(self, held: Held, kind: ErrorKind) -> None:
+    def end(self, held: Held, kind: ErrorKind) -> None:
+        """End a run. Steps of it that run are canceled, whatever it ends for: theirs is no time-out."""
         home = self._home
         if home is None or held.over:
             return
         held.ending = held.ending or kind
+        home.endings.add(held)  # before the look at what was given: the lane does it the other way round
         for batch in list(home.given):
             for index, call in enumerate(batch.calls):
                 if call.run is held.run:
                     kept = home.kept[call.script]
                     runner = kept.warm if kept.is_async else self._chain
                     if runner is not None:
-                        runner.interrupt(batch, index, kind)
+                        runner.interrupt(batch, index, ErrorKind.CANCELED)
+        home.post(functools.partial(home.end, held, kind))
 
     def stuck(self, after: float) -> Sequence[tuple[Batch, int, ErrorKind]]:
         """Runs with an async step that does not end though it was told to."""
@@ -170,7 +180,7 @@ class FlowRuntime:
             if kept.is_async:
                 for steps, index, kind in kept.warm.stuck(after):
                     held: Held = steps.calls[index].run.holder
-                    found.append((held.batch, held.index, kind))
+                    found.append((held.batch, held.index, held.ending or kind))
         return found
 
     # ------------------------------------------------------------ what its home asks for
@@ -193,11 +203,15 @@ class FlowRuntime:
         """Ask the database for a result that is still good."""
         self._soon(lambda: self._start(self._look_up, batch, key, then))
 
-    def arm(self, seconds: float, then: Callable[[], object]) -> None:
-        """Do this after so many seconds, in Trio's thread."""
+    def arm(self, seconds: float, then: Callable[[], object], held: Held) -> None:
+        """Do this after so many seconds, in Trio's thread, if the run is not over by then."""
 
         def push() -> None:
-            heapq.heappush(self._alarms, (trio.current_time() + seconds, next(self._serial), then))
+            if len(self._alarms) >= self._most_alarms:  # a run that is over is not kept for its time-out
+                self._alarms = [alarm for alarm in self._alarms if not alarm[2].over]
+                heapq.heapify(self._alarms)
+                self._most_alarms = max(FEW_ALARMS, 2 * len(self._alarms))
+            heapq.heappush(self._alarms, (trio.current_time() + seconds, next(self._serial), held, then))
             self._rung.set()
 
         self._soon(push)
@@ -257,7 +271,9 @@ class FlowRuntime:
     async def _watch_clock(self) -> None:
         while True:
             while self._alarms and self._alarms[0][0] <= trio.current_time():
-                heapq.heappop(self._alarms)[2]()
+                _, _, held, then = heapq.heappop(self._alarms)
+                if not held.over:
+                    then()
             self._rung = trio.Event()
             with trio.move_on_at(self._alarms[0][0] if self._alarms else math.inf):
                 await self._rung.wait()

@@ -71,7 +71,9 @@ class StepBatch:
         "mark", "tag", "timeouts", "tokens",
     )  # fmt: skip
 
-    def __init__(self, calls: list[StepCall], ended: Ended, endings: Collection[Any] = ()) -> None:
+    def __init__(
+        self, calls: list[StepCall], ended: Ended, endings: Collection[Any] = (), *, apart: bool = False
+    ) -> None:
         self.calls = calls
         self.left = len(calls)
         """How many have not been reported."""
@@ -86,7 +88,8 @@ class StepBatch:
         self.ids = _Ids(calls)
         self.canceling = _Ending(calls, endings)
         self.tag = self._parents[0].tag
-        self.mark: MutableSequence[int] = self._parents[0].mark
+        # Where two threads run steps, the mark is that of the lane: the other would wipe out its deadline.
+        self.mark: MutableSequence[int] = [0, 0] if apart else self._parents[0].mark
         self.tokens = [holder.token for holder in holders]
         timeouts = [call.timeout for call in calls]
         self.timeouts = timeouts if any(timeouts) else None
@@ -143,6 +146,10 @@ class StepBatch:
         raise HotpathError(NESTED)
 
     async def cached(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Raises HotpathError."""
+        raise HotpathError(NESTED)
+
+    async def admit(self, script: int, most: int) -> set[int]:
         """Raises HotpathError."""
         raise HotpathError(NESTED)
 

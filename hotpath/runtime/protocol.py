@@ -143,6 +143,12 @@ class Batch(Protocol):
         thread.
         """
 
+    async def admit(self, script: int, most: int) -> Container[int]:
+        """Ask for a place for each of these jobs, of which `most` of this script may be under way, whichever
+        workers have them; the indexes of those that have one. The others are to be parked, until an event of
+        the key `slot:`. Called in Trio's thread.
+        """
+
     def now_us(self) -> int:
         """The database's clock, in microseconds since the epoch, as well as it is known; callable from any
         thread.

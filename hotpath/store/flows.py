@@ -145,6 +145,16 @@ async def recall(connection: asyncpg_trio.Connection, runs: Sequence[UUID]) -> d
     return known
 
 
+async def admit(
+    connection: asyncpg_trio.Connection, script: int, most: int, runs: Sequence[UUID]
+) -> set[UUID]:
+    """Ask for a place for each of these runs of a flow, of which `most` may be under way at a time; those
+    that have one. They hold it until they end; the others are woken when it is their turn.
+    """
+    granted = await connection.fetchval(query("admit_runs"), script, most, list(runs))
+    return {UUID(int=run.int) for run in granted}
+
+
 async def cache_get(connection: asyncpg_trio.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
     """Of these keys, the results (JSON) that were cached and whose time is not over."""
     return {row[0]: row[1] for row in await connection.fetch(query("cache_get"), list(keys))}

@@ -78,6 +78,11 @@ class Part:
         """As of the hand."""
         return await self.hand.cached(keys)
 
+    async def admit(self, script: int, most: int) -> set[int]:
+        """As of the hand."""
+        there = await self.hand.desk.admit(script, most, list(self.ids))
+        return {index for index, job in enumerate(self.ids) if job in there}
+
     def now_us(self) -> int:
         """The hand's."""
         return self.hand.now_us()

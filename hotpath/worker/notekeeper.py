@@ -29,7 +29,7 @@ from hotpath.core.notes import Entry, Note, Notes, OnWritten, Parking, Recalled,
 from hotpath.model import OutcomeState
 from hotpath.runtime.lane import tell
 from hotpath.store.complete import add_parked_log
-from hotpath.store.flows import cache_get, park, recall, write_notes
+from hotpath.store.flows import admit, cache_get, park, recall, write_notes
 from hotpath.store.trouble import DATA_ERRORS
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ log = logging.getLogger("hotpath.worker")
 COMPANY = 0.025
 """Seconds that a note waits for others, or for a flush, to go with."""
 PARKS_AT_ONCE = 1_000
+NOT_UNIQUE = "23505"
+"""SQLSTATE of a second row with one key."""
 
 
 class Losing(Protocol):
@@ -86,13 +88,20 @@ class Pen:
         """Write them."""
         again = self.notes.again or self._tried
         self._tried = True
-        self.accepted = await write_notes(
-            session.connection,
-            session.worker,
-            attrs.evolve(self.notes, again=True) if again else self.notes,
-            clock_offset_us=self.clock.offset_us or 0,
-            durable=durable,
-        )
+        try:
+            self.accepted = await write_notes(
+                session.connection,
+                session.worker,
+                attrs.evolve(self.notes, again=True) if again else self.notes,
+                clock_offset_us=self.clock.offset_us or 0,
+                durable=durable,
+            )
+        except Exception as error:
+            if (
+                getattr(error, "sqlstate", None) == NOT_UNIQUE
+            ):  # a runtime's mistake, and not to be waited out
+                raise ValueError(f"two steps have one id ({error})") from error
+            raise
 
 
 class _Lock:
@@ -145,6 +154,10 @@ class Notekeeper:
     async def cached(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """Results under these keys that are still good."""
         return await self.link.guarded(_cached, keys)
+
+    async def admit(self, script: int, most: int, runs: Sequence[UUID]) -> set[UUID]:
+        """Those of the runs that have one of the script's places."""
+        return await self.link.guarded(_admit, script, most, runs)
 
     def now_us(self) -> int:
         """The database's clock."""
@@ -369,6 +382,10 @@ async def _recall(session: WorkerSession, runs: Sequence[UUID]) -> Mapping[UUID,
 
 async def _cached(session: WorkerSession, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
     return await cache_get(session.connection, keys)
+
+
+async def _admit(session: WorkerSession, script: int, most: int, runs: Sequence[UUID]) -> set[UUID]:
+    return await admit(session.connection, script, most, runs)
 
 
 async def _park(session: WorkerSession, parks: Sequence[tuple[int, int, UUID, Parking]]) -> None:
