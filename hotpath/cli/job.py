@@ -1,50 +1,96 @@
-"""`hotpath job`: everything about one job."""
+"""`hotpath job`: everything about one job; of a flow's run, its steps and what it waits for."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
 from hotpath.cli.options import Given, JobId, common
 
+if TYPE_CHECKING:
+    from hotpath.model import Attempt, Job
+    from hotpath.store.flows import RunStep, Wait
+
+STEPS = 100_000
+"""Steps of a run that are read."""
+MOST = 25
+"""Steps that failed, and others, that are shown."""
+_SHOWN = 10  # waits that are told one by one
+_FAR = timedelta(days=50 * 365)  # a run that waits for somebody is due after the end of everything
+
 
 @click.command("job")
 @click.argument("id", type=JobId())
 @common
 def command(given: Given, id: UUID) -> int:
-    """Show the job ID: its state, times, args, its result or error, and every attempt."""
+    """Show the job ID: its state, times, args, its result or error, and every attempt.
+
+    Of a flow's run, also the tree of its steps, and what it waits for.
+    """
     return given.run(_show, given, id)
 
 
 async def _show(given: Given, job_id: UUID) -> int:
     from hotpath.cli.output import (
         attempt_document,
-        clock,
         job_document,
-        pretty_json,
         print_json,
-        print_table,
         printable,
-        span,
+        step_document,
+        wait_document,
     )
     from hotpath.client import open_client
 
+    steps: list[RunStep] = []
+    waits: list[Wait] = []
     async with open_client(config=given.config) as client:
         job = await client.job(job_id)
         attempts = await client.attempts(job_id)
+        if job.kind == "flow":
+            steps = await client.steps(job_id, limit=STEPS)
+            waits = await client.waits(job_id)
     if given.json:
-        print_json(job_document(job) | {"attempts": [attempt_document(each) for each in attempts]})
+        document = job_document(job) | {"attempts": [attempt_document(each) for each in attempts]}
+        if job.kind == "flow":
+            document["steps"] = [step_document(each) for each in steps]
+            document["waits_for"] = [wait_document(each) for each in waits]
+        print_json(document)
         return 0
-    fields = [
-        ("id", str(job.id)),
-        ("script", job.script),
+    for name, text in _fields(job, waits):
+        print(f"{name:<14} {printable(text)}")
+    if job.error is not None and job.error.get("traceback"):
+        print(f"\n{printable(job.error['traceback']).rstrip()}")
+    if steps:
+        print()
+        _print_steps(steps)
+    if [each.attempt for each in attempts] not in ([], [job.attempt]):
+        print()
+        _print_attempts(attempts)
+    return 0
+
+
+def _fields(job: Job, waits: Sequence[Wait]) -> list[tuple[str, str]]:
+    from hotpath.cli.output import clock, pretty_json, span, wait_text
+
+    due = "when it is woken" if job.scheduled_for - datetime.now(UTC) > _FAR else clock(job.scheduled_for)
+    fields = [("id", str(job.id)), ("script", job.script)]
+    if job.kind == "step":
+        fields += [("run", str(job.parent)), ("step", str(job.step))]
+    fields += [
         ("tag", job.tag),
         ("state", job.state.value),
+        *((("" if k else "waiting"), wait_text(wait)) for k, wait in enumerate(waits[:_SHOWN])),
+    ]
+    if len(waits) > _SHOWN:
+        fields.append(("", f"and {len(waits) - _SHOWN} more"))
+    fields += [
         ("priority", str(job.priority)),
         ("attempt", str(job.attempt)),
-        ("scheduled for", clock(job.scheduled_for)),
+        ("scheduled for", due),
         ("created", clock(job.created_at)),
         ("started", clock(job.started_at)),
         ("finished", clock(job.finished_at)),
@@ -56,25 +102,50 @@ async def _show(given: Given, job_id: UUID) -> int:
         fields.append(("result", pretty_json(job.result)))
     if job.error is not None:
         fields.append(("error", _said(job.error)))
-    for name, text in fields:
-        print(f"{name:<14} {printable(text)}")
-    if job.error is not None and job.error.get("traceback"):
-        print(f"\n{printable(job.error['traceback']).rstrip()}")
-    if [each.attempt for each in attempts] not in ([], [job.attempt]):
-        print()
-        print_table(
-            ("ATTEMPT", "STATE", "STARTED", "DURATION", "WORKER", "ERROR"),
-            [
-                (
-                    *(str(each.attempt), each.state.value, clock(each.started_at), span(each.duration_ms)),
-                    *(each.worker or "-", "-" if each.error is None else _said(each.error)),
-                )
-                for each in attempts
-            ],
-            right=(0, 3),
-        )
-    return 0
+    return fields
+
+
+def _print_steps(steps: Sequence[RunStep]) -> None:
+    """A line for each step that did not succeed, and for the last begun of the others."""
+    from hotpath.cli.output import clock, print_table, span
+
+    told = [each for each in steps if each.state != "success"]
+    shown = {each.id for each in (*told[:MOST], *steps[-MOST:])}
+    print_table(
+        ("STEP", "STATE", "ATTEMPT", "STARTED", "DURATION", "ERROR"),
+        [
+            (
+                *(each.key, each.state.value, str(each.attempt), clock(each.started_at)),
+                *(span(each.duration_ms), "-" if each.error is None else _said(each.error)),
+            )
+            for each in steps
+            if each.id in shown
+        ],
+        right=(2, 4),
+    )
+    if len(shown) < len(steps):
+        many = f"{len(steps):,}" + ("" if len(steps) < STEPS else " or more")
+        print(f"({len(shown)} of {many} steps; `hotpath jobs --parent RUN` lists them all)")
+
+
+def _print_attempts(attempts: Sequence[Attempt]) -> None:
+    from hotpath.cli.output import clock, print_table, span
+
+    print_table(
+        ("ATTEMPT", "STATE", "STARTED", "DURATION", "WORKER", "ERROR"),
+        [
+            (
+                *(str(each.attempt), each.state.value, clock(each.started_at), span(each.duration_ms)),
+                *(each.worker or "-", "-" if each.error is None else _said(each.error)),
+            )
+            for each in attempts
+        ],
+        right=(0, 3),
+    )
 
 
 def _said(error: dict[str, Any]) -> str:
-    return f"{error.get('name')}: {error.get('message')} ({error.get('kind')})"
+    where = f" in step {error['step']}" if error.get("step") else ""
+    if where and error.get("iteration"):
+        where += f", iteration {error['iteration']}"
+    return f"{error.get('name')}: {error.get('message')} ({error.get('kind')}){where}"

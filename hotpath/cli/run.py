@@ -164,7 +164,15 @@ async def _run_here(given: Given, client: Client, name: str, tag: str, job_id: u
     done = await trio.run_process(command, env=environment, stdin=subprocess.DEVNULL, stdout=2, check=False)
     job = await client.job(job_id)
     if job.state in (State.QUEUED, State.RUNNING):
+        waits = await client.waits(job_id)
         await client.cancel(job_id)
+        if waits and not done.returncode:
+            from hotpath.cli.output import wait_text
+
+            raise HotpathError(
+                f"run {job_id} {wait_text(waits[0])}; it was canceled, since nobody stays to go on with it: "
+                f"leave out --local, and have `hotpath dedicate {job.script}` run"
+            )
         raise HotpathError(
             f"the worker for job {job_id} ended with exit code {done.returncode} before it ran the job"
         )

@@ -1,5 +1,6 @@
 """The SQL that clients and workers send."""
 
+import re
 from contextlib import asynccontextmanager
 
 import pytest
@@ -55,3 +56,33 @@ async def test_lists_follow_an_index(database_url, name):
     # Of an empty partition any index is as good as the other: the first is today's, which is not empty.
     assert scans, "\n".join(plan)
     assert index in scans[0], "\n".join(plan)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("list_steps", "$1, null, null, null, null, 50"),
+        ("steps_named", "$1, 'b', 100"),
+        ("run_steps", "$1, 50"),
+    ],
+)
+async def test_steps_are_found_by_their_run(database_url, name, arguments):
+    """I10: what asks for one run's steps goes by their index, however many other jobs there are."""
+    run = "01a219f0-c6e0-726a-acd1-0a86eb128e3c"
+    async with connected(database_url) as connection:
+        await connection.execute(
+            """insert into hotpath.job_done (id, scheduled_for, tag, script, priority, attempt, state, parent)
+            select hotpath.uuid7(), now(), 1, 1, 0, 1, 1, case when k % 3 = 0 then hotpath.uuid7() end
+            from generate_series(1, 20000) k"""
+        )
+        await connection.execute("analyze hotpath.job_done")
+        await connection.execute("set plan_cache_mode = force_generic_plan")
+        await connection.execute(f"prepare asked as {query(name)}")
+        execute = f"execute asked({arguments.replace('$1', repr(run))})"
+        plan = [row[0] for row in await connection.fetch(f"explain (costs off) {execute}")]
+        full = await connection.fetchval(
+            "select min(tableoid::regclass::text) from hotpath.job_done"  # the others are empty
+        )
+    scans = [line for line in plan if "Scan" in line and f" on {full.rpartition('.')[2]} " in line]
+    assert scans, "\n".join(plan)
+    assert [line for line in scans if not re.search("_parent_idx|_pkey", line)] == [], "\n".join(plan)
