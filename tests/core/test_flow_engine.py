@@ -24,7 +24,7 @@ from flow_making import (
 from flow_strategies import execute
 
 from hotpath.core.flow import walk
-from hotpath.core.flow.model import Stop
+from hotpath.core.flow.model import Branch, BranchAll, Stop
 from hotpath.core.flow.paths import UNDEFINED
 
 MANY = {"n": 2, "items": [5, 6, 7]}
@@ -250,6 +250,17 @@ def test_branch_skips_failure(parallel):
     assert got[1] == 0
 
 
+@pytest.mark.parametrize("parallel", [False, True])
+def test_one_branch_skips_failure(parallel):
+    """`skip_failure` is each branch's own: the failure of one that does not have it fails them all."""
+    made = tuple(
+        Branch((call(id, "fail"),), skip_failure=skips)
+        for id, skips in (("a", True), ("b", False), ("c", True))
+    )
+    error = fails(flow(module("x", BranchAll(made, parallel=parallel))))
+    assert (error["step"], error["iteration"]) == ("b", "1")
+
+
 # ------------------------------------------------------------------------------------------------- loops
 def test_for_loop():
     """It runs once for each element, one after the other, and gives the list of results."""
@@ -407,6 +418,12 @@ def test_preprocessor_without_inputs():
     """A preprocessor that says nothing of its inputs gets the run's args."""
     ended = both(flow(echo("a", "flow_input"), preprocessor=call("preprocessor", "echo", {})), {"x": 3})
     assert ended.value == {"x": 3}
+
+
+def test_preprocessor_without_inputs():
+    """One that does not say what it wants gets the run's args, a step of the flow nothing."""
+    ended = both(flow(call("a", "echo"), preprocessor=call("preprocessor", "echo")), MANY)
+    assert (ended.args["preprocessor"], ended.args["a"]) == (MANY, {})
 
 
 def test_preprocessor_without_object():

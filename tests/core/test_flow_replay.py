@@ -144,6 +144,7 @@ def test_retry():
     """A step runs again until it succeeds, or its attempts are used up."""
     once = StepRetry(constant_attempts=1)
     assert both(flow(call("a", "flaky1", retry=once))).called == ["a", "a"]
+    assert both(flow(call("a", "flaky1", retry=StepRetry()))).called == ["a"]
     failed = both(flow(call("a", "flaky2", retry=once)))
     assert (failed.state, failed.called, failed.value["message"]) == ("failure", ["a", "a"], "flaky2 2")
 
@@ -219,6 +220,8 @@ def test_approval():
     """A suspended run goes on once it is approved, and sees the payload and by whom."""
     got = result(waiting(timeout=None), people={"a": [YES]})
     assert got == {"resume": {"by": 1}, "resumes": [{"by": 1}], "approvers": ["ann"]}
+    inside = one("o", ("true", [echo("b", "resume.by")]))
+    assert result(flow(call("a", "number", suspend=Suspend()), inside), people={"a": [YES]}) == 1
     two = [YES, Event(approved=True, payload=[2], approver="bob")]
     got = result(waiting(required_events=2), people={"a": two})
     assert got == {"resume": [2], "resumes": [{"by": 1}, [2]], "approvers": ["ann", "bob"]}

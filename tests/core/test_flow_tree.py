@@ -170,7 +170,7 @@ def keys(draw_):
     st.dictionaries(keys(), st.text(max_size=5), max_size=3),
 )
 def test_anything_can_be_drawn(rows, waits):
-    """Whatever steps there are, the tree is drawn, within its bounds, and shows those outside of all loops."""
+    """Whatever steps there are, the tree is drawn within its bounds, and shows those outside of loops."""
     lines = draw(rows, waits=waits, width=60, max_lines=50)
     assert all(isinstance(line, Line) and len(line.text) <= 60 and line.text.isprintable() for line in lines)
     assert len(lines) <= 50
