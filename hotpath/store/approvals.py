@@ -72,7 +72,8 @@ async def resume_by_token(
     raw = check_payload(payload, form if approve else None, said.key)
     await flows.resume(
         connection, said.run, said.key,
-        approved=approve, nonce=said.nonce, payload=raw, approver=approver or None,
+        approved=approve, nonce=said.nonce, payload=raw,
+        approver=approver or said.approver or None,
     )  # fmt: skip
     return said
 

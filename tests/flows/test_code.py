@@ -6,9 +6,11 @@ import json
 from typing import Any
 from uuid import UUID
 
+import attrs
 import pytest
 from code_stage import CodeStage, Run
 
+import hotpath.testing
 from hotpath.core.flow.tokens import read_token
 from hotpath.model import Retry
 
@@ -897,3 +899,26 @@ async def main() -> None:
     await code_stage.play(code_stage.script(text, timeout=0.1), run)
     assert (run.state, run.value["kind"], run.log) == ("failure", "timeout", "in the step\n")
     assert not run.steps
+
+
+async def test_retried_from_a_step(code_stage: CodeStage) -> None:
+    """What a retry from a later step has kept counts as it is, failures that `main` had caught included."""
+    run = code_stage.run()
+    script = code_stage.script(FAILS)
+    await code_stage.play(script, run)
+    first = run.steps[1].id
+    run.known = attrs.evolve(run.known, generation=2, retried=True)
+    del run.known.steps["other"]
+    await code_stage.play(script, run)
+    assert (run.state, run.keys) == ("success", ["risky", "other", "other"])
+    assert run.steps[2].id != first
+
+
+async def test_run_job(code_stage: CodeStage) -> None:
+    """`hotpath.testing.run_job` runs a flow, and says of one that waits that it cannot."""
+    done = await hotpath.testing.run_job(code_stage.script(TWO_STEPS).file, {"a": 2}, code_stage.workspace)
+    assert done.result == 5
+    waits = code_stage.script("async def main(): await hotpath.sleep(60)")
+    done = await hotpath.testing.run_job(waits.file, {}, code_stage.workspace)
+    assert done.error is not None
+    assert "it waits" in done.error["message"]

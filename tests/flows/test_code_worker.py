@@ -243,3 +243,62 @@ async def main() -> int:
     await stage.drain("flow_x")
     row = await until_state(stage, run, "success")
     assert json.loads(row["result"]) == 2
+
+
+async def test_retry_from(stage: Stage) -> None:
+    """A run that failed goes on from a step of one's choice: what had ended before is kept."""
+    write(
+        stage,
+        "flow_x",
+        COUNTED
+        + """
+def a(file: str) -> int:
+    count(file, "a")
+    return 1
+
+def b(file: str, x: int) -> int:
+    count(file, "b")
+    if not os.path.exists(file + ".go"):
+        raise ValueError("not yet")
+    return x + 1
+
+async def main(file: str) -> int:
+    return await hotpath.step(b, file, await hotpath.step(a, file))
+""",
+    )
+    counts = stage.workspace / "counts"
+    run = await stage.client.enqueue("flow_x", {"file": str(counts)})
+    await stage.drain("flow_x")
+    row = await until_state(stage, run, "failure")
+    error = json.loads(row["error"])
+    assert (error["name"], error["step"]) == ("StepFailed", "b")
+    (stage.workspace / "counts.go").touch()
+    assert await stage.connection.fetchval("select hotpath.retry_from($1, 'b')", run)
+    await stage.drain("flow_x")
+    row = await until_state(stage, run, "success")
+    assert json.loads(row["result"]) == 2
+    assert [line.split()[0] for line in counts.read_text().splitlines()] == ["a", "b", "b"]
+
+
+async def test_cancel(stage: Stage) -> None:
+    """A run that waits for a job of another script is canceled together with it."""
+    write(
+        stage,
+        "flow_x",
+        "import hotpath\nasync def main() -> int:\n    return await hotpath.step('double', x=1)\n",
+    )
+    await stage.client.register("double")
+    run = await stage.client.enqueue("flow_x", {})
+    await stage.dedicate("flow_x")
+
+    async def sent() -> Any:
+        return await stage.connection.fetchval(
+            "select c.id from hotpath.flow_child c join hotpath.job_queue q on q.id = c.run where c.run = $1",
+            run,
+        )
+
+    child = await stage.until(sent)
+    assert await stage.client.cancel(run)
+    await until_state(stage, run, "canceled")
+    await until_state(stage, child, "canceled")
+    await stage.check_empty()
