@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from hotpath.core.hand import Hand
 
 
+AGAIN = 4
+"""State of a step that failed and runs again."""
+
+
 class StepNote(NamedTuple):
     """One run of a step has ended."""
 
@@ -258,6 +262,8 @@ def columns(entries: Iterable[Entry], size: int = 0) -> Notes:
             cached[note.key] = note  # type: ignore[union-attr, index, assignment]
     said: dict[str, Any] = {}
     if steps:
+        if len({note.id for note in steps}) < len(steps):
+            step_of, steps = _apart(step_of, steps)
         said["step_of"] = step_of
         said.update(zip(_STEPS, zip(*steps, strict=True), strict=True))
     if marks:
@@ -279,6 +285,24 @@ def columns(entries: Iterable[Entry], size: int = 0) -> Notes:
         size=size or sum(weight_of(entry[2]) for entry in entries),
         **said,
     )
+
+
+def _apart(step_of: list[int], steps: list[StepNote]) -> tuple[list[int], list[StepNote]]:
+    """Without what has no place beside the rest in one transaction: of each run of a step one note is kept,
+    and one end of it; the last.
+    """
+    runs: dict[tuple[int, bytes, int], StepNote] = {}
+    ends: dict[tuple[int, bytes], StepNote] = {}
+    for number, note in zip(step_of, steps, strict=True):
+        runs[number, note.id, note.attempt] = note
+        if note.state != AGAIN:
+            ends[number, note.id] = note
+    kept = [
+        (number, note)
+        for (number, id, _), note in runs.items()
+        if note.state == AGAIN or ends[number, id] is note
+    ]
+    return [number for number, _ in kept], [note for _, note in kept]
 
 
 _STEPS = (

@@ -132,6 +132,25 @@ def test_columns_of_each_kind():
     assert not notes.again
 
 
+def test_step_that_is_noted_twice_is_written_once():
+    """One write has each run of a step once, and one end of it, the last; failed runs before it stay."""
+    hands = hand_of(2), hand_of(2, lease=8)
+    said = [
+        (hands[0], 0, step("a", state=4, log="first")),
+        (hands[0], 0, step("a", state=2)._replace(attempt=2)),
+        (hands[0], 0, step("a", size=5)._replace(attempt=2)),
+        (hands[0], 0, step("a", size=6)._replace(attempt=3)),
+        (hands[1], 0, step("b")),
+    ]
+    notes = columns((*entry, None) for entry in said)
+    assert list(zip(notes.step_of, notes.keys, notes.states, notes.attempts, strict=True)) == [
+        (1, "a", 4, 1),
+        (1, "a", 1, 3),
+        (2, "b", 1, 1),
+    ]
+    assert list(notes.logs) == ["first", None, None]
+
+
 def test_what_was_put_back_comes_first_and_as_it_was():
     """Writes that may have happened come again before anything newer, in their order, and say so."""
     notebook = Notebook()
