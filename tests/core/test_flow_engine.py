@@ -420,12 +420,6 @@ def test_preprocessor_without_inputs():
     assert ended.value == {"x": 3}
 
 
-def test_preprocessor_without_inputs():
-    """One that does not say what it wants gets the run's args, a step of the flow nothing."""
-    ended = both(flow(call("a", "echo"), preprocessor=call("preprocessor", "echo")), MANY)
-    assert (ended.args["preprocessor"], ended.args["a"]) == (MANY, {})
-
-
 def test_preprocessor_without_object():
     """One that gives anything but an object ends the run, and is named."""
     error = fails(flow(identity("a"), preprocessor=call("preprocessor", "number")))

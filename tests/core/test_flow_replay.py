@@ -8,7 +8,7 @@ from unittest import mock
 
 import msgspec
 import pytest
-from flow_driver import FAILURE, RUN_ID, START_US, SUCCESS, Driver
+from flow_driver import AGAIN, FAILURE, RUN_ID, START_US, SUCCESS, Driver
 from flow_making import both, call, echo, every, ex, fails, flow, identity, loop, one, result, sub
 from flow_reference import Event
 from flow_strategies import SCRIPTS, cases, evaluate_text, execute
@@ -164,6 +164,21 @@ def test_retry_if():
     assert called("nope(1)") == 1
 
 
+def test_the_scripts_own_retry():
+    """A script that wants to run again does, whatever the flow says of retries, and later, as it said."""
+    driver = Driver(flow(call("a", "fail", retry=StepRetry())), {}, execute)
+    driver.begin()
+    driver.do_commands()
+    step = driver.under_way.pop()
+    assert driver.run.ended(step, AGAIN, b'{"name":"E","message":"m"}', START_US, again=2.5) == AGAIN
+    driver.do_commands()
+    assert mark_of(driver, "retry:a") == {"failures": 1, "until": START_US + 2_500_000}
+    assert driver.run.parking.until_us == START_US + 2_500_000
+    driver.run.tick(START_US + 2_500_000)
+    [again] = driver.run.commands
+    assert (again.key, again.attempt) == ("a", 2)
+
+
 def test_retry_is_remembered():
     """A run that is interrupted between two attempts neither starts counting anew nor comes too early."""
     what = flow(call("a", "fail", retry=StepRetry(constant_attempts=2, constant_seconds=60)))
@@ -249,7 +264,8 @@ def test_what_a_suspended_run_waits_for():
 
 
 def mark_of(driver, key):
-    """A mark that was written."""
+    """A mark that was noted."""
+    driver.write(len(driver.unwritten))
     return msgspec.json.decode(driver.marks()[key])
 
 
