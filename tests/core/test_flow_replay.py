@@ -370,6 +370,45 @@ def test_many_steps_elsewhere():
     assert both(what, foreign=frozenset(["first"])).value == [{"x": number} for number in range(20)]
 
 
+# --------------------------------------------------------------------------------------- chance and the hour
+def test_what_was_decided_stays():
+    """What an expression over chance or the hour decided is noted, and the same in each later life of a run:
+    a branch, a list, a skip, the inputs of a sub-flow.
+    """
+    clock = iter(range(1, 1000))
+
+    def evaluate(text, env):
+        assert text == "Date.now()"
+        return [next(clock)] if env == {} else None
+
+    now = ex("Date.now()")
+    inner = sub(
+        "s",
+        [call("b", "echo", {"x": ex("flow_input.t")}), call("c", "echo", {"x": ex("flow_input.t")})],
+        {"t": now},
+    )
+    what = flow(
+        loop("l", now, echo("a", "flow_input.iter.value")), inner, call("d", "echo", skip="Date.now()")
+    )
+    driver = Driver(what, {}, execute)
+    driver.program = compile_flow(what, evaluate)
+    driver.begin()
+    seen = {}
+    while driver.run.over is None:
+        driver.do_commands()
+        if driver.under_way:
+            step = driver.under_way.pop()
+            seen[step.key] = step.args
+            driver.end_call(step)
+            driver.do_commands()
+        if driver.run.over is None:
+            driver.write(len(driver.unwritten))
+            driver.give_up()
+    assert list(seen) == ["l[0]/a", "s/b", "s/c"]
+    assert seen["s/b"] == seen["s/c"]
+    assert set(driver.marks()) >= {"choice:l:iterator", "choice:s:inputs"}
+
+
 # ------------------------------------------------------------------------------------------------ the rest
 def test_strict_step():
     """The step behind a strict one begins when the strict one's note is committed, not before."""

@@ -51,6 +51,14 @@ Raw: TypeAlias = "Callable[[Scope, Value, Extra], bytes]"
 Data: TypeAlias = "Callable[[Scope, Value, Extra], Any]"
 
 
+def _is_volatile(transform: Transform) -> bool:
+    return (
+        isinstance(transform, Expression)
+        and transform.path is None
+        and _VOLATILE.search(transform.text) is not None
+    )
+
+
 class Condition:
     """An expression that something is decided by."""
 
@@ -59,11 +67,7 @@ class Condition:
     def __init__(self, transform: Transform, evaluate: Evaluate) -> None:
         self.data = data_of(transform, evaluate)
         self.line = transform.line if isinstance(transform, Expression) else 0
-        self.volatile = (
-            isinstance(transform, Expression)
-            and transform.path is None
-            and _VOLATILE.search(transform.text) is not None
-        )
+        self.volatile = _is_volatile(transform)
         """Whether it has to be written down how it came out, because it may come out otherwise next time."""
 
 
@@ -73,7 +77,7 @@ class Node:
     __slots__ = (
         "conditions", "foreign", "id", "inputs", "is_plain", "is_strict", "iterator", "mock", "module",
         "parallelism", "parts", "retry_if", "script", "skip", "sleep", "stop", "stop_all", "sub", "timeout",
-        "value",
+        "value", "volatile",
     )  # fmt: skip
 
     def __init__(self, module: Module, compiler: _Compiler, id: str = "") -> None:
@@ -98,6 +102,8 @@ class Node:
         """Tag to send its jobs to; None: it runs here."""
         self.inputs: tuple[tuple[str, bytes, Raw], ...] = ()
         self.sub: Program | None = None
+        self.volatile = False
+        """Whether a sub-flow's inputs have to be written down: all its steps have to see the same."""
         self.iterator: Condition | None = None
         self.parallelism: Condition | None = None
         self.parts: tuple[tuple[Node, ...], ...] = ()
@@ -113,6 +119,7 @@ class Node:
         match value:
             case SubFlow(flow=flow):
                 self.sub = compiler.program(flow)
+                self.volatile = any(_is_volatile(transform) for _, transform in value.inputs)
             case ForLoop():
                 self.iterator = Condition(value.iterator, evaluate)
                 self.parallelism = condition(value.parallelism)

@@ -22,6 +22,7 @@ from hotpath.core.flow.waits import (
     Walk,
     Written,
 )
+from hotpath.core.notes import Mark
 
 if TYPE_CHECKING:
     from hotpath.core.flow.engine import Run
@@ -306,7 +307,12 @@ def _sub_flow(
 ) -> Generator[Any, Any, Value]:
     sub = node.sub
     assert sub is not None
-    args = _args(run, node, key, scope, previous, extra)
+    mark = f"choice:{key}:inputs"
+    args = run.recalled.marks.get(mark) if node.volatile and run.recalled is not None else None
+    if args is None:
+        args = _args(run, node, key, scope, previous, extra)
+        if node.volatile:
+            run.commands.append(Mark(mark, args))
     inner = Scope(FlowInput(Value(sub.defaults(args)), sub.flow.env), f"{key}/")
     value, _ = yield from _program(run, sub, inner)
     return value
