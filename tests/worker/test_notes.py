@@ -409,6 +409,34 @@ async def test_lost_replies_lose_and_double_nothing(stage: Stage, monkeypatch, w
     await stage.check_empty()
 
 
+async def test_crash_between_notes_and_their_flush(stage: Stage, monkeypatch):
+    """I1: a server that crashes before the flush has forgotten the notes in front of it, which nobody waited
+    for: they are sent again with it.
+    """
+    await stage.client.enqueue_many("nap", ({"x": x} for x in range(20)))
+    cycle, crashed = WorkerSession.cycle, []
+
+    async def crashing(self, flushes, *args, **options):
+        if flushes and not crashed:
+            crashed.append(await stage.connection.fetchval("select count(*) from hotpath.job_done"))
+            await stage.connection.execute("delete from hotpath.job_done")
+            self.connection.terminate()
+            raise ConnectionResetError("the server crashed")
+        return await cycle(self, flushes, *args, **options)
+
+    monkeypatch.setattr(WorkerSession, "cycle", crashing)
+
+    async def play(batch, index, args):
+        await trio.lowlevel.checkpoint()
+        batch.note(index, step(batch.ids[index], "s0", 0))
+        end(batch, index)
+
+    await hotpath.serve_worker(dedicated(stage, Acting(play), drain=True))
+    assert crashed == [20]
+    assert len(await steps(stage)) == 20
+    await complete_runs(stage, 1)
+
+
 async def test_park_whose_reply_is_lost_happens_once(stage: Stage, monkeypatch):
     """A park that is sent again finds the job gone: it is in the queue once."""
     from hotpath.worker import notekeeper
