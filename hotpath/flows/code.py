@@ -176,6 +176,8 @@ def _stepped(
         failures = mark["failures"]
         yield from _until(run, mark["until"])
     while True:
+        while run.batch.stopped:  # as no further job of a worker that is to stop begins, no further step does
+            yield Wait(Parking(run.batch.now_us() + IN_HAND_US))
         attempt = failures + 1
         job = StepJob(run, key, id_, body, attempt)
         ended = yield Execute(job, target, function, args, kwargs)

@@ -112,9 +112,8 @@ class Written:
         written = threading.Event()
         run.note(self.note, written.set)
         while not written.wait(1):
-            if run.job.of.given_up or run.batch.stopped:
-                # A lease that is lost writes nothing: this run will end elsewhere.
-                raise HotpathError("the lease of this run was lost: it goes on elsewhere")
+            if run.job.of.given_up:  # nothing of it is written any more
+                raise HotpathError("the worker has given this run up: it goes on elsewhere")
 
 
 class LookUp:

@@ -33,6 +33,8 @@ from hotpath.runtime.sync import SyncRuntime
 from hotpath.runtime.trio_runtime import AsyncRuntime
 
 _serial = itertools.count(1)
+BATCHES: list[MemoryBatch] = []
+"""All that were played; the last is the one in hand."""
 
 
 @attrs.frozen
@@ -203,6 +205,7 @@ class CodeStage:
         for run in runs:
             run.state, run.value, run.parked, run.log, run.delay = "", None, None, None, None
         batch = MemoryBatch(list(runs), self.memory)
+        BATCHES.append(batch)
         with trio.fail_after(seconds):
             async with runtime.open(script):
                 await runtime.run(batch)

@@ -922,3 +922,26 @@ async def test_run_job(code_stage: CodeStage) -> None:
     done = await hotpath.testing.run_job(waits.file, {}, code_stage.workspace)
     assert done.error is not None
     assert "it waits" in done.error["message"]
+
+
+@BOTH
+async def test_worker_stops(code_stage: CodeStage, form: Any) -> None:
+    """Once the worker is to stop no further step begins: what is under way ends, and the run leaves."""
+    text = """
+import sys
+
+def work(x: int) -> int:
+    batch = sys.modules["code_stage"].BATCHES[-1]
+    batch.stopped = x == 2
+    return x
+
+async def main() -> list[int]:
+    return [await hotpath.step(work, x) for x in (1, 2, 3)]
+"""
+    run = code_stage.run()
+    script = code_stage.script(form(text))
+    await code_stage.play(script, run)
+    assert (run.state, run.keys) == ("parked", ["work", "work#2"])
+    await code_stage.play(script, run)
+    assert (run.state, run.value) == ("success", [1, 2, 3])
+    assert run.keys == ["work", "work#2", "work#3"]

@@ -13,10 +13,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import trio
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "worker"))
 
 from worker_stage import Stage, open_stage
+
+from hotpath.errors import HotpathError
 
 pytestmark = pytest.mark.slow
 
@@ -302,3 +305,99 @@ async def test_cancel(stage: Stage) -> None:
     await until_state(stage, run, "canceled")
     await until_state(stage, child, "canceled")
     await stage.check_empty()
+
+
+async def test_token(stage: Stage) -> None:
+    """A token that a step has sent approves its run, once, in the name of whom it was made for."""
+    write(
+        stage,
+        "flow_x",
+        """
+import pathlib
+import hotpath
+
+def send(file: str) -> None:
+    pathlib.Path(file).write_text(hotpath.resume_token("boss", "ann"))
+
+async def main(file: str) -> object:
+    await hotpath.step(send, file)
+    try:
+        return await hotpath.approval("boss", form={"type": "object", "required": ["n"]})
+    except hotpath.Disapproved as no:
+        return [no.payload, no.approver]
+""",
+    )
+    file = stage.workspace / "token"
+    run = await stage.client.enqueue("flow_x", {"file": str(file)})
+    await stage.dedicate("flow_x")
+    await until_waits(stage, run, "suspend:boss")
+    token = file.read_text()
+    said = await stage.client.resume_by_token(token, "no", approve=False)
+    assert (said.run, said.key) == (run, "boss")
+    with pytest.raises(HotpathError):
+        await stage.client.resume_by_token(token, "again")
+    row = await until_state(stage, run, "success")
+    assert json.loads(row["result"]) == ["no", "ann"]
+
+
+async def test_tree(stage: Stage) -> None:
+    """`hotpath job RUN` draws the steps of coroutines in a gather, and says what the run waits for."""
+    write(
+        stage,
+        "flow_x",
+        """
+import hotpath
+def f(x: int) -> int: return x
+async def one(x: int) -> None:
+    await hotpath.step(f, x)
+    await hotpath.sleep(3600)
+async def main() -> None:
+    await hotpath.step(f, 7)
+    await hotpath.gather(one(0), one(1))
+""",
+    )
+    run = await stage.client.enqueue("flow_x", {})
+    await stage.dedicate("flow_x")
+    await until_waits(stage, run, "sleep:gather[0]/sleep")
+    shown = await trio.run_process(
+        [sys.executable, "-m", "hotpath", "job", str(run)], capture_stdout=True, env=stage.environment
+    )
+    text = shown.stdout.decode()
+    assert "gather: 2 iterations, 2 waiting" in text
+    assert text.count("✓ f ") == 3
+
+
+@pytest.mark.parametrize("form", [str, as_sync], ids=["async", "sync"])
+async def test_stop(stage: Stage, form: Any) -> None:
+    """A worker that is told to stop ends the step in hand and lets the run go: it goes on elsewhere."""
+    text = """
+def work(file: str, x: int) -> int:
+    count(file, f"work{x}")
+    time.sleep(0 if os.path.exists(file + ".go") else 0.1)
+    return x
+
+async def main(file: str) -> int:
+    total = 0
+    for x in range(100):
+        total += await hotpath.step(work, file, x)
+    return total
+"""
+    write(stage, "flow_x", COUNTED + form(text))
+    counts = stage.workspace / "counts"
+    run = await stage.client.enqueue("flow_x", {"file": str(counts)})
+    command = await stage.dedicate("flow_x")
+
+    async def at_one() -> bool:
+        return counts.exists() and "work1 " in counts.read_text()
+
+    await stage.until(at_one)
+    command.process.send_signal(signal.SIGTERM)
+    assert await command.wait() == 0, command.stderr
+    (stage.workspace / "counts.go").touch()
+    row = await stage.connection.fetchrow("select * from hotpath.job_get($1)", run)
+    assert (row["state"], row["attempt"]) == ("queued", 0)
+    assert len(await steps_of(stage, run)) < 100
+    await stage.drain("flow_x")
+    row = await until_state(stage, run, "success")
+    assert json.loads(row["result"]) == sum(range(100))
+    assert len(counts.read_text().splitlines()) == 100
