@@ -12,13 +12,13 @@ import click
 from hotpath.cli.options import Given, JobId, common
 
 if TYPE_CHECKING:
+    from hotpath.core.flow.model import Flow
+    from hotpath.core.flow.tree import StepRow
     from hotpath.model import Attempt, Job
     from hotpath.store.flows import RunStep, Wait
 
 STEPS = 100_000
 """Steps of a run that are read."""
-MOST = 25
-"""Steps that failed, and others, that are shown."""
 _SHOWN = 10  # waits that are told one by one
 _FAR = timedelta(days=50 * 365)  # a run that waits for somebody is due after the end of everything
 
@@ -64,9 +64,9 @@ async def _show(given: Given, job_id: UUID) -> int:
         print(f"{name:<14} {printable(text)}")
     if job.error is not None and job.error.get("traceback"):
         print(f"\n{printable(job.error['traceback']).rstrip()}")
-    if steps:
+    if steps or waits:
         print()
-        _print_steps(steps)
+        _print_steps(steps, waits, _flow_of(given, job.script))
     if [each.attempt for each in attempts] not in ([], [job.attempt]):
         print()
         _print_attempts(attempts)
@@ -105,27 +105,53 @@ def _fields(job: Job, waits: Sequence[Wait]) -> list[tuple[str, str]]:
     return fields
 
 
-def _print_steps(steps: Sequence[RunStep]) -> None:
-    """A line for each step that did not succeed, and for the last begun of the others."""
-    from hotpath.cli.output import clock, print_table, span
+def _flow_of(given: Given, script: str) -> Flow | None:
+    """The flow, if this workspace has its file: it tells branches from iterations."""
+    from hotpath.errors import ScriptError
+    from hotpath.scripts.flow_file import load_flow
+    from hotpath.scripts.locate import locate
 
-    told = [each for each in steps if each.state != "success"]
-    shown = {each.id for each in (*told[:MOST], *steps[-MOST:])}
-    print_table(
-        ("STEP", "STATE", "ATTEMPT", "STARTED", "DURATION", "ERROR"),
-        [
-            (
-                *(each.key, each.state.value, str(each.attempt), clock(each.started_at)),
-                *(span(each.duration_ms), "-" if each.error is None else _said(each.error)),
-            )
-            for each in steps
-            if each.id in shown
-        ],
-        right=(2, 4),
+    try:
+        located = locate(script, given.config.workspace)
+        return load_flow(located).flow if located.is_flow else None
+    except ScriptError:
+        return None
+
+
+def _print_steps(steps: Sequence[RunStep], waits: Sequence[Wait], flow: Flow | None) -> None:
+    """The tree of the run's steps."""
+    import shutil
+    import sys
+
+    from hotpath.cli.output import safe, wait_briefly
+    from hotpath.core.flow.tree import ASCII, BOXES, WIDTH, draw
+
+    boxes = "utf" in (sys.stdout.encoding or "").lower()
+    lines = draw(
+        [_row(each) for each in steps],
+        waits={each.key: wait_briefly(each) for each in waits if each.state != "running"},
+        flow=flow,
+        drawing=BOXES if boxes else ASCII,
+        width=shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH,
     )
-    if len(shown) < len(steps):
-        many = f"{len(steps):,}" + ("" if len(steps) < STEPS else " or more")
-        print(f"({len(shown)} of {many} steps; `hotpath jobs --parent RUN` lists them all)")
+    for line in lines:
+        print(safe(line.text))
+    if len(steps) == STEPS:
+        print(f"(the first {STEPS:,} steps; `hotpath jobs --parent RUN` lists them all)")
+
+
+def _row(step: RunStep) -> StepRow:
+    from hotpath.core.flow.tree import StepRow
+
+    error = step.error or {}
+    return StepRow(
+        key=step.key,
+        state=step.state.value,
+        started_us=None if step.started_at is None else round(step.started_at.timestamp() * 1_000_000),
+        duration_ms=step.duration_ms,
+        attempt=step.attempt,
+        error=f"{error.get('name')}: {error.get('message')}" if error else "",
+    )
 
 
 def _print_attempts(attempts: Sequence[Attempt]) -> None:

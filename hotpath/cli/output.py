@@ -119,6 +119,19 @@ def wait_text(wait: Wait) -> str:
     return f"waits for step {wait.key} {where}: job {wait.job}"
 
 
+def wait_briefly(wait: Wait) -> str:
+    """What a run waits for behind a step that is shown beside it."""
+    until = "" if wait.until is None else f"until {clock(wait.until)}"
+    match wait.kind:
+        case "suspend":
+            return f"{wait.said} of {wait.required} approvals {until}".rstrip()
+        case "child":
+            return f"on tag {wait.tag}"
+        case "retry":
+            return f"{until} to run again"
+    return until
+
+
 def utc(when: datetime | None) -> datetime | None:
     """The same time, in UTC."""
     return None if when is None else when.astimezone(UTC)

@@ -11,6 +11,20 @@ from store_stage import open_stage, outcomes
 from hotpath.core.notes import Early
 
 FORM = {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}
+FLOW = """
+summary: one branch
+value:
+  modules:
+    - id: br
+      value:
+        type: branchone
+        default: []
+        branches:
+          - expr: "true"
+            modules:
+              - id: c
+                value: {type: identity}
+"""
 ERROR = {"name": "E", "message": "no", "traceback": "", "kind": "exception"}
 
 
@@ -73,9 +87,11 @@ def test_run_and_its_steps(hotpath, scene):
     assert (shown.code, shown.err) == (0, "")
     assert re.search(r"^error +E: no \(exception\) in step b, iteration 1$", shown.out, re.MULTILINE)
     tree = shown.out.partition("\n\n")[2]
-    assert [line.split()[:2] for line in tree.splitlines()[1:]] == [
-        ["a", "success"], ["l[0]/b", "success"], ["l[1]/b", "failure"],
+    assert [re.sub(r"(?<=\w)  .*", "", line) for line in tree.splitlines()] == [
+        "├─ ✓ a", "└─ ✗ l: 2 iterations, 1 failed", "   ├─ ✓ [0] b", "   └─ ✗ [1] b",
     ]  # fmt: skip
+    plain = hotpath("job", run, PYTHONIOENCODING="ascii").out.partition("\n\n")[2]
+    assert plain.startswith("|- + a")
     assert "E: no" in tree
     (document,) = hotpath("job", run, "--json").documents
     assert (document["kind"], document["parent"], document["step"], document["iteration"]) == (
@@ -103,6 +119,24 @@ def test_run_and_its_steps(hotpath, scene):
     assert (unknown.code, unknown.out) == (1, "")
 
 
+def test_branches_in_the_tree(hotpath, scene, workspace):
+    """Where the workspace has the flow, branches are called so; where its file is bad, the run is shown all
+    the same.
+    """
+
+    async def branches(flowing, session, hand):
+        await flowing.note(session, (hand, 0, step(hand.ids[0], "br[0]/c")))
+
+    run, _ = scene(branches)
+    assert "br: 1 iteration" in hotpath("job", run).out
+    file = workspace / "flow_x.flow" / "flow.yaml"
+    file.parent.mkdir()
+    file.write_text(FLOW)
+    assert "br: 1 branch" in hotpath("job", run).out
+    file.write_text("[")
+    assert "br: 1 iteration" in hotpath("job", run).out
+
+
 def test_job_says_what_a_run_waits_for(hotpath, scene):
     """`job` of a parked run says what it waits for, in words and as JSON."""
     run, _ = scene(suspends("a", required=2, until=4_000_000_000_000_000, form=FORM))
@@ -113,6 +147,8 @@ def test_job_says_what_a_run_waits_for(hotpath, scene):
         re.MULTILINE,
     )
     assert re.search(r"^scheduled for  when it is woken$", shown, re.MULTILINE)
+    assert "◷ a" in shown
+    assert "waits: 0 of 2 approvals until 2096-10-02T07:06:40.000Z" in shown
     (wait,) = hotpath("job", run, "--json").documents[0]["waits_for"]
     assert wait.pop("since").endswith("Z")
     assert wait == {
@@ -129,7 +165,9 @@ def test_job_says_what_a_run_waits_for(hotpath, scene):
     assert "sleeps until 2096-10-02T07:06:40.000Z behind step a" in shown
     assert "waits until 2096-10-02T07:06:40.000Z to run step b again" in shown
     run, child = scene(sends)
-    assert f"waits for step far on tag score: job {child}" in hotpath("job", run).out
+    shown = hotpath("job", run).out
+    assert f"waits for step far on tag score: job {child}" in shown
+    assert "◷ far  waits: on tag score" in shown
     (wait,) = hotpath("job", run, "--json").documents[0]["waits_for"]
     assert wait == {
         "kind": "child", "step": "far", "job": child, "script": "score", "tag": "score", "state": "queued",
