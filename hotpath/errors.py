@@ -61,7 +61,7 @@ class UnknownJobError(HotpathError):
 
 
 class NotSuspendedError(HotpathError):
-    """A run does not wait for the approval that was given: it waits for none, has ended, or has its answer."""
+    """A run does not wait for this approval: it waits for none, has ended, or has its answer."""
 
 
 class JobError(HotpathError):
