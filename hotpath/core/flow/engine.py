@@ -236,13 +236,14 @@ class Run:
         if condition.volatile:
             mark = f"choice:{key}:{what}"
             if self.recalled is not None and mark in self.recalled.marks:
-                return _decode(self.recalled.marks[mark])
+                (value,) = _decode(self.recalled.marks[mark])
+                return value
         try:
             value = condition.data(scope, previous, extra)
         except ExpressionError as error:
             raise self.failed(key, "ExpressionError", f"`{what}`: {error}", condition.line) from None
         if mark:
-            self.note_mark(mark, None if value is UNDEFINED else value)
+            self.note_mark(mark, [None if value is UNDEFINED else value])  # in a list: a null is no mark
         return value
 
     def holds(
