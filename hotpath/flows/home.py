@@ -379,8 +379,8 @@ class Home:
                 )
             if node.module.delete_after_use:
                 held.batch.note(held.index, Mark(f"blank:{call.key}", _text(call.id)))
-            if held.ending is not None and run.over is None:
-                run.commands.clear()
+            if held.ending is not None and (run.over is None or run.over.state != SUCCESS):
+                run.commands.clear()  # that it fails by its steps' being canceled is not how it ends
                 if not held.calls:
                     self._end(held)
             else:

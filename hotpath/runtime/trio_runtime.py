@@ -50,13 +50,13 @@ WAKE_AT_ONCE = 8
 class _Run:
     """One call of `AsyncRuntime.run`: a batch and how much of it is left."""
 
-    __slots__ = ("batch", "calls", "done", "hand", "left", "mark", "next", "number", "refused", "report")
+    __slots__ = ("batch", "calls", "done", "hand", "left", "mark", "next", "refused", "report", "tokens")
 
     def __init__(self, hand: BatchInHand, calls: list[Any], faults: dict[int, str]) -> None:
         self.hand = hand
         self.batch = hand.batch
         self.mark = hand.batch.mark
-        self.number = hand.batch.number
+        self.tokens = hand.batch.tokens
         self.calls = calls
         self.refused = hand.refused
         self.refused.update(faults)
@@ -166,14 +166,12 @@ class AsyncRuntime:
 
     def interrupt(self, batch: Batch, index: int, kind: ErrorKind) -> None:
         """End this job: cancel it where it waits, or have it skipped if it has not begun."""
-        token = batch.number + index
         for run in self._runs:
-            own = token - run.number
-            if 0 <= own < len(run.calls):
+            if run.batch is batch:
                 if kind is ErrorKind.CANCELED:
-                    run.refused.setdefault(own, kind)
+                    run.refused.setdefault(index, kind)
                 for runner in self._runners:
-                    if runner.blocked is run and runner.index == own:
+                    if runner.blocked is run and runner.index == index:
                         runner.end(kind)
                 return
 
@@ -252,7 +250,7 @@ class AsyncRuntime:
             run = queue[0]
             index = run.next
             mark = run.mark
-            mark[0] = run.number + index  # before `until` is looked at
+            mark[0] = token = run.tokens[index]  # before `until` is looked at
             started = clock()
             if started >= run.batch.until:
                 mark[0] = 0
@@ -297,7 +295,7 @@ class AsyncRuntime:
                     scope.deadline = trio.current_time() + limit - (clock() - started) / 1e9
                 if run.refused and index in run.refused:
                     runner.end(ErrorKind.CANCELED)  # it was interrupted from within
-                result, error = await resume(body, context, trap, mark, run.number + index, deadline)
+                result, error = await resume(body, context, trap, mark, token, deadline)
                 runner.blocked = None
                 if limit is not None:
                     scope.deadline = math.inf

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from code_stage import CodeStage
+from runtime_stage import RuntimeStage
 
 
 @pytest.fixture
@@ -22,3 +24,15 @@ def code_stage(tmp_path: Path) -> Iterator[CodeStage]:
     for module in set(sys.modules) - modules:
         if str(getattr(sys.modules[module], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[module]
+
+
+@pytest.fixture
+async def flow_stage(tmp_path: Path) -> AsyncIterator[RuntimeStage]:
+    """A workspace for a flow that is a file; what was imported from there is forgotten afterwards."""
+    path = sys.path.copy()
+    async with trio.open_nursery() as nursery:
+        stage = RuntimeStage(tmp_path, nursery)
+        yield stage
+        nursery.cancel_scope.cancel(reason="the test is over")
+    sys.path[:] = path
+    stage.forget_modules()

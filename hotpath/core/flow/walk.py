@@ -88,9 +88,10 @@ def _sequence(
     run: Run, nodes: tuple[Node, ...], scope: Scope, previous: Value, early: Condition | None = None
 ) -> Walk:
     known, results, prefix = run.known, scope.results, scope.prefix
+    waits = run.recalled.marks if run.recalled is not None else None
     for node in nodes:
         stopped = False
-        if node.is_plain:
+        if node.is_plain and not (waits and f"retry:{prefix}{node.id}" in waits):
             key = prefix + node.id
             if known and key in known:
                 found = known[key]
@@ -335,7 +336,7 @@ def _for_loop(run: Run, node: Node, key: str, scope: Scope, previous: Value) -> 
     if loop.parallel:
         limit = _parallelism(run, node, key, scope, previous)
         group: Group | PlainLoop
-        if len(body) == 1 and body[0].is_plain:
+        if len(body) == 1 and body[0].is_plain and not _has_failed(run, f"{key}["):
             group = PlainLoop(run, body[0], scope, key, elements, limit, keeps=loop.skip_failures)
         else:
             walks = (
@@ -356,6 +357,11 @@ def _for_loop(run: Run, node: Node, key: str, scope: Scope, previous: Value) -> 
         if (yield from _iteration(run, node, inner, Value(item), results, keeps=loop.skip_failures)):
             break
     return _list_of(results)
+
+
+def _has_failed(run: Run, prefix: str) -> bool:
+    """Whether a step below is to run again, as was noted before."""
+    return run.recalled is not None and any(key.startswith(f"retry:{prefix}") for key in run.recalled.marks)
 
 
 def _iteration(
