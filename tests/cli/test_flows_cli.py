@@ -299,3 +299,75 @@ def test_early_result_is_no_end(hotpath, scene):
     run, _ = scene(answers)
     (document,) = hotpath("job", run, "--json").documents
     assert (document["state"], document["result"]) == ("running", None)
+
+
+ASKS = """
+summary: asks before it goes on
+value:
+  modules:
+    - id: a
+      value:
+        type: rawscript
+        language: python3
+        content: |
+          def main(x: int):
+              return x + 1
+        input_transforms:
+          x: {type: javascript, expr: flow_input.x}
+      suspend:
+        required_events: 1
+        resume_form:
+          schema: {type: object, properties: {amount: {type: integer}}, required: [amount]}
+    - id: b
+      value:
+        type: rawscript
+        language: python3
+        content: |
+          def main(y, said):
+              return [y, said]
+        input_transforms:
+          y: {type: javascript, expr: results.a}
+          said: {type: javascript, expr: resume}
+schema:
+  type: object
+  properties: {x: {type: integer}}
+  required: [x]
+"""
+
+
+@pytest.mark.slow
+def test_a_flow_from_start_to_end(hotpath, workspace):
+    """A real worker parks the run, `resume` answers by the form that the flow has, the next worker ends it,
+    and `retry --from` runs its last step again.
+    """
+    file = workspace / "asks.flow" / "flow.yaml"
+    file.parent.mkdir()
+    file.write_text(ASKS)
+    run = hotpath("push", "asks", "--ids", "-", stdin=b'{"x": 1}\n').out.strip()
+    assert hotpath("dedicate", "asks", "--drain", "--quiet").code == 0
+    assert "waits: 0 of 1 approvals" in hotpath("job", run).out
+    assert "field `amount`" in hotpath("resume", run, '{"amount": "x"}').error
+    assert hotpath("resume", run, '{"amount": 5}').code == 0
+    assert hotpath("dedicate", "asks", "--drain", "--quiet").code == 0
+    (first,) = hotpath("job", run, "--json").documents
+    assert (first["state"], first["result"]) == ("success", [2, {"amount": 5}])
+    assert hotpath("retry", run, "--from", "b").code == 0
+    assert hotpath("dedicate", "asks", "--drain", "--quiet").code == 0
+    (again,) = hotpath("job", run, "--json").documents
+    assert (again["state"], again["result"]) == ("success", first["result"])
+    before, after = ({each["step"]: each["id"] for each in job["steps"]} for job in (first, again))
+    assert before["a"] == after["a"]
+    assert before["b"] != after["b"]
+    assert [job["id"] for job in hotpath("jobs", "--json").documents] == [run]
+
+
+@pytest.mark.slow
+def test_run_here_of_a_flow_that_waits(hotpath, workspace):
+    """`run --local` has nobody to go on with a run that waits: it says so, and leaves none behind."""
+    file = workspace / "asks.flow" / "flow.yaml"
+    file.parent.mkdir()
+    file.write_text(ASKS)
+    done = hotpath("run", "asks", "-a", "x=1", "--local")
+    assert (done.code, done.out) == (1, "")
+    assert "waits for approval of step a" in done.error
+    assert [job["state"] for job in hotpath("jobs", "--json").documents] == ["canceled"]
