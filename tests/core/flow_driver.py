@@ -21,6 +21,7 @@ from flow_strategies import evaluate_text
 
 from hotpath.core import notes
 from hotpath.core.flow.engine import Run
+from hotpath.core.flow.keys import TRY
 from hotpath.core.flow.model import Call, Flow
 from hotpath.core.flow.program import compile_flow
 from hotpath.core.flow.waits import StepCall
@@ -276,8 +277,10 @@ class Driver:
     def end_child(self, key: str) -> None:
         """Some other worker has run it."""
         sent = next(note for note in self.kept if isinstance(note, notes.Dispatch) and note.key == key)
-        state, value = self.execute(sent.script, _decode(sent.args), 1)
-        self.made.append(Made(key, _decode(sent.args), 1))
+        step, _, number = key.partition(TRY)
+        attempt = int(number or 1)
+        state, value = self.execute(sent.script, _decode(sent.args), attempt)
+        self.made.append(Made(step, _decode(sent.args), attempt))
         self.ended_children[key] = (SUCCESS if state == "success" else FAILURE, _encode(value))
 
     def has_more(self, key: str) -> bool:

@@ -26,8 +26,6 @@ EXAMPLES = settings(
 )
 SEEDS = st.integers(0, 2**32)
 YES, NO = Event(approved=True, payload={"by": 1}, approver="ann"), Event(approved=False, approver="bob")
-SAFE = frozenset(SCRIPTS) - {"odd", "flaky1", "flaky2", "fail"}
-"""Scripts that never fail: a flow's `retry` is not asked for those that run elsewhere."""
 
 
 # --------------------------------------------------------------------------------------------- any flow
@@ -51,7 +49,7 @@ def test_any_flow_survives(case, seed, crashes):
 
 @pytest.mark.slow
 @EXAMPLES
-@given(cases(), SEEDS, st.integers(0, 3), st.sets(st.sampled_from(sorted(SAFE)), min_size=1))
+@given(cases(), SEEDS, st.integers(0, 3), st.sets(st.sampled_from(sorted(SCRIPTS)), min_size=1))
 def test_any_flow_with_steps_elsewhere(case, seed, crashes, foreign):
     """Steps that go through the queue change nothing of how a run ends, and each is sent once."""
     both(case.flow, case.args, case.people, seed=seed, crashes=crashes, foreign=frozenset(foreign))
@@ -358,6 +356,33 @@ def test_failing_step_elsewhere():
     """Its failure is the step's."""
     error = fails(flow(loop("l", [1], call("a", "fail"))), foreign=frozenset(["fail"]))
     assert (error["message"], error["step"], error["iteration"]) == ("fail 1", "a", "0")
+
+
+def test_retry_elsewhere():
+    """A step that fails elsewhere is sent again as the flow says, each time as a job of its own."""
+    retry = StepRetry(constant_attempts=2, constant_seconds=60)
+    what = flow(loop("l", [1], call("a", "flaky2", retry=retry)))
+    driver = Driver(what, {}, execute, foreign=frozenset(["flaky2"]))
+    ended = driver.drive()
+    assert (ended.state, ended.slept_us >= 120_000_000) == ("success", True)
+    assert list(driver.children()) == ["l[0]/a", "l[0]/a~2", "l[0]/a~3"]
+    assert len({child.id for child in driver.children().values()}) == 3
+    error = fails(flow(call("a", "fail", retry=retry)), foreign=frozenset(["fail"]))
+    assert (error["message"], error["step"]) == ("fail 3", "a")
+
+
+def test_step_that_was_sent_and_runs_here_now():
+    """A step that is on its way through the queue is waited for, also where it would not be sent any more."""
+    what = flow(loop("l", [1, 2], call("a", "first", {"x": ex("flow_input.iter.value")}), parallel=True))
+    driver = Driver(what, {}, execute, foreign=frozenset(["first"]))
+    driver.begin()
+    driver.do_commands()
+    driver.write(9)
+    driver.program = compile_flow(what, evaluate_text)
+    driver.give_up()
+    assert not driver.run.commands
+    assert len(driver.run.parking.children) == 2
+    assert driver.drive().value == [1, 2]
 
 
 def test_many_steps_elsewhere():

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hotpath.core.flow.program import Condition, Node, Program
     from hotpath.core.flow.values import Scope
     from hotpath.core.flow.walk import Extra
-    from hotpath.core.notes import Note, Recalled
+    from hotpath.core.notes import Child, Note, Recalled
 
 SUCCESS, FAILURE, CANCELED, AGAIN = map(
     int, (OutcomeState.SUCCESS, OutcomeState.FAILURE, OutcomeState.CANCELED, OutcomeState.RETRY)
@@ -73,6 +73,8 @@ class Run:
         self.recalled = recalled
         self.generation = 0 if recalled is None else recalled.generation
         self.known = {} if recalled is None else recalled.steps
+        self.has_sent = recalled is not None and bool(recalled.children)
+        """Whether steps of it went through the queue: one may have, although it would run here by now."""
         self.commands: list[StepCall | Note] = []
         """What is to be done, in order; whoever drives the run takes it out."""
         self.over: RunEnd | None = None
@@ -120,7 +122,9 @@ class Run:
         self.active -= 1
         if self.over is not None:
             return state
-        delay = again if state == AGAIN else self._delay(call, outcome) if state == FAILURE else None
+        delay = again if state == AGAIN else None
+        if state == FAILURE:
+            delay = self.delay(call.node, call.attempt, outcome, call.scope)
         if delay is not None:
             failures = call.attempt
             call.attempt += 1
@@ -192,7 +196,7 @@ class Run:
         """Send a step through the queue; unless that was done before."""
         child = self.id_of(key)
         self._children[key] = child
-        if self.recalled is not None and key in self.recalled.children:
+        if self.sent(key) is not None:
             return
         self.commands.append(
             Dispatch(
@@ -205,6 +209,10 @@ class Run:
                 args,
             )
         )
+
+    def sent(self, key: str) -> Child | None:
+        """The job that this step was sent through the queue as, if it was."""
+        return None if self.recalled is None else self.recalled.children.get(key)
 
     def wait_approval(self, key: str, seen: int) -> None:
         """Somebody has to say something about this step."""
@@ -301,21 +309,20 @@ class Run:
 
     # ------------------------------------------------------------ retries
 
-    def _delay(self, call: StepCall, outcome: bytes) -> float | None:
-        """Seconds until a call that failed runs again, as the flow says; None: it does not."""
-        retry = call.node.module.retry
+    def delay(self, node: Node, failures: int, outcome: bytes, scope: Scope | None) -> float | None:
+        """Seconds until a step that has failed so often runs again, as the flow says; None: it does not."""
+        retry = node.module.retry
         if retry is None:
             return None
-        failures = call.attempt
         if failures > retry.constant_attempts + retry.exponential_attempts:
             return None
-        condition = call.node.retry_if
+        condition = node.retry_if
         if condition is not None:
             error = Value(outcome)
             extra = {"error": error, "result": Value(b'{"error":' + outcome + b"}")}
             try:
-                assert call.scope is not None
-                if not truthy(condition.data(call.scope, error, extra)):
+                assert scope is not None
+                if not truthy(condition.data(scope, error, extra)):
                     return None
             except ExpressionError:
                 return None  # the step's own error says more than that of the question about it

@@ -18,6 +18,9 @@ PREPROCESSOR = "preprocessor"
 DEFAULT = "default"
 """Stands in a `BranchOne`'s key for the number of its default branch."""
 
+TRY = "~"
+"""Parts the key of a step from the number of its try, where each try goes through the queue as a job."""
+
 _BRACKETS = re.compile(r"\[([^\]]*)\]")
 
 # An id is 48 bits of the run's time, then 80: version 7 on top, the variant 16 bits below, the rest a hash.
@@ -44,7 +47,7 @@ def around(key: str) -> str:
 
 def step_of(key: str) -> str:
     """The step's own id: `b` of `l[3]/b`; a call of a code flow keeps its number, `score#2`."""
-    return key[key.rfind("/") + 1 :].partition("[")[0]
+    return key[key.rfind("/") + 1 :].partition("[")[0].partition(TRY)[0]
 
 
 def iteration_of(key: str) -> str:

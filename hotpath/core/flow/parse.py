@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from hotpath.core.flow.keys import FAILURE, PREPROCESSOR
 from hotpath.core.flow.kinds import (
     EDITOR,
     ID,
@@ -53,6 +54,7 @@ from hotpath.core.flow.paths import Path
 from hotpath.core.flow.scope import check_references
 from hotpath.core.flow.source import Fault, Fields, Lines, Reading, Syntax, kind_of
 
+RESERVED = frozenset({FAILURE, PREPROCESSOR})
 _WORD = re.compile(r"\A\s*[A-Za-z_][A-Za-z0-9_-]*\s*\Z", re.ASCII)
 _EDITOR_FLOW = EDITOR | {
     "same_worker", "chat_input_enabled", "ws_error_handler_muted", "visible_to_runner_only",
@@ -254,6 +256,9 @@ class _Reader:
                 f"{shown!r} cannot be an id: a letter or `_`, then letters, digits, `_` or `-`, at most "
                 f"{MAX_ID} in all",
             )
+            return place
+        if fixed is None and given in RESERVED:
+            fields.fault("id", f"{given} is the flow's own {given} module: take another id")
             return place
         fields.step = given
         if given in self._ids:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from hotpath.core.flow.keys import DEFAULT, FAILURE, PREPROCESSOR
+from hotpath.core.flow.keys import DEFAULT, FAILURE, PREPROCESSOR, TRY
 from hotpath.core.flow.model import (
     BranchAll,
     BranchOne,
@@ -193,7 +193,7 @@ class Program:
         special = tuple(node for node in (self.failure, self.preprocessor) if node is not None)
         segments = key.split("/")
         for at, segment in enumerate(segments):
-            id, _, rest = segment.partition("[")
+            id, _, rest = segment.partition(TRY)[0].partition("[")
             node = next((node for node in (*place, *special) if node.id == id), None)
             if node is None:
                 return False

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from hotpath.core.flow.keys import PREPROCESSOR, step_of
+from hotpath.core.flow.keys import step_of
 from hotpath.core.flow.model import BranchAll, BranchOne, Call, ForLoop, Identity, SubFlow, WhileLoop
 from hotpath.core.flow.paths import UNDEFINED, ExpressionError
-from hotpath.core.flow.values import NULL, Approvals, FlowInput, Scope, Value
+from hotpath.core.flow.pauses import args_of, elsewhere, is_number, short, sleep, suspend, timeout_of
+from hotpath.core.flow.values import NULL, FlowInput, Scope, Value
 from hotpath.core.flow.waits import (
     SUCCESS,
-    Elsewhere,
     Failed,
     Group,
     PlainLoop,
@@ -27,12 +27,10 @@ from hotpath.core.notes import Mark
 if TYPE_CHECKING:
     from hotpath.core.flow.engine import Run
     from hotpath.core.flow.program import Condition, Node, Program
-    from hotpath.core.notes import Checkpoint, Child, Event
 
 Extra: TypeAlias = "Mapping[str, Value] | None"
 MOST_ITERATIONS = 100_000
 """Of a while loop: one that goes on for longer has no end."""
-LONGEST_SLEEP = 100 * 366 * 86_400
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
 
@@ -91,7 +89,7 @@ def _sequence(
     waits = run.recalled.marks if run.recalled is not None else None
     for node in nodes:
         stopped = False
-        if node.is_plain and not (waits and f"retry:{prefix}{node.id}" in waits):
+        if node.is_plain and not run.has_sent and not (waits and f"retry:{prefix}{node.id}" in waits):
             key = prefix + node.id
             if known and key in known:
                 found = known[key]
@@ -151,9 +149,9 @@ def _module(run: Run, node: Node, scope: Scope, previous: Value, extra: Extra = 
     if stopped:
         return value, True
     if module.suspend is not None:
-        yield from _suspend(run, node, key, scope)
+        yield from suspend(run, node, key, scope)
     if node.sleep is not None:
-        yield from _sleep(run, node.sleep, key, scope, value)
+        yield from sleep(run, node.sleep, key, scope, value)
     return value, False
 
 
@@ -170,64 +168,6 @@ def _stops(
             _encode({"name": "StoppedError", "message": message, "traceback": "", "kind": "exception"}), key
         )
     return True
-
-
-def _suspend(run: Run, node: Node, key: str, scope: Scope) -> Generator[Any, Any, None]:
-    """Wait for people."""
-    suspend = node.module.suspend
-    assert suspend is not None
-    mark = run.mark(f"suspend:{key}")
-    if mark is None:
-        until = None if suspend.timeout is None else run.now_us + round(suspend.timeout * 1e6)
-        mark = {"required": suspend.required_events, "until": until, "form": suspend.form}
-        run.note_mark(f"suspend:{key}", mark)
-    events = [] if run.recalled is None else run.recalled.events.get(key, [])
-    said: list[Event] = []
-    fault: Failed | None = None
-    for event in events[: mark.get("heard")]:  # in their order: what comes behind the answer changes nothing
-        if not event.approved:
-            by = f" by {event.approver}" if event.approver else ""
-            fault = run.failed(key, "DisapprovedError", f"it was disapproved{by}")
-            break
-        said.append(event)
-        if len(said) == suspend.required_events:
-            break
-    if fault is None and len(said) < suspend.required_events:
-        if "heard" not in mark:
-            run.wait_approval(key, len(events))
-            yield Elsewhere(run, key, mark["until"])
-            run.note_mark(f"suspend:{key}", {**mark, "heard": len(events)})  # it stays too late
-        fault = run.failed(key, "ApprovalTimeoutError", f"nobody approved it within {suspend.timeout:g} s")
-    if fault is not None and not suspend.continue_on_disapprove_timeout:
-        raise fault
-    payloads = [event.payload for event in said]
-    if fault is not None:
-        payloads.append(fault.wrapped.raw)
-    scope.approvals = Approvals(payloads, [event.approver for event in said if event.approver])
-
-
-def _sleep(run: Run, seconds: Condition, key: str, scope: Scope, value: Value) -> Generator[Any, Any, None]:
-    until = run.mark(f"sleep:{key}")
-    if until is None:
-        number = run.decide(seconds, "sleep", key, scope, value, {"result": value})
-        if number is UNDEFINED or number is None:
-            return
-        if not _is_number(number) or not 0 <= number <= LONGEST_SLEEP:
-            raise run.failed(
-                key, "ExpressionError", f"`sleep` must be a number of seconds from 0, not {_short(number)}"
-            )
-        until = {"until": run.now_us + round(number * 1e6)}
-        run.note_mark(f"sleep:{key}", until)
-    yield Until(run, until["until"])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _short(value: Any) -> str:
-    text = "undefined" if value is UNDEFINED else _encode(value).decode()
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 # ------------------------------------------------------------------------------------------ kinds of modules
@@ -252,31 +192,17 @@ def _value(run: Run, node: Node, key: str, scope: Scope, previous: Value, extra:
             return (yield from _branch_all(run, node, scope, previous)), False
 
 
-def _args(run: Run, node: Node, key: str, scope: Scope, previous: Value, extra: Extra) -> bytes:
-    if node.id == PREPROCESSOR and not node.inputs:
-        return scope.input.value.raw  # it gets the run's own args, unless it says what it wants
-    try:
-        return node.args(scope, previous, extra)
-    except ExpressionError as error:
-        raise run.failed(key, "ExpressionError", str(error), node.module.line) from None
-
-
 def _call(
     run: Run, node: Node, key: str, scope: Scope, previous: Value, extra: Extra
 ) -> Generator[Any, Any, Value]:
-    found: Checkpoint | Child | None = run.known.get(key)
-    if found is None and node.foreign is not None:
-        child = run.recalled.children.get(key) if run.recalled is not None else None
-        found = child if child is not None and child.state else None
-        if found is None:
-            args = _args(run, node, key, scope, previous, extra)
-            run.dispatch(node, key, args, _timeout(run, node, key, scope, previous))
-            yield Elsewhere(run, key, None)
-    if found is not None:
+    found = run.known.get(key)
+    if node.foreign is not None or run.sent(key) is not None:
+        state, outcome = yield from elsewhere(run, node, key, scope, previous, extra)
+    elif found is not None:
         state, outcome = found.state, found.outcome
     else:
-        call = StepCall(run, node, key, _args(run, node, key, scope, previous, extra))
-        call.timeout = _timeout(run, node, key, scope, previous)
+        call = StepCall(run, node, key, args_of(run, node, key, scope, previous, extra))
+        call.timeout = timeout_of(run, node, key, scope, previous)
         call.scope = scope
         before = run.mark(f"retry:{key}")
         if before is not None:
@@ -290,19 +216,6 @@ def _call(
     return Value(outcome)
 
 
-def _timeout(run: Run, node: Node, key: str, scope: Scope, previous: Value) -> float | None:
-    if node.timeout is None:
-        return None
-    number = run.decide(node.timeout, "timeout", key, scope, previous)
-    if number is None or number is UNDEFINED:
-        return None
-    if not _is_number(number) or number <= 0:
-        raise run.failed(
-            key, "ExpressionError", f"`timeout` must be a number of seconds above 0, not {_short(number)}"
-        )
-    return float(number)
-
-
 def _sub_flow(
     run: Run, node: Node, key: str, scope: Scope, previous: Value, extra: Extra
 ) -> Generator[Any, Any, Value]:
@@ -311,7 +224,7 @@ def _sub_flow(
     mark = f"choice:{key}:inputs"
     args = run.recalled.marks.get(mark) if node.volatile and run.recalled is not None else None
     if args is None:
-        args = _args(run, node, key, scope, previous, extra)
+        args = args_of(run, node, key, scope, previous, extra)
         if node.volatile:
             run.commands.append(Mark(mark, args))
     inner = Scope(FlowInput(Value(sub.defaults(args)), sub.flow.env), f"{key}/")
@@ -328,7 +241,7 @@ def _for_loop(run: Run, node: Node, key: str, scope: Scope, previous: Value) -> 
         raise run.failed(
             key,
             "NotAListError",
-            f"the loop's iterator must be a list, not {_short(items)}",
+            f"the loop's iterator must be a list, not {short(items)}",
             node.iterator.line,
         )
     elements = [_encode(item) for item in items]
@@ -336,7 +249,7 @@ def _for_loop(run: Run, node: Node, key: str, scope: Scope, previous: Value) -> 
     if loop.parallel:
         limit = _parallelism(run, node, key, scope, previous)
         group: Group | PlainLoop
-        if len(body) == 1 and body[0].is_plain and not _has_failed(run, f"{key}["):
+        if len(body) == 1 and body[0].is_plain and not run.has_sent and not _has_failed(run, f"{key}["):
             group = PlainLoop(run, body[0], scope, key, elements, limit, keeps=loop.skip_failures)
         else:
             walks = (
@@ -402,9 +315,9 @@ def _parallelism(run: Run, node: Node, key: str, scope: Scope, previous: Value) 
     number = run.decide(node.parallelism, "parallelism", key, scope, previous)
     if number is None or number is UNDEFINED:
         return None
-    if not _is_number(number) or number < 1 or number != int(number):
+    if not is_number(number) or number < 1 or number != int(number):
         raise run.failed(
-            key, "ExpressionError", f"`parallelism` must be a whole number from 1, not {_short(number)}"
+            key, "ExpressionError", f"`parallelism` must be a whole number from 1, not {short(number)}"
         )
     return int(number)
 
