@@ -10,9 +10,11 @@ import pytest
 import trio
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "worker"))
 
 from code_stage import CodeStage
 from runtime_stage import RuntimeStage
+from worker_stage import Stage, open_stage
 
 
 @pytest.fixture
@@ -36,3 +38,10 @@ async def flow_stage(tmp_path: Path) -> AsyncIterator[RuntimeStage]:
         nursery.cancel_scope.cancel(reason="the test is over")
     sys.path[:] = path
     stage.forget_modules()
+
+
+@pytest.fixture
+async def stage(database_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A database of its own, a workspace with scripts, a client, and room for commands."""
+    async with open_stage(database_url, tmp_path) as stage:
+        yield stage
