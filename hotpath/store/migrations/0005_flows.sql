@@ -69,6 +69,12 @@ begin atomic
         (select string_agg(m.found[1], '.' order by m.ord) from regexp_matches(step, '\[([^]]*)\]', 'g') with ordinality as m (found, ord)) end;
 end;
 
+-- The step that a mark is about: `m` of `suspend:m`, whose key may have a colon; `l` of `choice:l:iterator`, whose key has none.
+create function hotpath.step_of_mark(key text) returns text language sql immutable strict parallel safe
+begin atomic
+    select case when starts_with(key, 'choice:') then split_part(key, ':', 2) else substring(key from position(':' in key) + 1) end;
+end;
+
 -- Whether a step's key is this one's, or of a step within it.
 create function hotpath.is_within(key text, outer_key text) returns boolean language sql immutable strict parallel safe
 begin atomic
@@ -252,6 +258,7 @@ declare
     owns integer[];
     doomed boolean[];
     woken record;
+    notified int8;
 begin
     if not note_steps.durable then
         perform set_config('synchronous_commit', 'off', true);
@@ -383,9 +390,14 @@ begin
     end if;
 
     if cardinality(note_steps.early_of) > 0 then
-        update hotpath.flow_run f set early = u.value
-        from rows from (unnest(note_steps.early_of), json_array_elements(convert_from(note_steps.early_values, 'UTF8')::json)) as u (run, value)
-        where f.id = note_steps.runs[u.run] and accepted[u.run] and f.early is null;
+        with told as (
+            update hotpath.flow_run f set early = u.value
+            from rows from (unnest(note_steps.early_of), json_array_elements(convert_from(note_steps.early_values, 'UTF8')::json)) as u (run, value)
+            where f.id = note_steps.runs[u.run] and accepted[u.run] and f.early is null
+            returning f.id
+        )
+        select count(pg_notify('hotpath_done', w.job::text)) into notified from told join hotpath.waiter w on w.job = told.id
+            where w.client <> '00000000-0000-0000-0000-000000000000';
     end if;
 
     if cardinality(note_steps.cache_keys) > 0 then
@@ -684,8 +696,8 @@ begin
             where c.run = run_again.job and w.job = c.id and w.client = '00000000-0000-0000-0000-000000000000';
         delete from hotpath.flow_child c where c.run = run_again.job and c.key <> all (kept);
         -- What was decided at kept steps stands, and what was decided before the step, save within it.
-        delete from hotpath.mark m where m.run = run_again.job and split_part(m.key, ':', 2) <> all (kept)
-            and (run_again.key is null or hotpath.is_within(split_part(m.key, ':', 2), run_again.key) or m.at >= began);
+        delete from hotpath.mark m where m.run = run_again.job and hotpath.step_of_mark(m.key) <> all (kept)
+            and (run_again.key is null or hotpath.is_within(hotpath.step_of_mark(m.key), run_again.key) or m.at >= began);
         insert into hotpath.flow_run as f (id, generation, since) values (run_again.job, 1, clock_timestamp())
             on conflict (id) do update set generation = f.generation + 1, since = excluded.since, early = null, copied = null;
     end if;
@@ -777,7 +789,7 @@ begin
     foreach it in array ours loop
         select j.state into known from hotpath.job_get(it) j;
         continue when known in ('queued', 'running') or exists (select from hotpath.flow_child c where c.run = it and not c.done);
-        blank := array(select split_part(m.key, ':', 2) from hotpath.mark m where m.run = it and starts_with(m.key, 'blank:'));
+        blank := array(select hotpath.step_of_mark(m.key) from hotpath.mark m where m.run = it and starts_with(m.key, 'blank:'));
         if blank <> '{}' then
             delete from hotpath.checkpoint c where c.run = it and c.key = any (blank);
             with b as (
@@ -829,7 +841,7 @@ begin
                 execute format('grant execute on function hotpath.retry_from, hotpath.resume to %I', role);
             elsif role = 'hotpath_read' then
                 execute format('grant select on hotpath.flow_run, hotpath.checkpoint, hotpath.mark, hotpath.flow_event, hotpath.flow_child, hotpath.flow_cache to %I', role);
-                execute format('grant execute on function hotpath.iteration_of, hotpath.is_within, hotpath.slot_of to %I', role);
+                execute format('grant execute on function hotpath.iteration_of, hotpath.is_within, hotpath.slot_of, hotpath.step_of_mark to %I', role);
             else
                 execute format('grant select, insert, update, delete on all tables in schema hotpath to %I', role);
                 execute format('grant execute on all functions in schema hotpath to %I', role);
