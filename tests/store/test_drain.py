@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from flow_stage import Flows, mark, nonce
 from store_stage import Stage
+
+from hotpath.store import flows
 
 ERROR = b'{"name": "E", "message": "no", "traceback": "", "kind": "exception"}'
 
@@ -41,3 +44,23 @@ async def test_drain_waits_for_what_has_begun(stage: Stage):
     assert not await drained()
     await stage.connection.execute("update hotpath.batch set scheduled_for = now() + interval '1 hour'")
     assert await drained()
+
+
+async def test_drain_does_not_wait_for_people(flowing: Flows):
+    """A run that waits for somebody's approval holds no drain, also when it was retried before; once it has
+    been approved, it does.
+    """
+    stage = flowing.stage
+    worker, hand = await flowing.in_hand()
+    run = hand.ids[0]
+    assert await flowing.note(
+        worker, (hand, 0, mark("suspend:a", {"required": 1, "until": None, "form": None}))
+    )
+    await flowing.park(worker, hand, events={"a": 0})
+    assert await worker.drained([stage.tag], stage.script)
+    await stage.connection.execute("update hotpath.job_queue set attempt = 1 where id = $1", run)
+    assert await worker.drained([stage.tag], stage.script)
+    await flows.resume(
+        stage.connection, run, "a", approved=True, nonce=nonce(1), payload=b"null", approver=None
+    )
+    assert not await worker.drained([stage.tag], stage.script)

@@ -1,9 +1,12 @@
 -- Whether nothing of this script is left to run on these tags: nothing due waits, nobody holds a lease, and nothing that has run already
 -- waits for its next attempt. $1 tags; $2 script. Jobs scheduled for later do not count, save those due within 5 seconds: they may have
 -- been put in as `now()` before the database's clock was set back. Priority by priority, as in heads.sql: one probe each.
--- Runs of flows that sleep, wait to try a step again, or for jobs of theirs, count: they go on by themselves. Those that wait for people do not.
+-- Runs of flows that sleep, wait to try a step again, or for jobs of theirs, count: they go on by themselves. Those that wait for people do not,
+-- also when they were retried.
 select not exists (select from unnest($1::int8[]) as t (tag) where
-        exists (select from hotpath.job_queue q where q.tag = t.tag and q.script = $2::int4 and q.attempt > 0)
+        exists (select from hotpath.job_queue q where q.tag = t.tag and q.script = $2::int4 and q.attempt > 0
+            and not exists (select from hotpath.mark m where m.run = q.id and m.key like 'suspend:%' and m.value ->> 'heard' is null
+                and (m.value ->> 'required')::integer > (select count(*) from hotpath.flow_event e where e.run = m.run and e.key = substr(m.key, 9))))
         or exists (
             with recursive p as (
                 (select q.priority from hotpath.job_queue q where q.tag = t.tag order by q.priority desc limit 1)
