@@ -224,21 +224,29 @@ async def test_cancel_before_a_run_is_there(flow_stage: RuntimeStage) -> None:
 
 
 async def test_steps_of_one_run_are_interrupted_and_no_others(flow_stage: RuntimeStage) -> None:
-    """Of async steps of many runs, in batches that share first runs, those of the run that ends are canceled,
-    and only those.
+    """Of async steps of many runs, in several batches with steps of the same runs, those of the run that ends
+    are canceled, and only those.
     """
     flow_stage.script(
         "a",
-        "import trio, pathlib\nasync def main(x: int, y: int, gate: str) -> int:\n"
+        "import trio, pathlib\nasync def main(x: int, gate: str) -> int:\n"
         "    while not pathlib.Path(gate).exists():\n        await trio.sleep(0.01)\n    return x\n",
     )
-    inputs = {"x": "flow_input.x", "y": "flow_input.iter.index", "gate": "flow_input.gate"}
-    flow_stage.flow(loop("l", "[1, 2, 3]", step("a", "a", inputs), parallel=True))
+    flow_stage.script("n", "import trio\nasync def main() -> None:\n    await trio.sleep(0.05)\n")
+    call = step("a", "a", {"x": "flow_input.x", "gate": "flow_input.gate"})
+    later = [step("n", "n"), {**call, "id": "c"}]
+    flow_stage.flow(branches("all", [call], [{**call, "id": "b"}], later))
     gate = flow_stage.workspace / "gate"
     runs = [flow_stage.run(x=x, gate=str(gate)) for x in range(6)]
     async with flow_stage.open() as runtime:
         batch = flow_stage.start(*runs)
-        await flow_stage.until(lambda: sum(len(each) for each in runtime._home.given) == 18)
+
+        def all_there() -> bool:
+            calls = [call for each in runtime._home.given for call in each.calls]
+            return Counter(call.node.id for call in calls) == {"a": 6, "b": 6, "c": 6}
+
+        await flow_stage.until(all_there)
+        assert len(runtime._home.given) > 1
         for index in (2, 4):
             batch.canceling.add(index)
             runtime.interrupt(batch, index, ErrorKind.CANCELED)
@@ -248,8 +256,10 @@ async def test_steps_of_one_run_are_interrupted_and_no_others(flow_stage: Runtim
     assert [run.state for run in runs] == [
         "success", "success", "canceled", "success", "canceled", "success",
     ]  # fmt: skip
-    assert {note.state for index in (2, 4) for note in runs[index].steps} == {3}
-    assert {note.state for index in (0, 1, 3, 5) for note in runs[index].steps} == {1}
+    canceled = {"all[0]/a": 3, "all[1]/b": 3, "all[2]/n": 1, "all[2]/c": 3}
+    for index, run in enumerate(runs):
+        states = canceled if index in (2, 4) else dict.fromkeys(canceled, 1)
+        assert {note.key: note.state for note in run.steps} == states
 
 
 @pytest.mark.parametrize("where", BLOCKS)
