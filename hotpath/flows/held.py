@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import trio
 
     from hotpath.core.flow.engine import Run
     from hotpath.core.flow.waits import StepCall
+    from hotpath.flows.steps import StepBatch
     from hotpath.model import ErrorKind
     from hotpath.runtime.protocol import Batch
 
@@ -103,3 +105,25 @@ class Held:
         """Seconds that it may take."""
         self.timer: int | None = None
         """When it is to be ticked, by the database's clock in microseconds."""
+
+
+class Outside(Protocol):
+    """What a home asks of Trio's thread; all of it may be called in any thread."""
+
+    def knock(self) -> object:
+        """Something was posted: see that there is a turn soon."""
+
+    def launch(self, batch: StepBatch, kept: Kept) -> object:
+        """Run async steps."""
+
+    def arm(self, seconds: float, then: Callable[[], object], held: Held) -> object:
+        """Do this in Trio's thread after so many seconds, if the run is not over by then."""
+
+    def look_up(self, batch: Batch, key: bytes, then: Callable[[bytes | None], object]) -> object:
+        """Look whether a result is in the database's cache, and tell it in whichever thread."""
+
+    def end(self, held: Held, kind: ErrorKind) -> object:
+        """In Trio's thread: end the run, and interrupt the steps of it that are under way."""
+
+    def settled(self, event: trio.Event) -> object:
+        """Set the event."""

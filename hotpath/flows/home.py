@@ -11,23 +11,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hotpath.core.flow.engine import Run
 from hotpath.core.flow.waits import StepCall
 from hotpath.core.notes import Mark, Parking, StepNote
 from hotpath.flows.cache import Cache, cache_key
-from hotpath.flows.held import Group, Held, Kept
+from hotpath.flows.held import Group, Held, Kept, Outside
 from hotpath.flows.steps import StepBatch
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.runtime import payload
 
 if TYPE_CHECKING:
-    import trio
-
     from hotpath.core.flow.program import Program
     from hotpath.core.notes import Recalled
-    from hotpath.runtime.protocol import Batch, Outcome
+    from hotpath.runtime.protocol import Outcome
 
 log = logging.getLogger("hotpath.worker")
 
@@ -38,28 +36,6 @@ SLOT = "slot:"
 SUCCESS, FAILURE, CANCELED, AGAIN = map(
     int, (OutcomeState.SUCCESS, OutcomeState.FAILURE, OutcomeState.CANCELED, OutcomeState.RETRY)
 )
-
-
-class Outside(Protocol):
-    """What a home asks of Trio's thread; all of it may be called in any thread."""
-
-    def knock(self) -> object:
-        """Something was posted: see that there is a turn soon."""
-
-    def launch(self, batch: StepBatch, kept: Kept) -> object:
-        """Run async steps."""
-
-    def arm(self, seconds: float, then: Callable[[], object], held: Held) -> object:
-        """Do this in Trio's thread after so many seconds, if the run is not over by then."""
-
-    def look_up(self, batch: Batch, key: bytes, then: Callable[[bytes | None], object]) -> object:
-        """Look whether a result is in the database's cache, and tell it in whichever thread."""
-
-    def end(self, held: Held, kind: ErrorKind) -> object:
-        """In Trio's thread: end the run, and interrupt the steps of it that are under way."""
-
-    def settled(self, event: trio.Event) -> object:
-        """Set the event."""
 
 
 class Home:
@@ -133,16 +109,21 @@ class Home:
 
     def _batch(self, kept: Kept) -> StepBatch | None:
         calls = []
+        group: Group | None = None
+        stops = False
         for call in kept.take():
             held: Held = call.run.holder
-            if self._is_wanted(held):
+            if held.group is not group:
+                group = held.group
+                stops = group.given_up or group.batch.stopped
+            if stops or held.over or held.ending is not None:
+                self._dropped(held)
+            else:
                 held.group.busy += 1
                 calls.append(call)
-            else:
-                self._dropped(held)
         if not calls:
             return None
-        batch = StepBatch(calls, self.heard, self.endings, apart=self.in_lane and kept.is_async)
+        batch = StepBatch(kept, calls, self.heard, self.endings, apart=self.in_lane and kept.is_async)
         self.given.add(batch)
         return batch
 
@@ -164,6 +145,8 @@ class Home:
                     self._queue(self.kept[call.script], call)
                 else:
                     self._dropped(held)
+        for group in {call.run.holder.group for call in batch.calls}:
+            self._look_whether_stopped(group)
 
     def _dropped(self, held: Held) -> None:
         """A call of it will not be made."""
@@ -186,7 +169,7 @@ class Home:
         self,
         group: Group,
         args: Sequence[bytes],
-        limits: Sequence[float | None] | float | None,
+        limits: Sequence[float | None],
         recalled: Mapping[int, Recalled],
         admitted: Container[int],
     ) -> None:
@@ -195,12 +178,12 @@ class Home:
         """
         batch = group.batch
         self._offset_us = batch.now_us() - time.perf_counter_ns() // 1000
-        for index, raw in enumerate(args):
-            if group.given_up or batch.stopped:
+        for index, raw in enumerate(args if not batch.stopped else ()):
+            if group.given_up:
                 break
             run = Run(self.program, raw, run_id=batch.ids[index], recalled=recalled.get(index))
             held = run.holder = group.held[index] = Held(group, index, run)
-            limit = limits[index] if isinstance(limits, Sequence) else limits
+            limit = limits[index]
             if limit is not None:
                 held.limit = limit
                 self.outside.arm(limit, partial(self.outside.end, held, ErrorKind.TIMEOUT), held)
@@ -334,7 +317,8 @@ class Home:
         if not held.over and not held.group.given_up:
             held.group.busy += 1
             now = time.perf_counter_ns() // 1000
-            self._ended(call, held, (0, state, now, 0, body[:], None), None, cached=state == SUCCESS)
+            outcome = (0, state, now, 0, body, None)
+            self._ended(self.kept[call.script], call, held, outcome, None, cached=state == SUCCESS)
 
     # ------------------------------------------------------------ steps that have ended
 
@@ -342,20 +326,26 @@ class Home:
         """A runtime has reported a step; in the thread that ran it."""
         call = batch.calls[outcome[0]]
         held: Held = call.run.holder
-        kept = self.kept[call.script]
+        kept: Kept = batch.kept
         kept.observe(outcome[3])
         if self.in_lane and kept.is_async:
-            self.post(partial(self._ended, call, held, outcome, again))
+            self.post(partial(self._ended, kept, call, held, outcome, again))
         else:
-            self._ended(call, held, outcome, again)
+            self._ended(kept, call, held, outcome, again)
             if not self.in_lane:
                 self.outside.knock()
 
     def _ended(
-        self, call: StepCall, held: Held, outcome: Outcome, again: float | None, *, cached: bool = False
+        self,
+        kept: Kept,
+        call: StepCall,
+        held: Held,
+        outcome: Outcome,
+        again: float | None,
+        *,
+        cached: bool = False,
     ) -> None:
         _, state, started, duration, body, text = outcome
-        kept = self.kept[call.script]
         held.calls -= 1
         group = held.group
         group.busy -= 1
@@ -373,12 +363,8 @@ class Home:
                 *(call.key, call.id, kept.id, started, duration, noted, attempt, call.args, body, text)
             )
             held.batch.note(held.index, note, written)
-            if node.module.cache_ttl and noted == SUCCESS and not cached:
-                held.batch.note(
-                    held.index, self.cache.put(kept.version, call.args, body, node.module.cache_ttl)
-                )
-            if node.module.delete_after_use:
-                held.batch.note(held.index, Mark(f"blank:{call.key}", _text(call.id)))
+            if not node.is_plain:
+                self._note_more(kept, call, held, body if noted == SUCCESS and not cached else None)
             if held.ending is not None and (run.over is None or run.over.state != SUCCESS):
                 run.commands.clear()  # that it fails by its steps' being canceled is not how it ends
                 if not held.calls:
@@ -389,8 +375,14 @@ class Home:
             log.exception("run %s could not be advanced", held.batch.ids[held.index])
             if not held.over:
                 self._finish(held, FAILURE, payload.failure(error))
-        if group.batch.stopped:
-            self._look_whether_stopped(group)
+
+    def _note_more(self, kept: Kept, call: StepCall, held: Held, fresh: bytes | None) -> None:
+        """What the options of a step want to be noted of it, which has a fresh result or None."""
+        module = call.node.module
+        if module.cache_ttl and fresh is not None:
+            held.batch.note(held.index, self.cache.put(kept.version, call.args, fresh, module.cache_ttl))
+        if module.delete_after_use:
+            held.batch.note(held.index, Mark(f"blank:{call.key}", _text(call.id)))
 
     def _written(self, held: Held, key: str) -> None:
         if not held.over and not held.group.given_up:

@@ -124,7 +124,7 @@ class FlowRuntime:
         batch.begun = len(batch)  # who wants to end a run before it is here need not stop the others for it
         recalled = await batch.recall(range(len(batch)))
         args = [bytes(raw) for raw in msgspec.json.decode(batch.args, type=list[msgspec.Raw])]
-        limits: Sequence[float | None] | float | None = self._timeout
+        limits: Sequence[float | None] = [self._timeout] * len(batch)
         if batch.timeouts is not None:
             limits = [self._timeout if limit is None else limit for limit in batch.timeouts]
         admitted = await self._admit(batch)

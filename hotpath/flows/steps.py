@@ -67,13 +67,21 @@ class StepBatch:
     """Calls of one script as `hotpath.runtime.Batch`; `endings` are the runs, if any, that are to end."""
 
     __slots__ = (
-        "_ended", "_open", "_parents", "args", "attempts", "begun", "calls", "canceling", "ids", "left",
-        "mark", "tag", "timeouts", "tokens",
+        "_ended", "_open", "_parents", "args", "attempts", "begun", "calls", "canceling", "ids", "kept",
+        "left", "mark", "tag", "timeouts", "tokens",
     )  # fmt: skip
 
     def __init__(
-        self, calls: list[StepCall], ended: Ended, endings: Collection[Any] = (), *, apart: bool = False
+        self,
+        kept: Any,
+        calls: list[StepCall],
+        ended: Ended,
+        endings: Collection[Any] = (),
+        *,
+        apart: bool = False,
     ) -> None:
+        self.kept = kept
+        """Their script, for whoever made the batch."""
         self.calls = calls
         self.left = len(calls)
         """How many have not been reported."""

@@ -22,7 +22,7 @@ from uuid import UUID
 
 import msgspec
 
-from hotpath.core.flow.keys import iteration_of, step_of, step_uuid
+from hotpath.core.flow.keys import iteration_of, step_of, step_uuids
 from hotpath.core.flow.paths import UNDEFINED, ExpressionError, truthy
 from hotpath.core.flow.values import Value
 from hotpath.core.flow.waits import WINDOW, Failed, StepCall, Strand
@@ -95,6 +95,7 @@ class Run:
         self._children: dict[str, bytes] = {}
         self._approvals: dict[str, int] = {}
         self._chance = chance
+        self._ids: Callable[[str], bytes] | None = None
 
     # ------------------------------------------------------------ for the driver
 
@@ -169,7 +170,9 @@ class Run:
 
     def id_of(self, key: str) -> bytes:
         """Id of the job of this step."""
-        return step_uuid(self.run_id, key, self.generation)
+        if self._ids is None:
+            self._ids = step_uuids(self.run_id, self.generation)
+        return self._ids(key)
 
     def call(self, call: StepCall) -> None:
         """Have a script run."""

@@ -8,6 +8,7 @@ the second call of `score` is `score#2`.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from hashlib import blake2b
 from uuid import UUID
 
@@ -58,13 +59,23 @@ def iteration_of(key: str) -> str:
     return ".".join(_BRACKETS.findall(key)) if "[" in key else ""
 
 
+def step_uuids(run: UUID, generation: int) -> Callable[[str], bytes]:
+    """`step_uuid` for many steps of one run."""
+    number = run.int
+    fixed = number & _TIME | _FIXED
+    prefix = (generation << 128 | number).to_bytes(18)
+
+    def of(key: str) -> bytes:
+        digest = blake2b(prefix + key.encode(), digest_size=10).digest()
+        return (fixed | int.from_bytes(digest) & _HASHED).to_bytes(16)
+
+    return of
+
+
 def step_uuid(run: UUID, key: str, generation: int) -> bytes:
     """Id of a step's job, 16 bytes of a UUIDv7: always the same for the same step of the same run.
 
     It has the run's time, so that it lies where the run lies. `generation` (0 up to 2^15 - 1) counts how
     often the whole run was started anew: its steps are then others.
     """
-    number = run.int
-    whole = (generation << 128 | number).to_bytes(18) + key.encode()
-    hashed = int.from_bytes(blake2b(whole, digest_size=10).digest()) & _HASHED
-    return (number & _TIME | _FIXED | hashed).to_bytes(16)
+    return step_uuids(run, generation)(key)
