@@ -293,7 +293,8 @@ class Loop:
         """One job keeps others waiting, or one that waits was canceled: what has not begun goes back."""
         self._give_up = False
         for hand in self.hands.values():
-            hand.stop()
+            if hand.begun < len(hand):  # one that has begun whole has nothing to give, and goes on
+                hand.stop()
         for hand, indexes in list(self.in_hand.unstarted()):
             if indexes and hand.lease in self.hands:
                 await self.ledger.put_back(hand, indexes)
