@@ -25,15 +25,19 @@ FIRST_STEPS = 8
 class Kept:
     """The script of steps, warm, with what is known of it."""
 
-    __slots__ = ("id", "is_async", "mean_us", "name", "ready", "version", "warm")
+    __slots__ = ("id", "is_async", "limit", "mean_us", "name", "ready", "version", "warm")
 
-    def __init__(self, name: str, id: int, version: str, *, is_async: bool) -> None:
+    def __init__(
+        self, name: str, id: int, version: str, *, is_async: bool, limit: float | None = None
+    ) -> None:
         self.name = name
         self.id = id
         """`script.id`."""
         self.version = version
         """Hash of its source."""
         self.is_async = is_async
+        self.limit = limit
+        """Seconds that it says it may take."""
         self.warm: Any = None
         """What runs it: of an async one an `AsyncRuntime`, else what the lane takes."""
         self.ready: list[StepCall] = []

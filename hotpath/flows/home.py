@@ -69,6 +69,8 @@ class Home:
         """Batches of steps that a runtime has."""
         self._due: dict[Kept, None] = {}
         """Scripts with calls that are ready, the longest waiting first."""
+        self._timed = False
+        """Whether any run has had a time-out."""
         self._offset_us = 0
 
     def post(self, what: Callable[[], object]) -> None:
@@ -123,7 +125,8 @@ class Home:
                 calls.append(call)
         if not calls:
             return None
-        batch = StepBatch(kept, calls, self.heard, self.endings, apart=self.in_lane and kept.is_async)
+        apart = self.in_lane and kept.is_async
+        batch = StepBatch(kept, calls, self.heard, self.endings, timed=self._timed, apart=apart)
         self.given.add(batch)
         return batch
 
@@ -185,7 +188,7 @@ class Home:
             held = run.holder = group.held[index] = Held(group, index, run)
             limit = limits[index]
             if limit is not None:
-                held.limit = limit
+                held.limit, self._timed = limit, True
                 self.outside.arm(limit, partial(self.outside.end, held, ErrorKind.TIMEOUT), held)
             if index in batch.canceling:
                 held.ending = ErrorKind.CANCELED

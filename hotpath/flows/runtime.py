@@ -100,7 +100,8 @@ class FlowRuntime:
 
     async def _load(self, stack: AsyncExitStack, name: str, step: StepInHand) -> Kept:
         description = step.version.description
-        kept = Kept(name, step.version.script, description.hash, is_async=description.is_async)
+        limit = description.settings.timeout
+        kept = Kept(name, step.version.script, description.hash, is_async=description.is_async, limit=limit)
         if kept.is_async:
             kept.warm = AsyncRuntime(description.settings.concurrency or STEPS_AT_A_TIME)
             await stack.enter_async_context(kept.warm.open(step))

@@ -6,6 +6,7 @@ they are reported.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Container, MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -28,6 +29,26 @@ class Holder(Protocol):
     """The run's own token: a step that kills the process does so in its name."""
     ending: ErrorKind | None
     """How the run is to end, once it was told to."""
+    limit: float | None
+    """Seconds that the run may take."""
+    started_us: int
+
+
+BEHIND = 0.25
+"""Seconds after its run's time-out at which a step's own is over at the latest: one that nobody could
+interrupt by then is ended by whoever watches the worker.
+"""
+
+
+def _within_run(own: float | None, script: float | None, holder: Holder) -> float | None:
+    """Seconds that a step may take: what the flow, or else its script, says, and not much more than its run
+    has left.
+    """
+    if holder.limit is None:
+        return own
+    said = script if own is None else own
+    left = max(0.0, holder.limit - (time.perf_counter_ns() // 1000 - holder.started_us) / 1e6) + BEHIND
+    return left if said is None else min(said, left)
 
 
 class _Ids(Sequence[UUID]):
@@ -64,7 +85,11 @@ Ended = Callable[["StepBatch", "Outcome", "float | None"], object]
 
 
 class StepBatch:
-    """Calls of one script as `hotpath.runtime.Batch`; `endings` are the runs, if any, that are to end."""
+    """Calls of one script as `hotpath.runtime.Batch`.
+
+    `endings` are the runs, if any, that are to end; `timed`: some runs have a time-out; `apart`: the worker's
+    mark is for other steps.
+    """
 
     __slots__ = (
         "_ended", "_open", "_parents", "args", "attempts", "begun", "calls", "canceling", "ids", "kept",
@@ -78,6 +103,7 @@ class StepBatch:
         ended: Ended,
         endings: Collection[Any] = (),
         *,
+        timed: bool = False,
         apart: bool = False,
     ) -> None:
         self.kept = kept
@@ -100,6 +126,8 @@ class StepBatch:
         self.mark: MutableSequence[int] = [0, 0] if apart else self._parents[0].mark
         self.tokens = [holder.token for holder in holders]
         timeouts = [call.timeout for call in calls]
+        if timed:
+            timeouts = [_within_run(call.timeout, kept.limit, call.run.holder) for call in calls]
         self.timeouts = timeouts if any(timeouts) else None
 
     def __len__(self) -> int:

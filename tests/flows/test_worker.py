@@ -359,6 +359,31 @@ async def test_cancel_of_a_run_whose_step_runs(stage: Stage, where: str) -> None
     await stage.check_empty()
 
 
+@pytest.mark.parametrize("where", ["lane", "trio"])
+async def test_time_out_of_a_run_whose_step_cannot_be_interrupted(stage: Stage, where: str) -> None:
+    """A run that is over its time in a step of C code, which nobody can interrupt, fails as a time-out all
+    the same, by the end of its worker; others end right.
+    """
+    word = "async " if where == "trio" else ""
+    script(
+        stage,
+        "hold",
+        f"import ctypes\n{word}def main(x: int) -> int:\n"
+        "    if x == 0: ctypes.PyDLL(None).sleep(60)\n    return x\n",
+    )
+    write_flow(stage.workspace, "flow_x", step("a", "hold", {"x": "flow_input.x"}))
+    run = await stage.client.enqueue("flow_x", {"x": 0}, timeout=1.0)
+    others = [await stage.client.enqueue("flow_x", {"x": x}) for x in range(1, 4)]
+    command = await stage.dedicate("flow_x")
+    with pytest.raises(JobFailed) as failed, trio.fail_after(15):
+        await stage.client.result(run)
+    assert failed.value.error["kind"] == "timeout"
+    with trio.fail_after(10):
+        assert [await stage.client.result(each) for each in others] == [1, 2, 3]
+    await end(command)
+    await stage.check_empty()
+
+
 async def test_early_return(stage: Stage) -> None:
     """Who waits for a run gets its early result while it goes on; the run ends with its own."""
     gate = stage.workspace / "gate"
