@@ -492,7 +492,7 @@ async def test_runtime_closed_while_runs_are_under_way(flow_stage: RuntimeStage)
     """A runtime that is closed interrupts async steps, waits for none, and nothing more is reported."""
     flow_stage.script("a", BLOCKS["trio"])
     flow_stage.flow(step("a", "a", {"x": "flow_input.x"}))
-    runs = [flow_stage.run(x=x) for x in range(3)]
+    runs = [flow_stage.run(x=0) for _ in range(3)]
     with trio.fail_after(5):
         async with flow_stage.open() as runtime:
             flow_stage.start(*runs)
