@@ -82,6 +82,7 @@ class Ledger:
             retried=self._retried,
             refused=self._refused,
             released=self._released,
+            parked=self.desk.parked,
             busy=self._busy_us / 1e6,
             cycles=self._cycles,
             in_hand=sum(hand.left for hand in list(self.hands.values())),  # from any thread

@@ -134,6 +134,8 @@ class Notekeeper:
     notebook: Notebook = attrs.field(factory=Notebook)
     lock: _Lock = attrs.field(factory=_Lock)
     """Held from the taking of notes until it is known what became of them."""
+    parked: int = 0
+    """How often a job has left by being parked."""
     _leaving: dict[tuple[Hand, int], None] = attrs.field(factory=dict)
     """Parked jobs whose notes have been taken."""
 
@@ -352,6 +354,7 @@ class Notekeeper:
         for hand, index, (_, text) in some:
             del self._leaving[hand, index]
             hand.release([index])
+            self.parked += 1
             if text:
                 await self.link.guarded(add_parked_log, hand.ids[index], hand.attempts[index], text)
         for hand in {hand: None for hand, _, _ in some}:

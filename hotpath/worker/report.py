@@ -44,7 +44,8 @@ class Reporter:
                 }
             )
         elif self._ready == self.options.processes and not self.options.quiet:
-            kind = "async" if self.version.description.is_async else "sync"
+            description = self.version.description
+            kind = "flow" if description.kind == "flow" else "async" if description.is_async else "sync"
             count = "1 worker" if self._ready == 1 else f"{self._ready} workers"
             self._line(
                 f"hotpath: {self.version.description.path} is ready: {count} ({kind}), "
@@ -94,6 +95,7 @@ class Reporter:
             "failure": failed,
             "retried": retried,
             "released": released,
+            "parked": sum(one.parked for one in statistics),
             "seconds": round(seconds, 6),
             "jobs_per_second": round(jobs / seconds, 1) if seconds else None,
             "busy_seconds": round(sum(one.busy for one in statistics), 6),
@@ -103,6 +105,10 @@ class Reporter:
         if self.options.json:
             self._json(document)
         elif not self.options.quiet:
+            waits = sum(one.parked for one in statistics)
+            if not jobs and waits:
+                self._line(f"hotpath: {'drained' if drained else 'stopped'}: no run has ended, some wait")
+                return
             if not jobs:
                 self._line("hotpath: nothing to run" if drained else "hotpath: stopped, no job was run")
                 return

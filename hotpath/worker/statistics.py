@@ -21,6 +21,8 @@ class WorkerStatistics:
     """Jobs whose outcome came after the lease was lost; they run again elsewhere."""
     released: int = 0
     """Jobs given back unrun."""
+    parked: int = 0
+    """How often a run was put aside that has to wait for something."""
     busy: float = 0.0
     """Time inside `main`, all jobs together."""
     cycles: int = 0
@@ -43,6 +45,7 @@ def added(several: Sequence[WorkerStatistics]) -> WorkerStatistics:
         retried=sum(one.retried for one in several),
         refused=sum(one.refused for one in several),
         released=sum(one.released for one in several),
+        parked=sum(one.parked for one in several),
         busy=sum(one.busy for one in several),
         cycles=sum(one.cycles for one in several),
         in_hand=sum(one.in_hand for one in several),
