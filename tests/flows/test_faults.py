@@ -196,6 +196,9 @@ async def test_step_that_kills_its_process(stage: Stage, form: str) -> None:
     }
     error = json.loads(rows[7]["error"])
     assert error["kind"] == "crash"
-    assert {row["attempt"] for x, row in rows.items() if x != 7} == {1}
+    # Where a flow has both kinds, an async step may die while the lane has another's in hand: that is charged
+    # then, and runs alone.
+    most = 2 if form == "async" else 1
+    assert all(row["attempt"] <= most for x, row in rows.items() if x != 7)
     assert ran(file).keys() == {(x, number) for x in range(20) for number in range(2)} - {(7, 1)}
     await stage.check_empty()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections import Counter
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 from code_stage import Run
-from runtime_stage import RuntimeStage, branches, loop, step
+from runtime_stage import FlowBatch, RuntimeStage, branches, loop, step
 
 from hotpath.core.flow.engine import Run as EngineRun
 from hotpath.errors import ScriptError
@@ -498,6 +499,92 @@ async def test_runtime_closed_while_runs_are_under_way(flow_stage: RuntimeStage)
             flow_stage.start(*runs)
             await flow_stage.until(lambda: runtime._home.given)
     assert not any(run.state or run.notes for run in runs)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_order_of_stops_and_cancels(flow_stage: RuntimeStage, seed: int) -> None:
+    """Whatever is stopped or canceled whenever, in batches that share steps: `run` returns, a run of a batch
+    that is not stopped is reported, what is not reported goes on to its right end, and of no step a second
+    result is noted.
+    """
+    chance = random.Random(seed)
+    body = "if x % 7 == 3: raise ValueError(x)\n    return x + 1\n"
+    flow_stage.script("a", f"import time\ndef main(x: int) -> int:\n    time.sleep(0.0005)\n    {body}")
+    flow_stage.script(
+        "b", f"import trio\nasync def main(x: int) -> int:\n    await trio.sleep(0.001 * (x % 5))\n    {body}"
+    )
+    each = {"x": "flow_input.x + flow_input.iter.index"}
+    flow_stage.flow(
+        step("s", "a", {"x": "7 * flow_input.x"}),
+        branches(
+            "all",
+            [
+                loop(
+                    "l",
+                    "[1, 2, 3, 4]",
+                    step("i", "b", each),
+                    step("j", "a", {"x": "7 * results.i"}),
+                    parallel=True,
+                )
+            ],
+            [loop("m", "[1, 2]", step("k", "a", each), skip_failures=True)],
+            [
+                step(
+                    "t",
+                    "b",
+                    {"x": "7 * results.s"},
+                    durable="strict",
+                    sleep={"type": "static", "value": 0.003},
+                )
+            ],
+        ),
+        step("u", "a", {"x": "7 * results.all[2]"}),
+    )
+    async with flow_stage.open() as runtime:
+        await flow_stage.play(*(flow_stage.run(x=1) for _ in range(20)))
+        right = [flow_stage.run(x=x) for x in range(7)]
+        await flow_stage.play(*right)
+        for _ in range(6):
+            batches = [flow_stage.batch(*(flow_stage.run(x=x) for x in range(7))) for _ in range(4)]
+
+            async def play(batch: FlowBatch) -> None:
+                await trio.sleep(chance.random() * 0.01)
+                await runtime.run(batch)
+
+            async def disturb(at: int, batch: FlowBatch) -> None:
+                await trio.sleep(chance.random() * 0.06)
+                if at == 0:
+                    batch.stop()
+                else:
+                    index = chance.randrange(7)
+                    batch.canceling.add(index)
+                    runtime.interrupt(batch, index, ErrorKind.CANCELED)
+
+            with trio.fail_after(10):
+                async with trio.open_nursery() as nursery:
+                    for at, batch in enumerate(batches):
+                        nursery.start_soon(play, batch)
+                        if at < 2:
+                            nursery.start_soon(disturb, at, batch)
+                left = [run for run in batches[0].runs if not run.state]
+                await flow_stage.play(*left)
+            for batch in batches:
+                for run in batch.runs:
+                    if run.state == "canceled":
+                        assert batch is batches[1]
+                        continue
+                    wanted = right[run.args["x"]]
+                    assert (run.state, run.value) == (wanted.state, wanted.value)
+                    # A parallel loop that has failed starts nothing when it is played again.
+                    assert (
+                        set(run.keys) <= set(wanted.keys)
+                        if batch is batches[0]
+                        else (Counter(run.keys) == Counter(wanted.keys))
+                    )
+                    assert Counter(run.keys).most_common(1)[0][1] == 1
+        home = runtime._home
+        await flow_stage.until(lambda: not (home.given or home.endings or home.inbox or runtime._groups))
+        assert not any(kept.ready for kept in home.kept.values())
 
 
 # ---------------------------------------------------------------------------------------------- what is kept
