@@ -17,6 +17,7 @@ import asyncpg
 import attrs
 import trio
 
+from hotpath.asyncpg_trio import Connection
 from hotpath.errors import DatabaseUnavailableError
 from hotpath.store.database import Database, translated
 from hotpath.store.jobs import time_of
@@ -146,9 +147,6 @@ class Completions:
         if not waits and not self._left:
             return
         async with self._database.pool.acquire() as connection:
-            if self._left:
-                left, self._left = self._left, []
-                await connection.execute(query("forget_jobs"), self._client, left)
             fresh = [wait for wait in waits if wait.marked < now - _HOLD / 2 or wait.marked < 0]
             if fresh:
                 await connection.execute(
@@ -156,16 +154,23 @@ class Completions:
                 )
                 for wait in fresh:
                     wait.marked = now
-            if not waits:
-                return
-            jobs = [wait.job for wait in waits]
-            oldest = time_of(min(jobs)) - timedelta(minutes=5)
-            ended = {
-                UUID(int=row["job"].int) for row in await connection.fetch(query("ended_jobs"), jobs, oldest)
-            }
-            runs = [wait.job for wait in waits if wait.early and wait.job not in ended]
-            rows = await connection.fetch(query("early_runs"), runs) if runs else []
-            answered = {UUID(int=row["job"].int) for row in rows}
+            if waits:
+                await self._see(connection, waits)
+            if self._left:  # last: nobody waits for it
+                again = {job for job, _ in self._waits}
+                left, self._left = [job for job in self._left if job not in again], []
+                await connection.execute(query("forget_jobs"), self._client, left)
+
+    async def _see(self, connection: Connection, waits: list[_Wait]) -> None:
+        """Look which of the jobs have ended."""
+        jobs = [wait.job for wait in waits]
+        oldest = time_of(min(jobs)) - timedelta(minutes=5)
+        ended = {
+            UUID(int=row["job"].int) for row in await connection.fetch(query("ended_jobs"), jobs, oldest)
+        }
+        runs = [wait.job for wait in waits if wait.early and wait.job not in ended]
+        rows = await connection.fetch(query("early_runs"), runs) if runs else []
+        answered = {UUID(int=row["job"].int) for row in rows}
         for wait in waits:
             wait.due = trio.current_time() + wait.interval
             wait.interval = min(wait.interval * 2, LAST_POLL)
