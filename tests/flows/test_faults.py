@@ -34,7 +34,8 @@ COUNTED_ASYNC = COUNTED.replace("import os, time", "import os, trio").replace("d
 COUNTED_ASYNC = COUNTED_ASYNC.replace("time.sleep", "await trio.sleep")
 STEPS = 5
 RUNS = 300
-FORMS = {"sync": "sssss", "async": "aaaaa", "mixed": "sasas"}
+FORMS = {"sync": "sssss", "async": "aaaaa", "mixed": "sasas", "waiting": "sfsfs"}
+"""Scripts of the steps; `f` is one of another worker's, and `waiting` sleeps behind its first step."""
 
 
 def right(x: int) -> int:
@@ -48,11 +49,13 @@ def write_counted(stage: Stage, form: str) -> None:
     """A flow of five steps, each of which leaves a line before it does anything else."""
     (stage.workspace / "s.py").write_text(COUNTED)
     (stage.workspace / "a.py").write_text(COUNTED_ASYNC)
+    (stage.workspace / "f.py").write_text(f"import hotpath\nhotpath.settings(tag='far')\n{COUNTED}")
     inputs = {"run": "flow_input.x", "file": "flow_input.file", "seconds": "flow_input.seconds"}
     modules = []
     for number, kind in enumerate(FORMS[form]):
         before = f"results.s{number - 1}" if number else "flow_input.x"
-        modules.append(step(f"s{number}", kind, {"x": before, "step": str(number), **inputs}))
+        rest = {"sleep": {"type": "static", "value": 1.2}} if form == "waiting" and not number else {}
+        modules.append(step(f"s{number}", kind, {"x": before, "step": str(number), **inputs}, **rest))
     write_flow(stage.workspace, "flow_x", *modules)
 
 
@@ -136,6 +139,42 @@ async def test_killed_workers(stage: Stage, form: str, seed: int) -> None:
     assert len(killed) >= 2
     assert await command.wait(50) == 0, command.stderr
     await check(stage, file, runs, len(killed))
+
+
+async def test_killed_workers_of_runs_that_wait(stage: Stage) -> None:
+    """The same with runs that sleep and send jobs to another worker, and either is killed: none waits for
+    ever, none goes on too early, and no step runs again that was written.
+    """
+    chance = random.Random(6)
+    file = stage.workspace / "counts"
+    write_counted(stage, "waiting")
+    runs = await enqueue(stage, file)
+    flows = await stage.dedicate("flow_x", "--drain", "--concurrency", "60")
+    far = await stage.dedicate("f")
+    killed: set[int] = set()
+    for _ in range(5):
+        goal = len(ran(file)) + chance.randrange(1, 250)
+
+        async def there(goal: int = goal) -> list[int]:
+            alive = sorted(set(await stage.worker_pids()) - killed)
+            return alive if len(ran(file)) >= goal else []
+
+        pids = await until_or_over(stage, flows, there)
+        if pids is None:
+            break
+        await trio.sleep(chance.random() * 0.03)
+        pid = chance.choice(pids)
+        os.kill(pid, signal.SIGKILL)
+        killed.add(pid)
+    assert len(killed) >= 3
+    assert await flows.wait(50) == 0, flows.stderr
+    await check(stage, file, runs, len(killed))
+    assert far.process.returncode is None
+    slept = await stage.connection.fetchval(
+        "select min(b.started_at - a.finished_at)"
+        " from hotpath.job a join hotpath.job b on b.parent = a.parent where a.step = 's0' and b.step = 's1'"
+    )
+    assert slept.total_seconds() > 0.9
 
 
 async def test_killed_hosts(stage: Stage) -> None:

@@ -444,6 +444,44 @@ async def test_stop_in_the_middle_of_long_runs(stage: Stage) -> None:
     await stage.check_empty()
 
 
+@pytest.mark.parametrize("where", ["lane", "trio"])
+async def test_stop_with_a_step_that_is_longer_than_the_grace(stage: Stage, where: str) -> None:
+    """SIGTERM, and a step that goes on for longer than the grace: it is given up, the worker goes, and the
+    run goes on elsewhere with that step; those before it do not run again.
+    """
+    file = stage.workspace / "counts"
+    script(stage, "counted", COUNTED)
+    nap = "for _ in range(3000): time.sleep(0.01)" if where == "lane" else "await trio.sleep(30)"
+    script(
+        stage,
+        "slow",
+        f"import time, trio\n{COUNT}\n"
+        f"{'' if where == 'lane' else 'async '}def main(x: int, file: str) -> int:\n"
+        f"    count(file, x)\n    if os.path.exists(file + '.go'): return x\n    {nap}\n",
+    )
+    at = {"file": "flow_input.file"}
+    write_flow(
+        stage.workspace,
+        "flow_x",
+        step("a", "counted", {"x": "1", **at}),
+        step("b", "slow", {"x": "2", **at}),
+        step("c", "counted", {"x": "3", **at}),
+    )
+    run = await stage.client.enqueue("flow_x", {"file": str(file)})
+    first = await stage.dedicate("flow_x", "--grace", "1")
+    await until_line(stage, file, "2")
+    with trio.fail_after(6):
+        await end(first)
+    assert (await row_of(stage, run))["state"] == "queued"
+    assert [row["step"] for row in await steps_of(stage, run)] == ["a"]
+    (stage.workspace / "counts.go").touch()
+    await stage.drain("flow_x")
+    assert await stage.client.result(run) == 4
+    assert counted(file) == {"1": 1, "2": 2, "3": 1}
+    assert (await row_of(stage, run))["attempt"] == 1
+    await stage.check_empty()
+
+
 async def test_two_workers(stage: Stage) -> None:
     """Two workers share the runs; each step of each run happens once, and all results are right."""
     file = stage.workspace / "counts"
