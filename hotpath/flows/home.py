@@ -12,6 +12,9 @@ from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import msgspec
 
 from hotpath.core.flow.engine import Run
 from hotpath.core.flow.waits import StepCall
@@ -31,6 +34,8 @@ log = logging.getLogger("hotpath.worker")
 
 PARK_AFTER_US = 1_000_000
 """What waits for longer than this is not held in memory."""
+RUNNING = "running:"
+"""What the key of a mark begins with that says that a step takes a while."""
 SLOT = "slot:"
 """Key of the event that says that there is a place for a run, where a flow has a `concurrent_limit`."""
 SUCCESS, FAILURE, CANCELED, AGAIN = map(
@@ -71,7 +76,8 @@ class Home:
         """Scripts with calls that are ready, the longest waiting first."""
         self._timed = False
         """Whether any run has had a time-out."""
-        self._offset_us = 0
+        self.offset_us = 0
+        """What makes the worker's clock the database's."""
 
     def post(self, what: Callable[[], object]) -> None:
         """Have this done here; from any thread."""
@@ -180,7 +186,7 @@ class Home:
         wait for their turn elsewhere.
         """
         batch = group.batch
-        self._offset_us = batch.now_us() - time.perf_counter_ns() // 1000
+        self.offset_us = batch.now_us() - time.perf_counter_ns() // 1000
         for index, raw in enumerate(args if not batch.stopped else ()):
             if group.given_up:
                 break
@@ -221,7 +227,7 @@ class Home:
             self._finish(held, SUCCESS, found)
 
     def _now(self) -> int:
-        return time.perf_counter_ns() // 1000 + self._offset_us
+        return time.perf_counter_ns() // 1000 + self.offset_us
 
     def _guarded(self, held: Held, step: Callable[..., object], *args: Any) -> None:
         """Advance a run. A fault of ours ends it, and not the worker."""
@@ -358,7 +364,7 @@ class Home:
         run, node = held.run, call.node
         attempt = call.attempt
         try:
-            noted = run.ended(call, state, body, started + duration + self._offset_us, again=again)
+            noted = run.ended(call, state, body, started + duration + self.offset_us, again=again)
             written = None
             if node.is_strict and noted != AGAIN:
                 written = self._poster(self._written, held, call.key)
@@ -366,6 +372,9 @@ class Home:
                 *(call.key, call.id, kept.id, started, duration, noted, attempt, call.args, body, text)
             )
             held.batch.note(held.index, note, written)
+            if call.shown:
+                held.batch.note(held.index, Mark(f"{RUNNING}{call.key}", None))
+                call.shown = False
             if not node.is_plain:
                 self._note_more(kept, call, held, body if noted == SUCCESS and not cached else None)
             if held.ending is not None and (run.over is None or run.over.state != SUCCESS):
@@ -433,6 +442,4 @@ class Home:
 
 
 def _text(id: bytes) -> bytes:
-    from uuid import UUID
-
-    return b'{"id":"' + str(UUID(bytes=id)).encode() + b'"}'
+    return msgspec.json.encode({"id": UUID(bytes=id)})

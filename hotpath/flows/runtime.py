@@ -17,16 +17,19 @@ import functools
 import heapq
 import itertools
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import msgspec
 import trio
 
 from hotpath.core.flow.program import compile_flow
+from hotpath.core.notes import Mark
 from hotpath.flows.held import Group, Held, Kept
-from hotpath.flows.home import Home
+from hotpath.flows.home import RUNNING, Home
 from hotpath.flows.javascript import JavaScript
 from hotpath.flows.load import StepInHand, flow_of, foreign
 from hotpath.model import ErrorKind
@@ -35,6 +38,7 @@ from hotpath.runtime.lane import Lane, tell
 from hotpath.runtime.trio_runtime import AsyncRuntime
 
 if TYPE_CHECKING:
+    from hotpath.core.flow.waits import StepCall
     from hotpath.flows.steps import StepBatch
     from hotpath.model import Description
     from hotpath.runtime.chain import Link
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
 DEFAULT_CONCURRENCY = 1_000
 """Runs at a time in one process."""
 FEW_ALARMS = 1_024
+SHOW_AFTER = 0.5
+"""Seconds after which a step that runs here is seen to run."""
 STEPS_AT_A_TIME = 1_000
 """Of one async script in one process, where it does not say."""
 
@@ -92,6 +98,7 @@ class FlowRuntime:
             self._nursery = await stack.enter_async_context(trio.open_nursery())
             self._nursery.start_soon(self._serve)
             self._nursery.start_soon(self._watch_clock)
+            self._nursery.start_soon(self._show_long_steps)
             try:
                 yield
             finally:
@@ -269,6 +276,20 @@ class FlowRuntime:
         found: Mapping[bytes, bytes] = await batch.cached([key])
         then(found.get(key))
 
+    async def _show_long_steps(self) -> None:
+        """Note which steps take a while, so that who looks at a run sees what it is about."""
+        before: dict[StepBatch, set[StepCall]] = {}
+        while True:
+            await trio.sleep(SHOW_AFTER)
+            home = self._home
+            seen: dict[StepBatch, set[StepCall]] = {}
+            for batch in list(home.given) if home is not None else ():
+                seen[batch] = set(batch.under_way(one_by_one=not batch.kept.is_async))
+                for call in seen[batch] & before.get(batch, set()):
+                    if home is not None:
+                        _show(home, call)
+            before = seen
+
     async def _watch_clock(self) -> None:
         while True:
             while self._alarms and self._alarms[0][0] <= trio.current_time():
@@ -278,3 +299,15 @@ class FlowRuntime:
             self._rung = trio.Event()
             with trio.move_on_at(self._alarms[0][0] if self._alarms else math.inf):
                 await self._rung.wait()
+
+
+def _show(home: Home, call: StepCall) -> None:
+    """Note that a step takes a while. Not in the home's thread: the step may hold that."""
+    held: Held = call.run.holder
+    if call.shown or held.over or held.group.given_up:
+        return
+    call.shown = True
+    since = time.perf_counter_ns() // 1000 - round(SHOW_AFTER * 1e6) + home.offset_us
+    script = home.kept[call.script].id
+    said = {"id": UUID(bytes=call.id), "since": since, "attempt": call.attempt, "script": script}
+    held.batch.note(held.index, Mark(f"{RUNNING}{call.key}", msgspec.json.encode(said)))

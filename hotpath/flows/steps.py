@@ -84,6 +84,10 @@ Ended = Callable[["StepBatch", "Outcome", "float | None"], object]
 """Hears of each outcome, and in how many seconds a script that wants to run again does."""
 
 
+SHOWN = 100
+"""Steps of one batch that are looked at."""
+
+
 class StepBatch:
     """Calls of one script as `hotpath.runtime.Batch`.
 
@@ -162,6 +166,13 @@ class StepBatch:
     def _close(self, index: int) -> None:
         self.left -= self._open[index]
         self._open[index] = 0
+
+    def under_way(self, *, one_by_one: bool) -> list[StepCall]:
+        """Calls that have begun, as far as is known, and have not ended; not for one that does not last."""
+        if one_by_one:
+            first = self._open.find(1)
+            return [] if first < 0 else [self.calls[first]]
+        return self.unreported()[:SHOWN]
 
     def unreported(self) -> list[StepCall]:
         """The calls that nothing was reported of."""

@@ -77,7 +77,7 @@ class Strand:
 class StepCall:
     """A script that is to be run: the driver does it and calls `run.ended`."""
 
-    __slots__ = ("args", "attempt", "key", "node", "run", "scope", "strand", "timeout")
+    __slots__ = ("args", "attempt", "key", "node", "run", "scope", "shown", "strand", "timeout")
 
     def __init__(self, run: Run, node: Node, key: str, args: bytes, strand: Any = None) -> None:
         self.run = run
@@ -88,6 +88,8 @@ class StepCall:
         self.strand = strand
         """Who waits for it; has `call_ended(call, state, outcome)`."""
         self.attempt = 1
+        self.shown = False
+        """Whether it was noted that it takes a while."""
         self.timeout: float | None = None
         """Seconds that one run of it may take, where the flow says so."""
         self.scope: Scope | None = None

@@ -1,5 +1,5 @@
--- Steps of a run as they count now, by start: those that have ended, and those that went through the queue and have not. $1 run; $2 how many.
--- One that a worker runs itself is here once it has ended.
+-- Steps of a run as they count now, by start: those that have ended, those that went through the queue and have not, and those that its own
+-- worker has had under way for a while (it notes them as `running:KEY`). $1 run; $2 how many.
 with f as materialized (
     select greatest(hotpath.uuid_time($1::uuid) - interval '5 minutes', (select r.since from hotpath.flow_run r where r.id = $1)) as since
 ),
@@ -22,4 +22,9 @@ union all
 select c.key, c.id, j.state, j.started_at, null, null, j.attempt, j.worker, j.script, null, coalesce(j.started_at, j.scheduled_for)
 from hotpath.flow_child c cross join lateral hotpath.job_get(c.id) j
 where c.run = $1 and not c.done
+union all
+select hotpath.step_of_mark(m.key), (m.value ->> 'id')::uuid, 'running', to_timestamp((m.value ->> 'since')::float8 / 1000000), null, null,
+    (m.value ->> 'attempt')::int4, r.worker, s.name, null, to_timestamp((m.value ->> 'since')::float8 / 1000000)
+from hotpath.job_get($1) r join hotpath.mark m on m.run = r.id left join hotpath.script s on s.id = (m.value ->> 'script')::int4
+where r.state = 'running' and m.key like 'running:%' and not exists (select from ended e where e.key = hotpath.step_of_mark(m.key))
 order by at, key limit $2::int4
