@@ -153,6 +153,10 @@ class AsyncRuntime:
         except BadArgsError as error:
             calls, faults = [None] * len(batch), dict.fromkeys(range(len(batch)), str(error))
         run = _Run(hand, calls, faults)
+        if batch.canceling:  # type: ignore[truthy-bool]  # by whom `interrupt` was called too early
+            for index in range(len(calls)):
+                if index in batch.canceling:
+                    run.refused.setdefault(index, ErrorKind.CANCELED)
         self._queue.append(run)
         self._runs.append(run)
         self._wake(1)

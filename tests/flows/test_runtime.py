@@ -16,6 +16,7 @@ from runtime_stage import FlowBatch, RuntimeStage, branches, loop, step
 from hotpath.core.flow.engine import Run as EngineRun
 from hotpath.errors import ScriptError
 from hotpath.flows.home import Home
+from hotpath.flows.runtime import FlowRuntime
 from hotpath.flows.steps import StepBatch
 from hotpath.model import ErrorKind
 
@@ -261,6 +262,38 @@ async def test_steps_of_one_run_are_interrupted_and_no_others(flow_stage: Runtim
     for index, run in enumerate(runs):
         states = canceled if index in (2, 4) else dict.fromkeys(canceled, 1)
         assert {note.key: note.state for note in run.steps} == states
+
+
+@pytest.mark.parametrize("form", ["async", "mixed"])
+async def test_cancel_of_an_async_step_that_is_on_its_way(
+    flow_stage: RuntimeStage, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """A run that is canceled when an async step of it was given to run, and has not begun, ends at once."""
+    flow_stage.script("a", BLOCKS["trio"])
+    flow_stage.script("b", "def main(x: int) -> int:\n    return x\n")
+    first = [step("b", "b", {"x": "0"})] if form == "mixed" else []
+    flow_stage.flow(*first, step("a", "a", {"x": "0"}))
+    on_its_way, go_on, run_async = trio.Event(), trio.Event(), FlowRuntime._run_async
+
+    async def late(self: FlowRuntime, batch: StepBatch, kept: Any) -> None:
+        on_its_way.set()
+        await go_on.wait()
+        await run_async(self, batch, kept)
+
+    monkeypatch.setattr(FlowRuntime, "_run_async", late)
+    run = flow_stage.run()
+    async with flow_stage.open() as runtime:
+        batch = flow_stage.start(run)
+        await on_its_way.wait()
+        batch.canceling.add(0)
+        runtime.interrupt(batch, 0, ErrorKind.CANCELED)
+        go_on.set()
+        with trio.fail_after(3):
+            await batch.ended.wait()
+    assert run.state == "canceled"
+    assert [(note.key, note.state, note.duration_us) for note in run.steps if note.key == "a"] == [
+        ("a", 3, 0)
+    ]
 
 
 @pytest.mark.parametrize("where", BLOCKS)
