@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from hotpath.core.flow.engine import Run
     from hotpath.core.flow.waits import StepCall
+    from hotpath.core.notes import Recalled
     from hotpath.flows.steps import StepBatch
     from hotpath.model import ErrorKind
     from hotpath.runtime.protocol import Batch
@@ -63,7 +64,7 @@ class Kept:
 class Group:
     """The runs of one batch."""
 
-    __slots__ = ("batch", "busy", "done", "given_up", "held", "left")
+    __slots__ = ("_stopped", "batch", "busy", "done", "given_up", "held", "left")
 
     def __init__(self, batch: Batch, done: trio.Event) -> None:
         self.batch = batch
@@ -74,14 +75,25 @@ class Group:
         """Calls of theirs that a runtime has."""
         self.given_up = False
         self.done = done
+        self._stopped = False
+
+    @property
+    def stops(self) -> bool:
+        """Whether no further step of its runs is to begin here: once so, always so, whatever its lease does
+        then, since a call may have been dropped for it.
+        """
+        self._stopped = self._stopped or self.given_up or self.batch.stopped
+        return self._stopped
 
 
 class Held:
     """A run in hand."""
 
     __slots__ = (
+        "asking",
         "batch",
         "calls",
+        "cut",
         "ending",
         "group",
         "index",
@@ -103,6 +115,10 @@ class Held:
         """Calls of it that have not ended, given to a runtime or waiting to be."""
         self.ending: ErrorKind | None = None
         """How it is to end, once it was told to."""
+        self.cut = False
+        """Whether a step of it did not succeed after that: what the run makes of it is no result."""
+        self.asking = False
+        """Whether somebody looks what people have said about it."""
         self.over = False
         self.started_us = time.perf_counter_ns() // 1000
         self.limit: float | None = None
@@ -128,6 +144,9 @@ class Outside(Protocol):
 
     def end(self, held: Held, kind: ErrorKind) -> object:
         """In Trio's thread: end the run, and interrupt the steps of it that are under way."""
+
+    def recall(self, batch: Batch, index: int, then: Callable[[Recalled | None], object]) -> object:
+        """Look what is noted of a run, and tell it in whichever thread."""
 
     def settled(self, event: trio.Event) -> object:
         """Set the event."""

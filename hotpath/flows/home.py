@@ -17,9 +17,10 @@ from uuid import UUID
 import msgspec
 
 from hotpath.core.flow.engine import Run
-from hotpath.core.flow.waits import StepCall
+from hotpath.core.flow.waits import Ask, StepCall
 from hotpath.core.notes import Mark, Parking, StepNote
 from hotpath.flows.cache import Cache, cache_key
+from hotpath.flows.ends import Ends
 from hotpath.flows.held import Group, Held, Kept, Outside
 from hotpath.flows.steps import StepBatch
 from hotpath.model import ErrorKind, OutcomeState
@@ -36,6 +37,8 @@ PARK_AFTER_US = 1_000_000
 """What waits for longer than this is not held in memory."""
 RUNNING = "running:"
 """What the key of a mark begins with that says that a step takes a while."""
+ASK_EVERY = 1.0
+"""Seconds between two looks at what people have said, about a run that is held."""
 SLOT = "slot:"
 """Key of the event that says that there is a place for a run, where a flow has a `concurrent_limit`."""
 SUCCESS, FAILURE, CANCELED, AGAIN = map(
@@ -43,7 +46,7 @@ SUCCESS, FAILURE, CANCELED, AGAIN = map(
 )
 
 
-class Home:
+class Home(Ends):
     """The runs in hand, and what is to be done for them next."""
 
     def __init__(
@@ -57,19 +60,16 @@ class Home:
         in_lane: bool,
     ) -> None:
         self.program = program
-        self.kept = kept
+        super().__init__(kept, outside)
         self.flow_script = flow_script
         """`script.id` of the flow: of the steps that run no script of their own."""
         self.version = version
         """Hash of the flow."""
-        self.outside = outside
         self.in_lane = in_lane
         """Whether it is not Trio's thread."""
         self.inbox: deque[Callable[[], object]] = deque()
         self.cache = Cache()
         self._ttl = program.flow.cache_ttl
-        self.endings: set[Held] = set()
-        """Runs that were told to end, and have not."""
         self.given: set[StepBatch] = set()
         """Batches of steps that a runtime has."""
         self._due: dict[Kept, None] = {}
@@ -123,7 +123,7 @@ class Home:
             held: Held = call.run.holder
             if held.group is not group:
                 group = held.group
-                stops = group.given_up or group.batch.stopped
+                stops = group.stops
             if stops or held.over or held.ending is not None:
                 self._dropped(held)
             else:
@@ -139,7 +139,7 @@ class Home:
     @staticmethod
     def _is_wanted(held: Held) -> bool:
         """Whether further steps of it are to begin."""
-        return not (held.over or held.ending is not None or held.group.given_up or held.batch.stopped)
+        return not (held.over or held.ending is not None or held.group.stops)
 
     def returned(self, batch: StepBatch) -> None:
         """A runtime is through with a batch. What it did not begin, because one of the runs' batches was to
@@ -166,7 +166,7 @@ class Home:
 
     def _look_whether_stopped(self, group: Group) -> None:
         """Let go of runs that are to go on elsewhere, as soon as no step of theirs runs."""
-        if not group.busy and group.left and (group.given_up or group.batch.stopped):
+        if not group.busy and group.left and group.stops:
             for held in group.held.values():
                 held.over = True
             group.held.clear()
@@ -187,7 +187,7 @@ class Home:
         """
         batch = group.batch
         self.offset_us = batch.now_us() - time.perf_counter_ns() // 1000
-        for index, raw in enumerate(args if not batch.stopped else ()):
+        for index, raw in enumerate(args if not group.stops else ()):
             if group.given_up:
                 break
             run = Run(self.program, raw, run_id=batch.ids[index], recalled=recalled.get(index))
@@ -217,7 +217,7 @@ class Home:
             self._start_or_answer(held, found)
 
     def _start_or_answer(self, held: Held, found: bytes | None) -> None:
-        if held.over or held.group.given_up or held.batch.stopped:
+        if held.over or held.group.stops:
             self._look_whether_stopped(held.group)
         elif held.ending is not None:
             self._end(held)
@@ -250,6 +250,8 @@ class Home:
                 elif type(command) is StepNote:
                     now = time.perf_counter_ns() // 1000
                     held.batch.note(held.index, command._replace(script=self.flow_script, started_us=now))
+                elif type(command) is Ask:
+                    self._ask(held)
                 else:
                     held.batch.note(held.index, command)  # type: ignore[arg-type]  # a note of another kind
         if run.over is not None:
@@ -266,10 +268,24 @@ class Home:
             if waits_long or parking.children or parking.events:
                 self._park(held, parking)
                 return
+        elif run.waits_for_people and not held.asking:  # nobody wakes it: it is not in the queue
+            held.asking = True
+            self.outside.arm(ASK_EVERY, self._poster(self._ask, held), held)
         if timer is not None and timer != held.timer:
             held.timer = timer
             seconds = max(0.0, (timer - self._now()) / 1e6)
             self.outside.arm(seconds, self._poster(self._tick, held), held)
+
+    def _ask(self, held: Held) -> None:
+        """Look what people have said about a run that cannot be parked, because other steps of it run."""
+        if not held.over and not held.group.stops:
+            held.asking = True
+            self.outside.recall(held.batch, held.index, self._poster(self._told, held))
+
+    def _told(self, held: Held, recalled: Recalled | None) -> None:
+        held.asking = False
+        if not held.over and not held.group.stops:
+            self._guarded(held, held.run.told, {} if recalled is None else recalled.events, self._now())
 
     def _park(self, held: Held, parking: Parking) -> None:
         """The run leaves this worker, and comes back when there is something for it to do."""
@@ -281,7 +297,7 @@ class Home:
         if held.over or held.group.given_up:
             return
         held.timer = None
-        if held.batch.stopped:
+        if held.group.stops:
             self._look_whether_stopped(held.group)
             return
         self._guarded(held, held.run.tick, self._now())
@@ -377,7 +393,8 @@ class Home:
                 call.shown = False
             if not node.is_plain:
                 self._note_more(kept, call, held, body if noted == SUCCESS and not cached else None)
-            if held.ending is not None and (run.over is None or run.over.state != SUCCESS):
+            held.cut = held.cut or (held.ending is not None and state != SUCCESS)
+            if held.ending is not None and (held.cut or run.over is None or run.over.state != SUCCESS):
                 run.commands.clear()  # that it fails by its steps' being canceled is not how it ends
                 if not held.calls:
                     self._end(held)
@@ -399,46 +416,6 @@ class Home:
     def _written(self, held: Held, key: str) -> None:
         if not held.over and not held.group.given_up:
             self._guarded(held, held.run.written, key, self._now())
-
-    # ------------------------------------------------------------ ends
-
-    def end(self, held: Held, kind: ErrorKind) -> None:
-        """A run is to end: now, or when the steps that run have."""
-        if held.over:
-            self.endings.discard(held)  # it ended while this was on its way
-            return
-        held.ending = held.ending or kind
-        self.endings.add(held)
-        for kept in self.kept.values():
-            waiting = [call for call in kept.ready if call.run is held.run]
-            if waiting:
-                kept.ready = [call for call in kept.ready if call.run is not held.run]
-                held.calls -= len(waiting)
-        if not held.calls:
-            self._end(held)
-
-    def _end(self, held: Held) -> None:
-        if held.ending is ErrorKind.TIMEOUT:
-            self._finish(held, FAILURE, payload.timed_out(held.limit))
-        else:
-            what = payload.error_object("JobCanceled", "canceled while it ran", ErrorKind.CANCELED)
-            self._finish(held, CANCELED, what)
-
-    def _finish(self, held: Held, state: int, body: bytes) -> None:
-        held.over = True
-        if len(body) > payload.MAX_BYTES or (payload.NUL in body and not payload.is_storable(body)):
-            state, body = FAILURE, payload.bad_result(None, body, None)
-        now = time.perf_counter_ns() // 1000
-        held.batch.report((held.index, state, held.started_us, now - held.started_us, body, None))
-        self._left(held)
-
-    def _left(self, held: Held) -> None:
-        group = held.group
-        self.endings.discard(held)
-        group.held.pop(held.index, None)
-        group.left -= 1
-        if not group.left:
-            self.outside.settled(group.done)
 
 
 def _text(id: bytes) -> bytes:

@@ -39,6 +39,7 @@ from hotpath.runtime.trio_runtime import AsyncRuntime
 
 if TYPE_CHECKING:
     from hotpath.core.flow.waits import StepCall
+    from hotpath.core.notes import Recalled
     from hotpath.flows.steps import StepBatch
     from hotpath.model import Description
     from hotpath.runtime.chain import Link
@@ -211,6 +212,10 @@ class FlowRuntime:
         """Ask the database for a result that is still good."""
         self._soon(lambda: self._start(self._look_up, batch, key, then))
 
+    def recall(self, batch: Batch, index: int, then: Callable[[Recalled | None], object]) -> None:
+        """Ask the database what is noted of a run by now."""
+        self._soon(lambda: self._start(self._recall, batch, index, then))
+
     def arm(self, seconds: float, then: Callable[[], object], held: Held) -> None:
         """Do this after so many seconds, in Trio's thread, if the run is not over by then."""
 
@@ -275,6 +280,9 @@ class FlowRuntime:
     async def _look_up(self, batch: Batch, key: bytes, then: Callable[[bytes | None], object]) -> None:
         found: Mapping[bytes, bytes] = await batch.cached([key])
         then(found.get(key))
+
+    async def _recall(self, batch: Batch, index: int, then: Callable[[Recalled | None], object]) -> None:
+        then((await batch.recall([index])).get(index))
 
     async def _show_long_steps(self) -> None:
         """Note which steps take a while, so that who looks at a run sees what it is about."""

@@ -24,7 +24,7 @@ from hotpath.core.flow.engine import Run
 from hotpath.core.flow.keys import TRY
 from hotpath.core.flow.model import Call, Flow
 from hotpath.core.flow.program import compile_flow
-from hotpath.core.flow.waits import StepCall
+from hotpath.core.flow.waits import Ask, StepCall
 
 RUN_ID = UUID("01985c1e-7b3a-7def-8123-456789abcdef")
 START_US = 1_750_000_000_000_000
@@ -139,6 +139,9 @@ class Driver:
         for command in commands:
             if isinstance(command, StepCall):
                 self.call(command)
+            elif isinstance(command, Ask):
+                self.run.told(self.recalled().events, self.now_us)
+                self.do_commands()
             else:
                 if isinstance(command, notes.Dispatch):
                     assert command.key not in self.children(), f"{command.key} was sent before"

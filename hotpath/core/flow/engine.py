@@ -16,7 +16,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -25,16 +25,17 @@ import msgspec
 from hotpath.core.flow.keys import iteration_of, step_of, step_uuids
 from hotpath.core.flow.paths import UNDEFINED, ExpressionError, truthy
 from hotpath.core.flow.values import Value
-from hotpath.core.flow.waits import WINDOW, Failed, StepCall, Strand
+from hotpath.core.flow.waits import WINDOW, Ask, Failed, StepCall, Strand
 from hotpath.core.flow.walk import walk_flow
 from hotpath.core.notes import Dispatch, Early, Mark, Parking, StepNote
+from hotpath.core.storable import MAX_BYTES
 from hotpath.model import OutcomeState
 
 if TYPE_CHECKING:
     from hotpath.core.flow.program import Condition, Node, Program
     from hotpath.core.flow.values import Scope
     from hotpath.core.flow.walk import Extra
-    from hotpath.core.notes import Child, Note, Recalled
+    from hotpath.core.notes import Checkpoint, Child, Event, Note, Recalled
 
 SUCCESS, FAILURE, CANCELED, AGAIN = map(
     int, (OutcomeState.SUCCESS, OutcomeState.FAILURE, OutcomeState.CANCELED, OutcomeState.RETRY)
@@ -72,10 +73,14 @@ class Run:
         self.run_id = run_id
         self.recalled = recalled
         self.generation = 0 if recalled is None else recalled.generation
-        self.known = {} if recalled is None else recalled.steps
+        self.known = _answers({} if recalled is None else recalled.steps)
+        self.events: Mapping[str, list[Event]] = {} if recalled is None else recalled.events
+        """What people have said, by key, as far as is known."""
+        self.rounds = 0
+        """Iterations of loops."""
         self.has_sent = recalled is not None and bool(recalled.children)
         """Whether steps of it went through the queue: one may have, although it would run here by now."""
-        self.commands: list[StepCall | Note] = []
+        self.commands: list[StepCall | Note | Ask] = []
         """What is to be done, in order; whoever drives the run takes it out."""
         self.over: RunEnd | None = None
         self.holder: Any = None
@@ -94,6 +99,8 @@ class Run:
         self._writing: dict[str, list[Strand]] = {}
         self._children: dict[str, bytes] = {}
         self._approvals: dict[str, int] = {}
+        self._asking: dict[str, Strand] = {}
+        self._late: set[str] = set()
         self._chance = chance
         self._ids: Callable[[str], bytes] | None = None
 
@@ -154,6 +161,21 @@ class Run:
             strand.go(None)
         self.unstall()
 
+    def told(self, events: Mapping[str, list[Event]], now_us: int) -> None:
+        """What people have said by now, as `Ask` wanted to know."""
+        self.now_us = now_us
+        if self.over is None:
+            self.events = events
+            asking, self._asking = self._asking, {}
+            for strand in asking.values():
+                strand.go()
+            self.unstall()
+
+    @property
+    def waits_for_people(self) -> bool:
+        """Whether it would go on if somebody had said something meanwhile."""
+        return bool(self._asking) and self.over is None
+
     @property
     def timer(self) -> int | None:
         """When to call `tick`, at the latest; None: never."""
@@ -197,6 +219,8 @@ class Run:
 
     def dispatch(self, node: Node, key: str, args: bytes, timeout: float | None) -> None:
         """Send a step through the queue; unless that was done before."""
+        if len(args) > MAX_BYTES:
+            raise self.failed(key, "BadArgsError", _too_large("args", args))
         child = self.id_of(key)
         self._children[key] = child
         if self.sent(key) is not None:
@@ -212,10 +236,19 @@ class Run:
                 args,
             )
         )
+        if node.module.delete_after_use:
+            self.note_mark(f"blank:{key}", {"id": str(UUID(bytes=child))})
 
     def sent(self, key: str) -> Child | None:
         """The job that this step was sent through the queue as, if it was."""
         return None if self.recalled is None else self.recalled.children.get(key)
+
+    def hear(self, key: str, strand: Strand, until_us: int | None) -> None:
+        """The strand goes on whenever `told` is called; that is asked for when the time is over."""
+        self._asking[key] = strand
+        if until_us is not None and key not in self._late:
+            self._late.add(key)
+            self.at(until_us, lambda: self.commands.append(Ask()))
 
     def wait_approval(self, key: str, seen: int) -> None:
         """Somebody has to say something about this step."""
@@ -276,11 +309,15 @@ class Run:
 
     def note_step(self, node: Node, key: str, value: Value) -> None:
         """A step that ran no script has this result."""
+        if len(value.raw) > MAX_BYTES:
+            raise self.failed(key, "BadResultError", _too_large("result", value.raw))
         if key not in self.known:
             self.commands.append(StepNote(key, self.id_of(key), 0, 0, 0, SUCCESS, 1, b"{}", value.raw, None))
 
     def early(self, raw: bytes) -> None:
-        """A result for those who wait, before the run ends."""
+        """A result for those who wait, before the run ends; not one that is too large to be stored."""
+        if len(raw) > MAX_BYTES:
+            return
         self.commands.append(Early(raw))
         self.note_mark("early:", value=True)
 
@@ -338,6 +375,20 @@ class Run:
             delay = LONGEST_DELAY
         spread = retry.random_factor / 100 * (2 * self._chance() - 1)
         return min(max(0.0, delay * (1 + spread)), LONGEST_DELAY)
+
+
+def _too_large(what: str, raw: bytes) -> str:
+    return f"its {what} are {len(raw):,} bytes of JSON; at most {MAX_BYTES:,} are stored".replace(
+        "result are", "result is"
+    )
+
+
+def _answers(steps: dict[str, Checkpoint]) -> dict[str, Checkpoint]:
+    """The steps that do not run again. One that was canceled does: where the run goes on all the same, that
+    was because its lease had run out.
+    """
+    canceled = [key for key, step in steps.items() if step.state == CANCELED]
+    return {key: step for key, step in steps.items() if step.state != CANCELED} if canceled else steps
 
 
 LONGEST_DELAY = 366 * 86_400.0

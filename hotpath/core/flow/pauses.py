@@ -10,7 +10,8 @@ import msgspec
 from hotpath.core.flow.keys import PREPROCESSOR, TRY
 from hotpath.core.flow.paths import UNDEFINED, ExpressionError
 from hotpath.core.flow.values import Approvals, Scope, Value
-from hotpath.core.flow.waits import FAILURE, Elsewhere, Failed, Until
+from hotpath.core.flow.waits import FAILURE, Elsewhere, Failed, Heard, Until
+from hotpath.core.notes import Mark
 
 if TYPE_CHECKING:
     from hotpath.core.flow.engine import Run
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hotpath.core.notes import Checkpoint, Child, Event
 
 LONGEST_SLEEP = 100 * 366 * 86_400
+LONGEST_TIMEOUT = 2_147_483
+"""Seconds: what a job's own time-out can be, almost 25 days."""
 _encode = msgspec.json.encode
 
 
@@ -30,29 +33,44 @@ def suspend(run: Run, node: Node, key: str, scope: Scope) -> Generator[Any, Any,
         until = None if wanted.timeout is None else run.now_us + round(wanted.timeout * 1e6)
         mark = {"required": wanted.required_events, "until": until, "form": wanted.form}
         run.note_mark(f"suspend:{key}", mark)
-    events = [] if run.recalled is None else run.recalled.events.get(key, [])
+    until = mark["until"]
     said: list[Event] = []
     fault: Failed | None = None
-    for event in events[: mark.get("heard")]:  # in their order: what comes behind the answer changes nothing
-        if not event.approved:
-            by = f" by {event.approver}" if event.approver else ""
+    while True:
+        events = run.events.get(key, [])
+        said, denied = _answers(events[: mark.get("heard")], wanted.required_events)
+        if denied is not None:
+            by = f" by {denied.approver}" if denied.approver else ""
             fault = run.failed(key, "DisapprovedError", f"it was disapproved{by}")
-            break
-        said.append(event)
-        if len(said) == wanted.required_events:
-            break
-    if fault is None and len(said) < wanted.required_events:
-        if "heard" not in mark:
-            run.wait_approval(key, len(events))
-            yield Elsewhere(run, key, mark["until"])
-            run.note_mark(f"suspend:{key}", {**mark, "heard": len(events)})  # it stays too late
-        fault = run.failed(key, "ApprovalTimeoutError", f"nobody approved it within {wanted.timeout:g} s")
+        elif len(said) < wanted.required_events:
+            is_late = until is not None and run.now_us >= until
+            if "heard" not in mark and not is_late:
+                run.wait_approval(key, len(events))
+                yield Heard(run, key, until)
+                continue
+            if "heard" not in mark:
+                run.note_mark(f"suspend:{key}", {**mark, "heard": len(events)})  # it stays too late
+            fault = run.failed(key, "ApprovalTimeoutError", f"nobody approved it within {wanted.timeout:g} s")
+        break
+    run.answered(key)
     if fault is not None and not wanted.continue_on_disapprove_timeout:
         raise fault
     payloads = [event.payload for event in said]
     if fault is not None:
         payloads.append(fault.wrapped.raw)
     scope.approvals = Approvals(payloads, [event.approver for event in said if event.approver])
+
+
+def _answers(events: list[Event], required: int) -> tuple[list[Event], Event | None]:
+    """The approvals up to the answer, and the disapproval if it is that; what follows changes nothing."""
+    said: list[Event] = []
+    for event in events:
+        if not event.approved:
+            return said, event
+        said.append(event)
+        if len(said) == required:
+            break
+    return said, None
 
 
 def sleep(run: Run, seconds: Condition, key: str, scope: Scope, value: Value) -> Generator[Any, Any, None]:
@@ -81,6 +99,18 @@ def args_of(run: Run, node: Node, key: str, scope: Scope, previous: Value, extra
         raise run.failed(key, "ExpressionError", str(error), node.module.line) from None
 
 
+def noted_args(run: Run, node: Node, key: str, scope: Scope, previous: Value, extra: Extra) -> bytes:
+    """The same, and the same again for another try where chance or the hour is in it."""
+    if not node.volatile:
+        return args_of(run, node, key, scope, previous, extra)
+    mark = f"choice:{key}:inputs"
+    args = None if run.recalled is None else run.recalled.marks.get(mark)
+    if args is None:
+        args = args_of(run, node, key, scope, previous, extra)
+        run.commands.append(Mark(mark, args))
+    return args
+
+
 def elsewhere(
     run: Run, node: Node, key: str, scope: Scope, previous: Value, extra: Extra
 ) -> Generator[Any, Any, tuple[int, bytes]]:
@@ -89,9 +119,9 @@ def elsewhere(
     while True:
         found: Checkpoint | Child | None = run.known.get(this) or run.sent(this)
         if found is None or not found.state:
-            args = args_of(run, node, key, scope, previous, extra)
+            args = noted_args(run, node, key, scope, previous, extra)
             run.dispatch(node, this, args, timeout_of(run, node, key, scope, previous))
-            yield Elsewhere(run, this, None)
+            yield Elsewhere()
             raise AssertionError("what comes from elsewhere finds the run anew")
         if found.state != FAILURE:
             return found.state, found.outcome
@@ -114,9 +144,11 @@ def timeout_of(run: Run, node: Node, key: str, scope: Scope, previous: Value) ->
     number = run.decide(node.timeout, "timeout", key, scope, previous)
     if number is None or number is UNDEFINED:
         return None
-    if not is_number(number) or number <= 0:
+    if not is_number(number) or not 0 < number <= LONGEST_TIMEOUT:
         raise run.failed(
-            key, "ExpressionError", f"`timeout` must be a number of seconds above 0, not {short(number)}"
+            key,
+            "ExpressionError",
+            f"`timeout` must be above 0 and at most {LONGEST_TIMEOUT:,} seconds, not {short(number)}",
         )
     return float(number)
 

@@ -116,10 +116,10 @@ class Node:
                 (name, (b"," if at else b"{") + _encode(name) + b":", raw_of(transform, evaluate))
                 for at, (name, transform) in enumerate(value.inputs)
             )
+            self.volatile = any(_is_volatile(transform) for _, transform in value.inputs)
         match value:
             case SubFlow(flow=flow):
                 self.sub = compiler.program(flow)
-                self.volatile = any(_is_volatile(transform) for _, transform in value.inputs)
             case ForLoop():
                 self.iterator = Condition(value.iterator, evaluate)
                 self.parallelism = condition(value.parallelism)
@@ -137,7 +137,7 @@ class Node:
                 self.parts = tuple(compiler.nodes(part) for part in module.parts())
             case Call() | Identity():
                 pass
-        self.is_plain = module.is_plain and self.foreign is None
+        self.is_plain = module.is_plain and self.foreign is None and not self.volatile
 
     def args(self, scope: Scope, previous: Value, extra: Extra = None) -> bytes:
         """The args of its script, as JSON. Raises `ExpressionError` that names the input."""

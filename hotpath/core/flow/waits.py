@@ -145,30 +145,51 @@ class Written:
         return False
 
 
-class Elsewhere:
-    """What comes from outside, and finds the run anew: nobody goes on here, save when the time is over."""
+class Breath:
+    """A moment for others: the strand goes on at the next tick."""
 
-    __slots__ = ("key", "run", "until", "value")
+    __slots__ = ("run",)
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def begin(self, strand: Strand) -> bool:
+        """Never at once."""
+        self.run.at(self.run.now_us + 1, strand.go)
+        return False
+
+
+class Elsewhere:
+    """The end of a job of another worker's, which finds the run anew: nobody goes on here."""
+
+    __slots__ = ()
+
+    def begin(self, strand: Strand) -> bool:
+        """Never."""
+        return False
+
+
+class Ask:
+    """A command: look what people have said by now, and call `run.told`."""
+
+    __slots__ = ()
+
+
+class Heard:
+    """What people say about a step. The strand goes on whenever somebody has looked (`run.told`), which is
+    done once more when the time is over.
+    """
+
+    __slots__ = ("key", "run", "until")
 
     def __init__(self, run: Run, key: str, until_us: int | None) -> None:
         self.run = run
         self.key = key
         self.until = until_us
-        self.value = None
 
     def begin(self, strand: Strand) -> bool:
-        """Whether the time is over."""
-        if self.until is None:
-            return False
-        if self.until <= self.run.now_us:
-            self.run.answered(self.key)
-            return True
-
-        def late() -> None:
-            self.run.answered(self.key)
-            strand.go()
-
-        self.run.at(self.until, late)
+        """Never at once."""
+        self.run.hear(self.key, strand, self.until)
         return False
 
 
@@ -371,7 +392,7 @@ class PlainLoop:
         else:
             self._note(index, key, state, outcome)
         # A limit of the flow's is kept full; our own window is filled again by halves, at less cost.
-        if self.started < len(self.items) and (self.limit < WINDOW or self.run.active < WINDOW // 2):
+        if self.started < len(self.items) and (self.limit <= WINDOW or self.run.active < WINDOW // 2):
             self.pump()
         else:
             self._go_on()

@@ -10,10 +10,11 @@ import msgspec
 from hotpath.core.flow.keys import step_of
 from hotpath.core.flow.model import BranchAll, BranchOne, Call, ForLoop, Identity, SubFlow, WhileLoop
 from hotpath.core.flow.paths import UNDEFINED, ExpressionError
-from hotpath.core.flow.pauses import args_of, elsewhere, is_number, short, sleep, suspend, timeout_of
+from hotpath.core.flow.pauses import elsewhere, is_number, noted_args, short, sleep, suspend, timeout_of
 from hotpath.core.flow.values import NULL, FlowInput, Scope, Value
 from hotpath.core.flow.waits import (
     SUCCESS,
+    Breath,
     Failed,
     Group,
     PlainLoop,
@@ -22,13 +23,14 @@ from hotpath.core.flow.waits import (
     Walk,
     Written,
 )
-from hotpath.core.notes import Mark
 
 if TYPE_CHECKING:
     from hotpath.core.flow.engine import Run
     from hotpath.core.flow.program import Condition, Node, Program
 
 Extra: TypeAlias = "Mapping[str, Value] | None"
+ROUNDS = 1_000
+"""Iterations of loops after which others have their turn: a run that calls no script can be ended, too."""
 MOST_ITERATIONS = 100_000
 """Of a while loop: one that goes on for longer has no end."""
 _encode = msgspec.json.encode
@@ -201,7 +203,7 @@ def _call(
     elif found is not None:
         state, outcome = found.state, found.outcome
     else:
-        call = StepCall(run, node, key, args_of(run, node, key, scope, previous, extra))
+        call = StepCall(run, node, key, noted_args(run, node, key, scope, previous, extra))
         call.timeout = timeout_of(run, node, key, scope, previous)
         call.scope = scope
         before = run.mark(f"retry:{key}")
@@ -221,12 +223,7 @@ def _sub_flow(
 ) -> Generator[Any, Any, Value]:
     sub = node.sub
     assert sub is not None
-    mark = f"choice:{key}:inputs"
-    args = run.recalled.marks.get(mark) if node.volatile and run.recalled is not None else None
-    if args is None:
-        args = args_of(run, node, key, scope, previous, extra)
-        if node.volatile:
-            run.commands.append(Mark(mark, args))
+    args = noted_args(run, node, key, scope, previous, extra)
     inner = Scope(FlowInput(Value(sub.defaults(args)), sub.flow.env), f"{key}/")
     value, _ = yield from _program(run, sub, inner)
     return value
@@ -289,6 +286,9 @@ def _iteration(
             raise
         value = failed.wrapped
     results.append(value)
+    run.rounds += 1
+    if run.rounds % ROUNDS == 0:
+        yield Breath(run)
     if node.stop is not None and not stopped:
         key = inner.prefix.removesuffix("/")
         stopped = _stops(run, node, node.stop, "stop_after_if", key, inner, value)
