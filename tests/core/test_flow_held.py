@@ -139,3 +139,15 @@ def test_what_is_too_large_is_its_steps_error():
         assert run.over is not None
         error = msgspec.json.decode(run.over.payload)
         assert (run.over.state, error["step"], "16,777,216" in error["message"]) == (2, "b", True)
+
+
+def test_lists_that_multiply():
+    """Loops in loops that give on lists of lists end with an error, and not with all the memory there is."""
+    inner = loop_while("i", identity("a"), stop="flow_input.iter.index >= 999")
+    run = started(flow(loop_while("o", inner, stop="flow_input.iter.index >= 5")))
+    for tick in range(1, 20):
+        run.commands.clear()
+        run.tick(START_US + tick)
+    assert run.over is not None
+    error = msgspec.json.decode(run.over.payload)
+    assert (error["name"], error["step"]) == ("BadResultError", "i")

@@ -296,6 +296,26 @@ async def test_cancel_of_an_async_step_that_is_on_its_way(
     ]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("where", BLOCKS)
+async def test_end_of_a_run_that_would_go_on(flow_stage: RuntimeStage, where: str, kind: ErrorKind) -> None:
+    """A run that is to end does, also where it would take the error of its step for a result."""
+    flow_stage.script("a", BLOCKS[where])
+    flow_stage.flow(step("a", "a", {"x": "flow_input.x"}, continue_on_error=True))
+    run = flow_stage.run(x=0)
+    async with flow_stage.open() as runtime:
+        batch = flow_stage.start(run, timeouts=[0.3 if kind is ErrorKind.TIMEOUT else None])
+        if kind is ErrorKind.CANCELED:
+            home = runtime._home
+            await flow_stage.until(lambda: home.given)
+            batch.canceling.add(0)
+            runtime.interrupt(batch, 0, kind)
+        with trio.fail_after(5):
+            await batch.ended.wait()
+    assert run.state == KINDS[kind]
+    assert run.value["kind"] == str(kind)
+
+
 @pytest.mark.parametrize("where", BLOCKS)
 async def test_time_out_of_a_step(flow_stage: RuntimeStage, where: str) -> None:
     """A step that takes longer than the flow allows it fails as a time-out, and its run goes on as after any

@@ -23,12 +23,15 @@ from hotpath.core.flow.waits import (
     Walk,
     Written,
 )
+from hotpath.core.storable import MAX_BYTES
 
 if TYPE_CHECKING:
     from hotpath.core.flow.engine import Run
     from hotpath.core.flow.program import Condition, Node, Program
 
 Extra: TypeAlias = "Mapping[str, Value] | None"
+LARGEST_LIST = 4 * MAX_BYTES
+"""Bytes of the results of a loop or of branches together: of loops in loops they multiply."""
 ROUNDS = 1_000
 """Iterations of loops after which others have their turn: a run that calls no script can be ended, too."""
 MOST_ITERATIONS = 100_000
@@ -191,7 +194,7 @@ def _value(run: Run, node: Node, key: str, scope: Scope, previous: Value, extra:
         case BranchOne():
             return (yield from _branch_one(run, node, key, scope, previous))
         case BranchAll():
-            return (yield from _branch_all(run, node, scope, previous)), False
+            return (yield from _branch_all(run, node, key, scope, previous)), False
 
 
 def _call(
@@ -257,7 +260,7 @@ def _for_loop(run: Run, node: Node, key: str, scope: Scope, previous: Value) -> 
         results = yield group
         if isinstance(results, Failed):
             raise results
-        value = _list_of(results)
+        value = _list_of(run, key, results)
         if node.stop is not None:
             _stops(run, node, node.stop, "stop_after_if", key, scope, value)
         return value
@@ -266,7 +269,7 @@ def _for_loop(run: Run, node: Node, key: str, scope: Scope, previous: Value) -> 
         inner = scope.iteration(node.id, index, item)
         if (yield from _iteration(run, node, inner, Value(item), results, keeps=loop.skip_failures)):
             break
-    return _list_of(results)
+    return _list_of(run, key, results)
 
 
 def _has_failed(run: Run, prefix: str) -> bool:
@@ -302,7 +305,7 @@ def _while_loop(run: Run, node: Node, key: str, scope: Scope, previous: Value) -
     for index in range(MOST_ITERATIONS):
         inner = scope.iteration(node.id, index, _encode(index))
         if (yield from _iteration(run, node, inner, previous, results, keeps=loop.skip_failures)):
-            return _list_of(results)
+            return _list_of(run, key, results)
         previous = results[-1]
     raise run.failed(
         key, "LoopExhausted", f"nothing has ended the loop within {MOST_ITERATIONS:,} iterations"
@@ -332,7 +335,7 @@ def _branch_one(run: Run, node: Node, key: str, scope: Scope, previous: Value) -
     return (yield from _sequence(run, node.parts[chosen], inner, previous))
 
 
-def _branch_all(run: Run, node: Node, scope: Scope, previous: Value) -> Generator[Any, Any, Value]:
+def _branch_all(run: Run, node: Node, key: str, scope: Scope, previous: Value) -> Generator[Any, Any, Value]:
     branches = node.value
     assert isinstance(branches, BranchAll)
     if branches.parallel:
@@ -344,7 +347,7 @@ def _branch_all(run: Run, node: Node, scope: Scope, previous: Value) -> Generato
         results = yield Group(run, walks, len(node.parts), None, keeps, breaks=False)
         if isinstance(results, Failed):
             raise results
-        return _list_of(results)
+        return _list_of(run, key, results)
     results = []
     for number, part in enumerate(node.parts):
         try:
@@ -354,8 +357,15 @@ def _branch_all(run: Run, node: Node, scope: Scope, previous: Value) -> Generato
                 raise
             value = failed.wrapped
         results.append(value)
-    return _list_of(results)
+    return _list_of(run, key, results)
 
 
-def _list_of(values: list[Value]) -> Value:
+def _list_of(run: Run, key: str, values: list[Value]) -> Value:
+    size = sum([len(value.raw) for value in values])
+    if size > LARGEST_LIST:
+        raise run.failed(
+            key,
+            "BadResultError",
+            f"its results are {size:,} bytes of JSON; at most {LARGEST_LIST:,} are held",
+        )
     return Value(b"[" + b",".join([value.raw for value in values]) + b"]")
