@@ -163,18 +163,21 @@ async def cache_get(connection: asyncpg_trio.Connection, keys: Sequence[bytes]) 
 async def forget(connection: asyncpg_trio.Connection, runs: Sequence[UUID]) -> int:
     """Drop what was kept of those of these runs that have ended; return of how many nothing is kept.
 
-    Runs that did not succeed keep it, so that they can be retried from a step.
+    Runs that did not succeed keep it, so that they can be retried from a step. Some may be passed over, and
+    of one that has much only a part may go: a keeper's sweep comes to it.
     """
-    number: int = await connection.fetchval(query("forget_runs"), list(runs))
-    return number
+    return (await _forget(connection, runs))[0]
 
 
-async def sweep(connection: asyncpg_trio.Connection, after: UUID | None, limit: int) -> UUID | None:
-    """Forget what ended runs have left, of up to `limit` runs with ids above `after`, and as many cached
-    results whose time is over. Returns where to go on; None when that was the last of them.
-    """
-    last: Any = await connection.fetchval(query("sweep_runs"), after or _NOTHING, limit)
-    return None if last is None else UUID(int=last.int)
+async def forget_some(connection: asyncpg_trio.Connection, runs: Sequence[UUID]) -> list[UUID]:
+    """The same; returns the runs of which there is more to drop."""
+    return (await _forget(connection, runs))[1]
+
+
+async def _forget(connection: asyncpg_trio.Connection, runs: Sequence[UUID]) -> tuple[int, list[UUID]]:
+    row = await connection.fetchrow(query("forget_runs"), list(runs))
+    assert row is not None, "it says how many"
+    return row["forgotten"], [UUID(int=run.int) for run in row["more"]]
 
 
 # ---------------------------------------------------------------- what people say

@@ -13,7 +13,7 @@ from uuid import UUID
 import attrs
 
 from hotpath.store.complete import Connection
-from hotpath.store.flows import sweep
+from hotpath.store.sweep import sweep
 from hotpath.store.workers import make_partitions, reap
 
 log = logging.getLogger("hotpath.worker")
@@ -23,8 +23,12 @@ REAP_EVERY = 0.8
 PARTITIONS_EVERY = 3600.0
 SWEEP_EVERY = 30.0
 """Seconds between two looks at what runs of flows have left; varied by half."""
-SWEEP_RUNS = 500
-"""Runs of one look: each costs a look-up or two."""
+SWEEP_MORE = 2.0
+"""Seconds until the next one while there are more; varied likewise."""
+SWEEP_RUNS = 1_000
+"""Runs of one look, most of which cost a probe or two."""
+SWEEP_SECONDS = 1.0
+"""Seconds that one look may take: there is other work to be done."""
 
 
 def reap_pause() -> float:
@@ -51,5 +55,8 @@ class House:
             await make_partitions(connection)
             self._partitions_at = time.monotonic() + PARTITIONS_EVERY
         if time.monotonic() >= self._sweep_at:
-            self._swept = await sweep(connection, self._swept, SWEEP_RUNS)
+            # Whatever comes of it: one that fails is not in front of the reaping each time.
             self._sweep_at = time.monotonic() + SWEEP_EVERY * random.uniform(0.5, 1.5)
+            self._swept = await sweep(connection, self._swept, SWEEP_RUNS, seconds=SWEEP_SECONDS)
+            if self._swept is not None:
+                self._sweep_at = time.monotonic() + SWEEP_MORE * random.uniform(0.5, 1.5)

@@ -13,6 +13,7 @@ from hotpath.core.notes import Early
 from hotpath.errors import UsageError
 from hotpath.model import Description, Settings
 from hotpath.store import flows, jobs, scripts
+from hotpath.store.sweep import sweep
 from hotpath.store.work import WorkerSession
 from hotpath.worker.house import House
 
@@ -260,7 +261,7 @@ async def test_sweep_goes_through_all(flowing: Flows):
     await flowing.stage.flush(worker, outcomes(hand, range(4)))
     after, looks = None, 0
     while looks == 0 or after is not None:
-        after = await flows.sweep(connection, after, 2)
+        after = await sweep(connection, after, 2)
         looks += 1
     assert looks == 3
     assert await flowing.stage.state(orphan) == "canceled"

@@ -82,7 +82,7 @@ begin atomic
 end;
 
 -- Who parks a run and who wakes it take the same lock. There are 256 of them, so that no transaction can fill the server's table of
--- locks. Order of locks, everywhere: leases, batches, these by number, rows of job_queue.
+-- locks. Order of locks, everywhere: leases, batches, limits of flows, these by number, rows of flow_slot, rows of job_queue.
 create function hotpath.slot_of(run uuid) returns integer language sql immutable strict parallel safe
 begin atomic
     select get_byte(uuid_send(run), 15);
@@ -95,6 +95,13 @@ begin
     for slot in select distinct hotpath.slot_of(u.run) from unnest(runs) as u (run) order by 1 loop
         perform pg_advisory_xact_lock(73108687, slot);
     end loop;
+end $$;
+
+-- What ending this job, and what it sent that has not ended, will lock of runs: limits, the runs themselves, and the one that waits for it.
+create function hotpath.lock_family(job uuid, family uuid[]) returns void language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    perform hotpath.lock_limits(family);    -- migration 0006
+    perform hotpath.lock_runs(family || array(select c.run from hotpath.flow_child c where c.id = lock_family.job));
 end $$;
 
 -- ---------------------------------------------------------------- people's view of a job: kind, parent, step, iteration
@@ -429,7 +436,15 @@ begin
     perform from hotpath.lease l where l.id = any (park_runs.leases) and l.worker = park_runs.worker order by l.id for update;
     perform from hotpath.batch b where b.base = any (array(select l.batch from hotpath.lease l where l.id = any (park_runs.leases) and l.worker = park_runs.worker))
         order by b.base for update;
-    perform hotpath.lock_runs(park_runs.runs);
+    -- Who is canceled ends here: its place goes to others, and the run that waits for it hears of it.
+    if exists (select from hotpath.lease l where l.id = any (park_runs.leases) and l.worker = park_runs.worker and l.cancels is not null) then
+        perform hotpath.lock_limits(park_runs.runs);
+        perform hotpath.lock_runs(park_runs.runs || array(select c.run from hotpath.flow_child c where c.id = any (park_runs.runs)));
+    else
+        perform hotpath.lock_runs(park_runs.runs);
+    end if;
+    -- Whoever grants a place changes this row first and then looks for the run in the queue.
+    perform from hotpath.flow_slot s where s.run = any (park_runs.runs) order by s.run for share;
     for woken in
         with u as materialized (
             select distinct on (u.lease, u.place) u.*
@@ -592,14 +607,15 @@ declare
     family uuid[];
     child uuid;
 begin
-    if exists (select from hotpath.flow_child c where c.run = cancel.job and not c.done) then
+    if exists (select from hotpath.flow_child c where c.run = cancel.job and not c.done)
+        or exists (select from hotpath.waiter w where w.job = cancel.job and w.client = '00000000-0000-0000-0000-000000000000') then
         -- The locks that ending them takes, in everybody's order: leases first, then those of the runs.
         family := array(
             with recursive t (id) as (
                 select cancel.job union select c.id from t join hotpath.flow_child c on c.run = t.id and not c.done)
             select t.id from t order by t.id);
         perform hotpath.ask_cancel(u.id) from unnest(family) as u (id);
-        perform hotpath.lock_runs(family);
+        perform hotpath.lock_family(cancel.job, family);
     end if;
     if not hotpath.cancel_one(cancel.job) then
         return false;
@@ -613,6 +629,36 @@ end $$;
 
 -- ---------------------------------------------------------------- retry
 
+-- Cancels what a run that has ended has left in the queue or with workers.
+create function hotpath.cancel_below(run uuid) returns void language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+    child uuid;
+    family constant uuid[] := array(
+        with recursive t (id) as (
+            select cancel_below.run union select c.id from t join hotpath.flow_child c on c.run = t.id and not c.done)
+        select t.id from t order by t.id);
+begin
+    if cardinality(family) > 1 then
+        perform hotpath.ask_cancel(u.id) from unnest(family) as u (id);
+        perform hotpath.lock_family(cancel_below.run, family);
+        for child in select c.id from hotpath.flow_child c where c.run = cancel_below.run and not c.done order by c.id loop
+            perform hotpath.cancel(child);
+        end loop;
+    end if;
+end $$;
+
+-- What a run keeps of these steps to look at goes: args, result and log, of all their tries; errors stay.
+create function hotpath.blank_steps(run uuid, keys text[]) returns void language sql volatile set search_path = pg_catalog, pg_temp as $$
+    with b as (
+        update hotpath.job_done d set args = null, result = null
+        where d.parent = blank_steps.run and d.done_at >= hotpath.uuid_time(blank_steps.run) - interval '5 minutes' and d.step = any (blank_steps.keys)
+        returning d.id
+    ),
+    p as (delete from hotpath.payload p using b where p.id = b.id)
+    delete from hotpath.job_log g using b where g.id = b.id and g.done_at >= hotpath.uuid_time(blank_steps.run) - interval '5 minutes'
+$$;
+
 -- Runs a job that has ended once more, under the same id: what it ended with becomes an earlier attempt. A flow's run begins anew or, with
 -- a step's key, from that step: what ended before that step did counts as it is. False when it has not ended.
 create function hotpath.run_again(job uuid, key text) returns boolean language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
@@ -623,7 +669,7 @@ declare
     is_flow boolean;
     began timestamptz;
     kept text[] := '{}';
-    child uuid;
+    blank text[];
 begin
     select d.script, d.parent, d.step into was from hotpath.job_done d
         where d.id = run_again.job and d.done_at >= hotpath.uuid_time(run_again.job) - interval '5 minutes';
@@ -639,9 +685,7 @@ begin
         raise exception using errcode = 'HP003', message = format('job %s is not a run of a flow: it has no step %s', run_again.job, run_again.key);
     end if;
     if is_flow then
-        for child in select c.id from hotpath.flow_child c where c.run = run_again.job and not c.done order by c.id loop
-            perform hotpath.cancel(child);
-        end loop;
+        perform hotpath.cancel_below(run_again.job);
         perform hotpath.lock_runs(array[run_again.job]);
     end if;
     with gone as (
@@ -696,8 +740,15 @@ begin
             where c.run = run_again.job and w.job = c.id and w.client = '00000000-0000-0000-0000-000000000000';
         delete from hotpath.flow_child c where c.run = run_again.job and c.key <> all (kept);
         -- What was decided at kept steps stands, and what was decided before the step, save within it.
-        delete from hotpath.mark m where m.run = run_again.job and hotpath.step_of_mark(m.key) <> all (kept)
-            and (run_again.key is null or hotpath.is_within(hotpath.step_of_mark(m.key), run_again.key) or m.at >= began);
+        with gone as (
+            delete from hotpath.mark m where m.run = run_again.job and (m.key = 'early:' or hotpath.step_of_mark(m.key) <> all (kept)
+                and (run_again.key is null or hotpath.is_within(hotpath.step_of_mark(m.key), run_again.key) or m.at >= began))
+            returning m.key
+        )
+        select array_agg(hotpath.step_of_mark(g.key)) into blank from gone g where starts_with(g.key, 'blank:');
+        if blank is not null then
+            perform hotpath.blank_steps(run_again.job, blank);
+        end if;
         insert into hotpath.flow_run as f (id, generation, since) values (run_again.job, 1, clock_timestamp())
             on conflict (id) do update set generation = f.generation + 1, since = excluded.since, early = null, copied = null;
     end if;
@@ -770,64 +821,96 @@ end $$;
 
 -- ---------------------------------------------------------------- what ended runs leave
 
--- Drops what was kept of runs that have ended; returns how many runs nothing is kept of. Of a run that did not succeed it stays, so that the
--- run can be retried from a step, until the run's own row has gone; of one that was retried, its checkpoints. Steps that are marked
--- `blank:` lose their args, result and log. Jobs that ended runs left behind are canceled.
-create function hotpath.forget_runs(runs uuid[]) returns integer language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+-- Drops what was kept of runs that have ended: of how many nothing is kept any more, and which of them are to be asked for once more, because
+-- they had more than one statement should drop. Of a run that did not succeed it stays, so that the run can be retried from a step, until
+-- the run's own row has gone; of one that was retried, its checkpoints. Steps that are marked `blank:` lose their args, result and log. Runs
+-- whose lock somebody has, and those with jobs that have not ended, are passed over: nobody waits for this, and this for nobody.
+create function hotpath.forget_runs(runs uuid[], out forgotten integer, out more uuid[])
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
-    ours uuid[] := array(select f.id from hotpath.flow_run f where f.id = any (forget_runs.runs));
-    known text;
+    most constant integer := 2000;      -- rows of a table
+    bytes constant integer := 33554432; -- of checkpoints
+    slot integer;
+    slots integer[] := '{}';
+    ended uuid[];
+    good uuid[];
+    bare uuid[];
+    whole uuid[];
     it uuid;
     blank text[];
-    number integer := 0;
-    kept record;
+    count integer;
+    cut boolean := false;
 begin
-    perform hotpath.cancel(c.id) from hotpath.flow_child c where c.run = any (ours) and not c.done
-        and not exists (select from hotpath.job_get(c.run) j where j.state in ('queued', 'running'));
-    perform hotpath.lock_runs(ours);
-    foreach it in array ours loop
-        select j.state into known from hotpath.job_get(it) j;
-        continue when known in ('queued', 'running') or exists (select from hotpath.flow_child c where c.run = it and not c.done);
-        blank := array(select hotpath.step_of_mark(m.key) from hotpath.mark m where m.run = it and starts_with(m.key, 'blank:'));
-        if blank <> '{}' then
-            delete from hotpath.checkpoint c where c.run = it and c.key = any (blank);
-            with b as (
-                update hotpath.job_done d set args = null, result = null
-                where d.parent = it and d.done_at >= hotpath.uuid_time(it) - interval '5 minutes' and d.step = any (blank) and d.state = 1
-                returning d.id
-            ),
-            p as (delete from hotpath.payload p using b where p.id = b.id)
-            delete from hotpath.job_log g using b where g.id = b.id and g.done_at >= hotpath.uuid_time(it) - interval '5 minutes';
-            delete from hotpath.mark m where m.run = it and starts_with(m.key, 'blank:');
-        end if;
-        continue when known in ('failure', 'canceled');
-        select f.generation > 0 as retried, f.early is not null as early into kept from hotpath.flow_run f where f.id = it;
-        delete from hotpath.mark m where m.run = it;
-        delete from hotpath.flow_event e where e.run = it;
-        delete from hotpath.flow_child c where c.run = it;
-        if known is null or not kept.retried then
-            delete from hotpath.checkpoint c where c.run = it;
-        end if;
-        if known is null or not (kept.retried or kept.early) then
-            delete from hotpath.flow_run f where f.id = it;
-            number := number + 1;
+    forgotten := 0;
+    more := '{}';
+    -- What is forgotten may come back if the server crashes: it is forgotten once more then.
+    perform set_config('synchronous_commit', 'off', true);
+    for slot in select distinct hotpath.slot_of(f.id) from hotpath.flow_run f where f.id = any (forget_runs.runs) order by 1 loop
+        if pg_try_advisory_xact_lock(73108687, slot) then
+            slots := slots || slot;
         end if;
     end loop;
-    return number;
-end $$;
+    -- Looked at behind the locks. `state` is null for a run whose own row has gone.
+    select array_agg(r.id order by r.id), array_agg(r.id order by r.id) filter (where r.state is null or r.state = 1),
+        array_agg(r.id order by r.id) filter (where r.state is null or r.state = 1 and not r.retried),
+        array_agg(r.id order by r.id) filter (where r.state is null or r.state = 1 and not r.retried and not r.early)
+    into ended, good, bare, whole
+    from (
+        select f.id, f.generation > 0 as retried, f.early is not null as early, coalesce(d.state, q.state) as state
+        from hotpath.flow_run f
+        left join lateral (
+            select d.state from hotpath.job_done d where d.id = f.id and d.done_at >= hotpath.uuid_time(f.id) - interval '5 minutes' limit 1) d on true
+        left join lateral (select 0::int2 as state from hotpath.job_get(f.id) limit 1) q on d.state is null
+        where f.id = any (forget_runs.runs) and hotpath.slot_of(f.id) = any (slots)
+            and not exists (select from hotpath.flow_child c where c.run = f.id and not c.done)) r
+    where r.state is distinct from 0;
+    if ended is null then
+        return;
+    end if;
 
--- Forgets what ended runs have left, and results whose time is over: looks at up to `at_most` runs with ids above `after`. Returns the last of
--- them; null: there are no more.
-create function hotpath.sweep_runs(after uuid, at_most integer) returns uuid language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-#variable_conflict use_column
-declare
-    ids uuid[] := array(select f.id from hotpath.flow_run f where f.id > sweep_runs.after order by f.id limit sweep_runs.at_most);
-begin
-    delete from hotpath.flow_cache c where c.key = any (array(
-        select o.key from hotpath.flow_cache o where o.until < now() order by o.until limit sweep_runs.at_most for update skip locked));
-    perform hotpath.forget_runs(array(select u.id from unnest(ids) as u (id) where not exists (select from hotpath.job_queue q where q.id = u.id)));
-    return ids[sweep_runs.at_most];
+    for it in select distinct m.run from hotpath.mark m where m.run = any (ended) and starts_with(m.key, 'blank:') order by 1 loop
+        blank := array(select m.key from hotpath.mark m where m.run = it and starts_with(m.key, 'blank:') order by m.key limit most);
+        delete from hotpath.checkpoint c where c.run = it and c.key = any (array(select hotpath.step_of_mark(u.key) from unnest(blank) as u (key)));
+        perform hotpath.blank_steps(it, array(select hotpath.step_of_mark(u.key) from unnest(blank) as u (key)));
+        delete from hotpath.mark m where m.run = it and m.key = any (blank);
+        if cardinality(blank) = most and exists (select from hotpath.mark m where m.run = it and starts_with(m.key, 'blank:')) then
+            more := more || it;
+            good := array_remove(good, it);
+            bare := array_remove(bare, it);
+            whole := array_remove(whole, it);
+        end if;
+    end loop;
+
+    delete from hotpath.checkpoint c where c.ctid = any (array(
+        select s.at from (
+            select c.at, sum(c.size) over (order by c.run, c.key) - c.size as before
+            from (select c.ctid as at, c.run, c.key, coalesce(pg_column_size(c.outcome), 0) + coalesce(pg_column_size(c.args), 0) as size
+                  from hotpath.checkpoint c where c.run = any (bare) order by c.run, c.key limit most) c) s
+        where s.before < bytes));
+    get diagnostics count = row_count;
+    cut := cut or count > 0 and exists (select from hotpath.checkpoint c where c.run = any (bare));
+    delete from hotpath.mark m where m.ctid = any (array(select m.ctid from hotpath.mark m where m.run = any (good) order by m.run, m.key limit most));
+    get diagnostics count = row_count;
+    cut := cut or count = most;
+    delete from hotpath.flow_event e where e.ctid = any (array(
+        select e.ctid from hotpath.flow_event e where e.run = any (good) order by e.run, e.key, e.nonce limit most));
+    get diagnostics count = row_count;
+    cut := cut or count = most;
+    delete from hotpath.flow_child c where c.ctid = any (array(select c.ctid from hotpath.flow_child c where c.run = any (good) limit most));
+    get diagnostics count = row_count;
+    cut := cut or count = most;
+    if cut then
+        for it in select u.run from unnest(good) as u (run)
+            where exists (select from hotpath.checkpoint c where c.run = u.run and u.run = any (bare)) or exists (select from hotpath.mark m where m.run = u.run)
+                or exists (select from hotpath.flow_event e where e.run = u.run) or exists (select from hotpath.flow_child c where c.run = u.run)
+        loop
+            more := more || it;
+            whole := array_remove(whole, it);
+        end loop;
+    end if;
+    delete from hotpath.flow_run f where f.id = any (whole);
+    get diagnostics forgotten = row_count;
 end $$;
 
 -- ---------------------------------------------------------------- rights

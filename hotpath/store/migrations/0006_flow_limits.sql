@@ -12,8 +12,19 @@ create table hotpath.flow_slot (
 );
 create index flow_slot_order on hotpath.flow_slot (script, granted, at, run);
 
+-- Who takes or frees places of a flow has its limit's lock: before those of runs, in the order of locks (migration 0005).
+create function hotpath.lock_limits(runs uuid[]) returns void language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    flow integer;
+begin
+    for flow in select distinct s.script from hotpath.flow_slot s where s.run = any (runs) order by s.script loop
+        perform pg_advisory_xact_lock(7310869, flow);
+    end loop;
+end $$;
+
 -- Grant free places of a flow to the runs that have waited longest, and wake them. An event says so to the run: it may just be on its
--- way into the queue. The caller has the flow's lock.
+-- way into the queue. The caller has the limit's lock. Those of the runs are not taken, since they come before what the caller may hold:
+-- a run that parks has locked its row here, which is changed before the queue is looked at.
 create function hotpath.grant_slots(script integer) returns void language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
@@ -34,7 +45,6 @@ begin
     if newly is null then
         return;
     end if;
-    perform hotpath.lock_runs(newly);
     insert into hotpath.flow_event (run, key, nonce, approved, payload, approver)
         select u.run, 'slot:', '\x00', true, 'null', null from unnest(newly) as u (run) on conflict do nothing;
     for woken in
@@ -69,8 +79,8 @@ create function hotpath.free_slots(jobs uuid[]) returns void language plpgsql vo
 declare
     flow integer;
 begin
+    perform hotpath.lock_limits(free_slots.jobs);
     for flow in select distinct s.script from hotpath.flow_slot s where s.run = any (free_slots.jobs) order by s.script loop
-        perform pg_advisory_xact_lock(7310869, flow);
         delete from hotpath.flow_slot s where s.run = any (free_slots.jobs) and s.script = flow;
         delete from hotpath.flow_event e where e.run = any (free_slots.jobs) and e.key = 'slot:';
         perform hotpath.grant_slots(flow);
@@ -85,6 +95,9 @@ begin
     perform pg_notify('hotpath_done', u.job::text) from unnest(jobs, clients) as u (job, client) where u.client <> nobody;
     if nobody = any (clients) then
         theirs := array(select u.job from unnest(jobs, clients) as u (job, client) where u.client = nobody);
+        -- All locks, in everybody's order, before the first row of the queue is touched.
+        perform hotpath.lock_limits(theirs);
+        perform hotpath.lock_runs(array(select distinct c.run from hotpath.flow_child c where c.id = any (theirs)));
         perform hotpath.free_slots(theirs);
         perform hotpath.tell_runs(theirs);
     end if;
@@ -92,12 +105,12 @@ begin
 end $$;
 
 revoke all on hotpath.flow_slot from public;
-revoke all on function hotpath.grant_slots, hotpath.admit_runs, hotpath.free_slots, hotpath.tell from public;
+revoke all on function hotpath.grant_slots, hotpath.admit_runs, hotpath.free_slots, hotpath.lock_limits, hotpath.tell from public;
 do $$
 begin
     if exists (select from pg_roles where rolname = 'hotpath_worker') then
         grant select, insert, update, delete on hotpath.flow_slot to hotpath_worker;
-        grant execute on function hotpath.grant_slots, hotpath.admit_runs, hotpath.free_slots, hotpath.tell to hotpath_worker;
+        grant execute on function hotpath.grant_slots, hotpath.admit_runs, hotpath.free_slots, hotpath.lock_limits, hotpath.tell to hotpath_worker;
     end if;
     if exists (select from pg_roles where rolname = 'hotpath_read') then
         grant select on hotpath.flow_slot to hotpath_read;

@@ -1,2 +1,5 @@
--- Forget what ended runs have left, and cached results whose time is over. $1 runs with ids above this; $2 how many. The last one looked at; null: no more.
-select hotpath.sweep_runs($1, $2)
+-- Runs of which something is kept, by id. $1 those above this; $2 how many. Whether each waits in the queue, and whether it has jobs that have
+-- not ended.
+select f.id, exists (select from hotpath.job_queue q where q.id = f.id) as waits,
+    exists (select from hotpath.flow_child c where c.run = f.id and not c.done) as open
+from hotpath.flow_run f where f.id > $1 order by f.id limit $2
