@@ -74,6 +74,7 @@ class Hand:
         "gone",
         "hi",
         "ids",
+        "kept",
         "late",
         "lease",
         "left",
@@ -148,6 +149,8 @@ class Hand:
         """Jobs that are to leave without an outcome, and their logs."""
         self.spoiled: set[int] = set()
         """Jobs of which something that was noted could not be written: they end in that error."""
+        self.kept: set[int] = set()
+        """Jobs of which more than steps may be kept in the database, until they end."""
         self.gone = False
         """True once the lease is no more."""
         self.settled: dict[int, str] = {}
@@ -229,7 +232,9 @@ class Hand:
     async def recall(self, indexes: Sequence[int]) -> dict[int, Recalled]:
         """What was noted of these jobs before."""
         ids = {self.ids[index]: index for index in indexes}
-        return {ids[job]: known for job, known in (await self.desk.recall(list(ids))).items()}
+        known = {ids[job]: found for job, found in (await self.desk.recall(list(ids))).items()}
+        self.kept.update(known)
+        return known
 
     async def cached(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """Results under these keys that are still good."""

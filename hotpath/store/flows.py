@@ -86,6 +86,11 @@ async def write_notes(
     return accepted
 
 
+async def make_durable(connection: asyncpg_trio.Connection) -> None:
+    """Wait until the disk has all that was committed on this connection."""
+    await connection.execute(query("make_durable"))
+
+
 async def prepare(connection: asyncpg_trio.Connection, worker: int) -> None:
     """Have the server plan, and the driver learn, what `write_notes` and `recall` need: the first run does
     not wait for it then. Writes nothing.

@@ -52,6 +52,15 @@ async def sweep(
     return ids[-1] if len(ids) == limit else None
 
 
+async def forget_soon(connection: asyncpg_trio.Connection, runs: Sequence[UUID]) -> list[UUID] | None:
+    """Forget some of what these runs have left, if that does not take long; a sweep comes to the rest.
+    Returns the runs of which there is more to drop; None: nothing was dropped.
+
+    Raises what makes the connection unusable.
+    """
+    return await _within(connection, partial(forget_some, connection, runs), runs)
+
+
 async def _drop(connection: asyncpg_trio.Connection, runs: Sequence[UUID], deadline: float) -> None:
     """Forget these; one by one where they cannot be together."""
     parts = [list(runs)] if runs else []

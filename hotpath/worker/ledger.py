@@ -20,15 +20,19 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import attrs
 
 from hotpath.core.hand import Hand, LeaseFlush, totals
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.store.complete import add_log
+from hotpath.store.sweep import forget_soon
 from hotpath.store.work import Claim, Cycle, WorkerSession
 from hotpath.worker.clock import DatabaseClock
-from hotpath.worker.notekeeper import Notekeeper, NotesRefusedError
+from hotpath.worker.forgetting import Forgetting
+from hotpath.worker.notekeeper import Notekeeper
+from hotpath.worker.pen import NotesRefusedError
 from hotpath.worker.statistics import WorkerStatistics
 
 if TYPE_CHECKING:
@@ -54,6 +58,8 @@ class Ledger:
     """By lease, what is claimed and not wholly flushed."""
     desk: Notekeeper = attrs.field(init=False)
     """What is noted of the jobs in hand."""
+    forgetting: Forgetting = attrs.field(factory=Forgetting)
+    """Jobs that have succeeded, of which something is kept that nobody needs."""
     _retries: list[float] = attrs.field(factory=list)
     """A heap of `time.monotonic()` at which attempts that failed here are due again, the first of each
     flush.
@@ -110,7 +116,9 @@ class Ledger:
             async with desk.lock:
                 pen = await desk.ahead()
                 flushes = self._still_held(flushes)
-                if pen is not None:
+                if pen is not None and not flushes:
+                    await desk.alone(pen)
+                elif pen is not None:
                     try:
                         cycle = await self._send(flushes, claim, pen)
                     except NotesRefusedError as refusal:
@@ -121,6 +129,10 @@ class Ledger:
                         desk.put_back(pen)
                         raise
                     else:
+                        written = [flush for flush in flushes if flush.hand.lease in cycle.accepted]
+                        flushes = ()
+                        if not any(flush.ended for flush in written):
+                            await desk.make_sure(pen)
                         desk.settle(pen, cycle.accepted)
                         return cycle
         except BaseException:
@@ -214,6 +226,9 @@ class Ledger:
             if flush.retries:
                 self.next_retry()  # a worker that is never idle does not ask: forget those that are due
                 heapq.heappush(self._retries, time.monotonic() + min(delay for _, delay in flush.retries))
+        for flush in written:
+            if flush.hand.kept:
+                self.forgetting.ended(flush)
         jobs, failed, busy_us, size = totals(written)
         if jobs:
             retried = sum(len(flush.retries) for flush in written)
@@ -238,6 +253,16 @@ class Ledger:
     def interrupt(self, hand: Hand, index: int) -> None:
         """The job has ended, whatever its `main` thinks."""
         self.in_hand.interrupt(hand, index, ErrorKind.CANCELED)
+
+    async def forget(self) -> bool:
+        """Have some of what nobody needs dropped; whether the database did so. What fails is left to the
+        sweep.
+        """
+        runs = self.forgetting.take()
+        more = await self.link.attempt(_forget, runs) if runs else None
+        if more:
+            self.forgetting.add(more)
+        return more is not None
 
     # ------------------------------------------------------------ on the way out
 
@@ -305,6 +330,10 @@ class Ledger:
     async def release(self, hand: Hand) -> None:
         """Write what the hand has, give the rest back: the runtime has nothing of it any more."""
         await self.put_back(hand, hand.pending(), WITHIN)
+
+
+async def _forget(session: WorkerSession, runs: Sequence[UUID]) -> list[UUID] | None:
+    return await forget_soon(session.connection, runs)
 
 
 def _failed(flush: LeaseFlush, failures: Mapping[tuple[Hand, int], bytes]) -> LeaseFlush:

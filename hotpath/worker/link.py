@@ -127,6 +127,32 @@ class Link:
         finally:
             self._lock.release()
 
+    async def attempt(
+        self,
+        statement: Callable[Concatenate[WorkerSession, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T | None:
+        """Run a statement that nobody depends on, once; None if it fails, or the connection is not there or
+        not free. Shielded.
+        """
+        session = self._session
+        if session is None or self._lock.locked():
+            return None
+        self._lock.acquire_nowait()
+        try:
+            with trio.CancelScope(shield=True), trio.fail_after(STATEMENT_DEADLINE):
+                return await statement(session, *args, **kwargs)
+        except Exception as error:
+            trouble = trouble_of(error)
+            if trouble is None:
+                raise
+            self._take_note(error, trouble)
+            log.debug("a statement that can be done without failed: %s", _line(error))
+        finally:
+            self._lock.release()
+        return None
+
     async def cycle(
         self,
         flushes: Sequence[LeaseFlush],

@@ -32,6 +32,7 @@ from hotpath.core.pacing import IdlePolls, Pace
 from hotpath.model import ErrorKind
 from hotpath.worker.clock import DatabaseClock
 from hotpath.worker.feed import feed
+from hotpath.worker.forgetting import Forgetting
 from hotpath.worker.inhand import InHand
 from hotpath.worker.ledger import Ledger
 from hotpath.worker.statistics import WorkerStatistics
@@ -63,6 +64,9 @@ COMPANY = 1.0
 FINAL_FLUSH = 10.0
 """Seconds that the last flush of a worker that is being ended may take."""
 
+LAST_FORGET = 2.0
+"""Of these, what may be spent on what a sweep would do, too."""
+
 
 def _untold(_message: dict[str, Any]) -> None:
     pass
@@ -91,6 +95,7 @@ class Loop:
     ledger: Ledger = attrs.field(init=False)
     _desk: Notekeeper = attrs.field(init=False)
     _notebook: Notebook = attrs.field(init=False)
+    _forgetting: Forgetting = attrs.field(init=False)
     _polls: IdlePolls = attrs.field(factory=IdlePolls)
     _wake: trio.Event = attrs.field(factory=trio.Event)
     _look_at: float = 0.0
@@ -120,6 +125,7 @@ class Loop:
         self.ledger = Ledger(self.link, self.in_hand, self.pace, self.clock, self.hands)
         self._desk = self.ledger.desk
         self._notebook = self._desk.notebook
+        self._forgetting = self.ledger.forgetting
 
     # ------------------------------------------------------------ from outside
 
@@ -252,6 +258,8 @@ class Loop:
             await self._nothing_found(saw=cycle.saw)
         if self._desk.leaving:
             await self._desk.leave()
+        if not self._forgetting.wait:
+            await self.ledger.forget()  # what was claimed runs meanwhile
 
     def _take_in(self, hand: Hand, runs: trio.Nursery) -> None:
         """A batch was claimed: to the runtime with it."""
@@ -352,8 +360,10 @@ class Loop:
         if running:
             linger = self._desk.wait if self._notebook.used else self._linger
             deadline = min(deadline, trio.current_time() + linger)
-        with trio.move_on_at(deadline):
+        with trio.move_on_at(min(deadline, trio.current_time() + self._forgetting.wait)):
             await self._wake.wait()
+        if not self._forgetting.wait and not self._wake.is_set():
+            await self.ledger.forget()
 
     async def _run(self, hand: Hand, given: list[Any]) -> None:
         try:
@@ -399,6 +409,9 @@ class Loop:
         for hand in list(self.hands.values()):
             hand.over = True
             await self.ledger.release(hand)
+        with trio.move_on_after(LAST_FORGET):
+            while await self.ledger.forget():
+                await trio.lowlevel.checkpoint()
 
     # ------------------------------------------------------------ beside the turns
 

@@ -25,12 +25,24 @@ import trio
 
 from hotpath.core.hand import Hand
 from hotpath.core.notebook import Notebook
-from hotpath.core.notes import Entry, Note, Notes, OnWritten, Parking, Recalled, columns
+from hotpath.core.notes import (
+    Dispatch,
+    Early,
+    Entry,
+    Mark,
+    Note,
+    Notes,
+    OnWritten,
+    Parking,
+    Recalled,
+    columns,
+)
 from hotpath.model import OutcomeState
 from hotpath.runtime.lane import tell
 from hotpath.store.complete import add_parked_log
-from hotpath.store.flows import admit, cache_get, park, recall, write_notes
+from hotpath.store.flows import admit, cache_get, make_durable, park, recall
 from hotpath.store.trouble import DATA_ERRORS
+from hotpath.worker.pen import Pen
 
 if TYPE_CHECKING:
     from hotpath.store.work import WorkerSession
@@ -41,9 +53,11 @@ log = logging.getLogger("hotpath.worker")
 
 COMPANY = 0.025
 """Seconds that a note waits for others, or for a flush, to go with."""
-PARKS_AT_ONCE = 1_000
-NOT_UNIQUE = "23505"
-"""SQLSTATE of a second row with one key."""
+PARKS_AT_ONCE = 200
+RECALLS_AT_ONCE = 100
+"""Jobs of one statement: the larger part of a history is args and outcomes."""
+KEPT = frozenset({Mark, Dispatch, Early})
+"""Notes that are kept apart from the job and its steps."""
 
 
 class Losing(Protocol):
@@ -57,51 +71,6 @@ class Losing(Protocol):
 
     def interrupt(self, hand: Hand, index: int) -> None:
         """The job has ended, whatever its `main` thinks."""
-
-
-class NotesRefusedError(Exception):
-    """The database refuses notes that were to go ahead of a flush: none of either was written."""
-
-    def __init__(self, why: Exception) -> None:
-        super().__init__(str(why))
-        self.why = why
-
-
-@attrs.define(eq=False)
-class Pen:
-    """Some notes, to be written in front of a statement, each time that is tried."""
-
-    notes: Notes
-    clock: DatabaseClock
-    accepted: Sequence[bool] = ()
-    """By job, what the last try said."""
-    _tried: bool = False
-
-    async def __call__(self, session: WorkerSession, *, durable: bool = False) -> None:
-        """Write them; if not durable themselves, they are with what follows."""
-        try:
-            await self.write(session, durable=durable)
-        except DATA_ERRORS as error:
-            raise NotesRefusedError(error) from error
-
-    async def write(self, session: WorkerSession, *, durable: bool = True) -> None:
-        """Write them."""
-        again = self.notes.again or self._tried
-        self._tried = True
-        try:
-            self.accepted = await write_notes(
-                session.connection,
-                session.worker,
-                attrs.evolve(self.notes, again=True) if again else self.notes,
-                clock_offset_us=self.clock.offset_us or 0,
-                durable=durable,
-            )
-        except Exception as error:
-            if (
-                getattr(error, "sqlstate", None) == NOT_UNIQUE
-            ):  # a runtime's mistake, and not to be waited out
-                raise ValueError(f"two steps have one id ({error})") from error
-            raise
 
 
 class _Lock:
@@ -143,6 +112,8 @@ class Notekeeper:
 
     def add(self, hand: Hand, index: int, note: Note, on_written: OnWritten = None) -> None:
         """Have this written before the job's outcome."""
+        if type(note) in KEPT:
+            hand.kept.add(index)
         self.notebook.add(hand, index, note, on_written)
 
     def park(self, hand: Hand) -> None:
@@ -151,7 +122,10 @@ class Notekeeper:
 
     async def recall(self, runs: Sequence[UUID]) -> Mapping[UUID, Recalled]:
         """What was noted of these jobs before."""
-        return await self.link.guarded(_recall, runs)
+        known: dict[UUID, Recalled] = {}
+        for at in range(0, len(runs), RECALLS_AT_ONCE):
+            known.update(await self.link.guarded(_recall, runs[at : at + RECALLS_AT_ONCE]))
+        return known
 
     async def cached(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """Results under these keys that are still good."""
@@ -220,6 +194,18 @@ class Notekeeper:
             await self._write(notes)
             notes = self.notebook.take()
         return Pen(notes, self.clock) if notes is not None else None
+
+    async def alone(self, pen: Pen) -> None:
+        """Nothing is left to be written behind them."""
+        await self._write(pen.notes)
+
+    async def make_sure(self, pen: Pen) -> None:
+        """They were written, and the flush behind them was not, whose commit was to make them durable."""
+        try:
+            await self.link.guarded(_write_surely, pen)
+        except BaseException:
+            self.put_back(pen)
+            raise
 
     def put_back(self, pen: Pen) -> None:
         """It is not known whether they were written."""
@@ -377,6 +363,11 @@ def _part(notes: Notes, touched: Sequence[tuple[Hand, int]]) -> Notes:
 
 async def _write(session: WorkerSession, pen: Pen) -> None:
     await pen.write(session)
+
+
+async def _write_surely(session: WorkerSession, pen: Pen) -> None:
+    await pen.write(session)  # if the server has forgotten them meanwhile
+    await make_durable(session.connection)
 
 
 async def _recall(session: WorkerSession, runs: Sequence[UUID]) -> Mapping[UUID, Recalled]:

@@ -23,7 +23,8 @@ from hotpath.core.flow.keys import step_uuid
 from hotpath.core.notes import Cached, Checkpoint, Dispatch, Early, Mark, Parking, StepNote
 from hotpath.model import ErrorKind
 from hotpath.store.work import WorkerSession
-from hotpath.worker.notekeeper import Notekeeper, Pen
+from hotpath.worker.notekeeper import Notekeeper
+from hotpath.worker.pen import Pen
 
 FAR = 2_000_000_000_000_000
 """2033, in microseconds."""
