@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import pytest
+import trio
 from flow_stage import Flows
 from store_stage import outcomes
 
@@ -101,3 +103,88 @@ async def test_larger_limit(flowing: Flows):
     await admit(flowing, one, first)
     assert await admit(flowing, other, then) == set()
     assert await admit(flowing, other, then, most=MOST + 2) == set(then.ids)
+
+
+@pytest.mark.parametrize("end_first", [True, False])
+async def test_place_that_comes_while_its_run_parks(flowing: Flows, end_first):
+    """I1: the end of a run and the parking of the one that has its place next meet: the second waits, and
+    the run is due.
+    """
+    one, first = await flowing.in_hand(2)
+    other, then = await flowing.in_hand(1)
+    await admit(flowing, one, first)
+    assert await admit(flowing, other, then) == set()
+
+    async def free() -> None:
+        await end(one, first)
+
+    async def park() -> None:
+        await wait_for_place(flowing, other, then, 0)
+
+    meeting = ((free, one), (park, other)) if end_first else ((park, other), (free, one))
+    async with trio.open_nursery() as nursery, meeting[0][1].connection.transaction():
+        await meeting[0][0]()
+        nursery.start_soon(meeting[1][0])
+        await flowing.stage.blocked(meeting[1][1].connection)
+    assert await flowing.due(then.ids[0])
+
+
+@pytest.mark.parametrize("how", ["cancel", "cancel one that waits", "park", "flush"])
+async def test_limits_are_locked_before_runs(flowing: Flows, how):
+    """I11: whoever ends runs of a flow with a limit takes its lock first: who waits for it has no run's lock
+    and no row of the queue, so that those who grant places do not wait for them.
+    """
+    stage = flowing.stage
+    worker, hand = await flowing.in_hand(3)
+    await admit(flowing, worker, hand)
+    run = hand.ids[0]
+    child = await flowing.send(worker, hand)
+    client, holder = await stage.connect(), await stage.connect()
+    waiter = client if how.startswith("cancel") else worker.connection
+    if how == "cancel":
+        await flowing.park(worker, hand, children=(child.bytes,))
+    elif how == "cancel one that waits":
+        await wait_for_place(flowing, worker, hand, 2)
+        run = hand.ids[2]
+    elif how == "park":
+        assert await stage.cancel(run)
+
+    async def act() -> None:
+        if how.startswith("cancel"):
+            assert await stage.cancel(run, client)
+        elif how == "park":
+            assert await flowing.park(worker, hand, children=(child.bytes,)) == 1
+        else:
+            await stage.flush(worker, outcomes(hand))
+
+    async with trio.open_nursery() as nursery, holder.transaction():
+        await holder.execute("select pg_advisory_xact_lock(7310869, $1)", stage.version.script)
+        nursery.start_soon(act)
+        await stage.blocked(waiter)
+        held = await stage.connection.fetchval(
+            "select count(*) from pg_locks where locktype = 'advisory' and granted and pid = $1",
+            waiter.get_server_pid(),
+        )
+        rows = await stage.connection.fetch("select id from hotpath.job_queue for update skip locked")
+        assert held == 0
+        assert len(rows) == await stage.count("job_queue")
+    assert await stage.state(run) == ("success" if how == "flush" else "canceled")
+
+
+async def test_cancel_of_a_run_that_gets_a_place(flowing: Flows):
+    """I11: a cancel of a parked run, and the end of the one that leaves it its place, do not deadlock."""
+    stage = flowing.stage
+    one, first = await flowing.in_hand(2)
+    other, then = await flowing.in_hand(1)
+    await admit(flowing, one, first)
+    await admit(flowing, other, then)
+    await wait_for_place(flowing, other, then, 0)
+    client, holder = await stage.connect(), await stage.connect()
+    async with trio.open_nursery() as nursery, holder.transaction():
+        await holder.execute("select from hotpath.job_queue where id = $1 for update", then.ids[0])
+        nursery.start_soon(stage.cancel, then.ids[0], client)
+        await stage.blocked(client)
+        nursery.start_soon(end, one, first)
+        await stage.blocked(one.connection)
+    assert await stage.state(then.ids[0]) == "canceled"
+    assert await stage.count("flow_slot") == 0
