@@ -18,6 +18,7 @@ from hotpath.errors import UsageError
 from hotpath.model import State
 from hotpath.store import flows, jobs
 from hotpath.store.flows import ResumeRefusedError
+from hotpath.store.sweep import sweep
 
 
 async def test_steps_are_jobs(flowing: Flows):
@@ -195,7 +196,7 @@ async def test_early_result_and_cache(flowing: Flows):
     assert await flows.cache_get(connection, [b"k", b"gone", b"never"]) == {b"k": b"[7]"}
     await flowing.note(worker, (hand, 0, Cached(b"k", 60.0, b"[9]")))
     assert await flows.cache_get(connection, [b"k"]) == {b"k": b"[9]"}
-    assert await flows.sweep(connection, None, 10) is None
+    assert await sweep(connection, None, 10) is None
     assert await flowing.stage.count("flow_cache") == 1
 
 
@@ -234,7 +235,7 @@ async def test_roles_can_do_their_part(flowing: Flows):
     await resume(client, run, "s")
     assert await flowing.stage.cancel(run, client)
     assert await flowing.stage.retry(run, client)
-    await flows.sweep(worker.connection, None, 10)
+    await sweep(worker.connection, None, 10)
     reader = await flowing.stage.connect()
     await reader.execute("set role hotpath_read")
     assert {row["kind"] for row in await reader.fetch("select kind from hotpath.job")} == {"flow", "step"}
