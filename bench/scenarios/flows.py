@@ -114,7 +114,7 @@ async def run_flow_fibo(bench: Bench) -> list[Finding]:
                 count = max(2, bench.size(20 if number < 20 else 3))
                 async with bench.database() as url, dedicated(bench, url, "fibo"):
                     spent = await _fibo_runs(url, count, steps, number)
-                alone = await bare.seconds(steps * count, n=number) / count
+                alone = await bare.seconds(steps * count, number=number) / count
                 whole = statistics.median(spent)
                 wholes.append(whole * 1000)
                 over.append((whole - alone) * 1000 / (1 + 0.1 * steps))
