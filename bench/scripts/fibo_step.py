@@ -6,6 +6,6 @@ def fibo(n: int) -> int:
     return n if n <= 1 else fibo(n - 1) + fibo(n - 2)
 
 
-def main(number: int, n: int = 0) -> int:
-    """It, as the n-th of many calls."""
-    return fibo(number)
+def main(number: int, n: int = 0) -> list[int]:
+    """Which of many calls it is, and the number."""
+    return [n, fibo(number)]
