@@ -186,7 +186,8 @@ async def test_retry_cancels_what_was_left_below(flowing: Flows):
 
 async def test_forget_only_after_the_end(flowing: Flows):
     """I1: nothing is forgotten of a run that waits or is in hand; of one that succeeded, everything; of one
-    that failed, nothing until its own row has gone.
+    that failed, or that people have answered, nothing until its own row has gone: it may be retried from a
+    step behind that.
     """
     connection = flowing.stage.connection
     worker, hand = await flowing.in_hand()
@@ -201,7 +202,16 @@ async def test_forget_only_after_the_end(flowing: Flows):
     assert await left(flowing) == before | {"checkpoint": 1}
     await resume(connection, run, "b", 2)
     await flowing.stage.flush(worker, outcomes(await again(flowing, worker, run)))
+    kept = await left(flowing)
+    assert await flows.forget(connection, [run]) == 0
+    assert await left(flowing) == kept
+    await connection.execute("delete from hotpath.job_done where id = $1", run)
     assert await flows.forget(connection, [run]) == 1
+    assert await left(flowing) == {}
+    worker, hand = await flowing.in_hand()
+    await flowing.note(worker, (hand, 0, step(hand.ids[0], "a")), (hand, 0, mark("sleep:a", {"until": 1})))
+    await flowing.stage.flush(worker, outcomes(hand))
+    assert await flows.forget(connection, [hand.ids[0]]) == 1
     assert await left(flowing) == {}
     _, failed = await played(flowing)
     kept = await left(flowing)

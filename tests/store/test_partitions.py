@@ -57,14 +57,14 @@ async def test_partitions_are_a_week_ahead(stage: Stage):
 
 
 async def test_partitions_look_like_their_parents(stage: Stage):
-    """I10: a partition that was attached has the primary key, and for failures the partial index, and no
-    leftover check.
+    """I10: a partition that was attached has the primary key, the partial indexes for failures and for steps,
+    and no leftover check.
     """
     part = f"hotpath.{name('job_done', today() + timedelta(days=2))}"
     indexes = await stage.connection.fetch(
         "select pg_get_indexdef(indexrelid) from pg_index where indrelid = $1::text::regclass", part
     )
-    assert len(indexes) == 2
+    assert len(indexes) == 3
     assert any("state <> 1" in row[0] for row in indexes)
     assert (
         await stage.connection.fetchval(

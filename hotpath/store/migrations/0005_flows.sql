@@ -851,13 +851,15 @@ begin
             slots := slots || slot;
         end if;
     end loop;
-    -- Looked at behind the locks. `state` is null for a run whose own row has gone.
-    select array_agg(r.id order by r.id), array_agg(r.id order by r.id) filter (where r.state is null or r.state = 1),
-        array_agg(r.id order by r.id) filter (where r.state is null or r.state = 1 and not r.retried),
-        array_agg(r.id order by r.id) filter (where r.state is null or r.state = 1 and not r.retried and not r.early)
+    -- Looked at behind the locks. `state` is null for a run whose own row has gone. What people have answered is kept until then: the run
+    -- may be retried from a step behind it.
+    select array_agg(r.id order by r.id), array_agg(r.id order by r.id) filter (where r.state is null or r.state = 1 and not r.answered),
+        array_agg(r.id order by r.id) filter (where r.state is null or r.state = 1 and not r.answered and not r.retried),
+        array_agg(r.id order by r.id) filter (where r.state is null or r.state = 1 and not r.answered and not r.retried and not r.early)
     into ended, good, bare, whole
     from (
-        select f.id, f.generation > 0 as retried, f.early is not null as early, coalesce(d.state, q.state) as state
+        select f.id, f.generation > 0 as retried, f.early is not null as early, coalesce(d.state, q.state) as state,
+            exists (select from hotpath.flow_event e where e.run = f.id and e.key <> 'slot:') as answered
         from hotpath.flow_run f
         left join lateral (
             select d.state from hotpath.job_done d where d.id = f.id and d.done_at >= hotpath.uuid_time(f.id) - interval '5 minutes' limit 1) d on true
