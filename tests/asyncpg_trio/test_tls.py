@@ -155,7 +155,8 @@ async def test_everything_over_tls(tls_cluster, tls_files):
         await connection.copy_records_to_table("t", records=endless(scope))
     assert scope.cancelled_caught
     assert await connection.fetchval("select count(*) from t") == 70_000
-    assert connection.statistics().cancels_sent == 2
+    # Whether a request was needed depends on who was quicker: a COPY may have ended by its own word by then.
+    assert connection.statistics().cancels_sent in (1, 2)
     await connection.close()
 
 
