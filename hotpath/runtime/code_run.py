@@ -99,7 +99,7 @@ class CodeRun:
     # ------------------------------------------------------------ waiting
 
     def park(self, parking: Parking | None = None) -> Parked:
-        """The exception that ends `main` for now."""
+        """The exception that ends this call of `main`; the run is replayed by a later one."""
         if self.parked is None:
             waits = [waiter.parking for waiter in self._waits]
             if parking is not None:

@@ -193,36 +193,17 @@ class Heard:
         return False
 
 
-class Group:
-    """Strands side by side, at most `limit` at a time. Its value: the list of their results, or `Failed`."""
+class _Siblings:
+    """What goes on side by side, at most `limit` at a time, until all have ended or one fails that counts."""
 
-    __slots__ = (
-        "bodies", "breaks", "failed", "keeps", "limit", "owner", "pumping", "results", "run", "running",
-        "started", "value",
-    )  # fmt: skip
+    __slots__ = ("failed", "limit", "owner", "run", "running", "started", "value")
 
-    def __init__(
-        self,
-        run: Run,
-        bodies: Iterator[Walk],
-        size: int,
-        limit: int | None,
-        keeps: list[bool],
-        *,
-        breaks: bool = True,
-    ) -> None:
+    def __init__(self, run: Run, limit: int) -> None:
         self.run = run
-        self.bodies = bodies
-        self.limit = size if limit is None else limit
-        self.keeps = keeps
-        """Of each strand, whether its error is a result like others."""
-        self.breaks = breaks
-        """Whether no further one starts after an error that is not."""
-        self.results: list[Value] = [NULL] * size
+        self.limit = limit
         self.running = 0
         self.started = 0
         self.failed: tuple[int, Failed] | None = None
-        self.pumping = False
         self.owner: Strand | None = None
         self.value: Any = None
 
@@ -234,6 +215,52 @@ class Group:
             return True
         self.owner = strand
         return False
+
+    def pump(self) -> None:
+        """Start as many as may be."""
+        raise NotImplementedError
+
+    def _is_over(self) -> bool:
+        raise NotImplementedError
+
+    def _conclude(self) -> None:
+        raise NotImplementedError
+
+    def _go_on(self) -> None:
+        if self.owner is not None and self._is_over():
+            owner, self.owner = self.owner, None
+            self._conclude()
+            owner.go(self.value)
+
+    def _fail(self, index: int, failed: Failed) -> None:
+        """The first in order is the one that counts, whichever came first in time."""
+        if self.failed is None or index < self.failed[0]:
+            self.failed = (index, failed)
+
+
+class Group(_Siblings):
+    """Strands side by side, at most `limit` at a time. Its value: the list of their results, or `Failed`."""
+
+    __slots__ = ("bodies", "breaks", "keeps", "pumping", "results")
+
+    def __init__(
+        self,
+        run: Run,
+        bodies: Iterator[Walk],
+        size: int,
+        limit: int | None,
+        keeps: list[bool],
+        *,
+        breaks: bool = True,
+    ) -> None:
+        super().__init__(run, size if limit is None else limit)
+        self.bodies = bodies
+        self.keeps = keeps
+        """Of each strand, whether its error is a result like others."""
+        self.breaks = breaks
+        """Whether no further one starts after an error that is not."""
+        self.results: list[Value] = [NULL] * size
+        self.pumping = False
 
     def pump(self) -> None:
         """Start as many as may be."""
@@ -251,10 +278,7 @@ class Group:
             self.running += 1
             strand.go()
         self.pumping = False
-        if self.owner is not None and self._is_over():
-            owner, self.owner = self.owner, None
-            self._conclude()
-            owner.go(self.value)
+        self._go_on()
 
     def _is_broken(self) -> bool:
         return self.breaks and self.failed is not None
@@ -276,19 +300,16 @@ class Group:
         index = strand.index
         if self.keeps[index]:
             self.results[index] = failed.wrapped
-        elif self.failed is None or index < self.failed[0]:
-            self.failed = (index, failed)
+        else:
+            self._fail(index, failed)
         self.running -= 1
         self.pump()
 
 
-class PlainLoop:
+class PlainLoop(_Siblings):
     """A parallel loop over one plain step: as `Group`, without a strand for each iteration."""
 
-    __slots__ = (
-        "failed", "items", "keeps", "limit", "node", "owner", "prefix", "results", "run", "running", "scope",
-        "started", "value",
-    )  # fmt: skip
+    __slots__ = ("items", "keeps", "node", "prefix", "results", "scope")
 
     def __init__(
         self,
@@ -301,28 +322,13 @@ class PlainLoop:
         *,
         keeps: bool,
     ) -> None:
-        self.run = run
+        super().__init__(run, len(items) if limit is None else limit)
         self.node = node
         self.scope = Scope(scope.input, f"{key}[0]/", scope, b"null")
         self.prefix = key
         self.items = items
-        self.limit = len(items) if limit is None else limit
         self.keeps = keeps
         self.results: list[bytes] = [b"null"] * len(items)
-        self.running = 0
-        self.started = 0
-        self.failed: tuple[int, Failed] | None = None
-        self.owner: Strand | None = None
-        self.value: Any = None
-
-    def begin(self, strand: Strand) -> bool:
-        """Start those that may; whether all have ended."""
-        self.pump()
-        if self._is_over():
-            self._conclude()
-            return True
-        self.owner = strand
-        return False
 
     def pump(self) -> None:
         """Call as many as may be."""
@@ -359,12 +365,6 @@ class PlainLoop:
             run.stalled.append(self)
         self._go_on()
 
-    def _go_on(self) -> None:
-        if self.owner is not None and self._is_over():
-            owner, self.owner = self.owner, None
-            self._conclude()
-            owner.go(self.value)
-
     def _is_over(self) -> bool:
         return not self.running and (self.started == len(self.items) or self.failed is not None)
 
@@ -379,8 +379,8 @@ class PlainLoop:
             self.results[index] = outcome
         elif self.keeps:
             self.results[index] = b'{"error":' + outcome + b"}"
-        elif self.failed is None or index < self.failed[0]:
-            self.failed = (index, Failed(outcome, key))
+        else:
+            self._fail(index, Failed(outcome, key))
 
     def call_ended(self, call: StepCall, state: int, outcome: bytes) -> None:
         """One of the calls has ended."""

@@ -12,8 +12,7 @@ create table hotpath.flow_run (
     generation int2 not null default 0,    -- how often it was retried; ids of steps depend on it
     since timestamptz,                     -- steps in job_done count from here on; null: all
     copied timestamptz,                    -- steps in job_done before this are in `checkpoint`; null: none
-    early json,                            -- a result that is there to see before the run has ended
-    version text
+    early json                             -- a result that is there to see before the run has ended
 );
 
 -- Outcomes of steps of runs that wait, which may be for longer than job_done keeps its partitions, or that were retried from a step.
