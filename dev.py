@@ -49,7 +49,7 @@ LEVELS = {"run": LOCKS / "run.txt", "dev": LOCKS / "dev.txt"}
 RUN_SOURCES = ["pyproject.toml", "--extra", "embedded", "--group", "build"]
 LOCK_SOURCES = {
     "run": RUN_SOURCES,
-    "dev": [*RUN_SOURCES, "--group", "test", "--group", "lint"],
+    "dev": [*RUN_SOURCES, "--extra", "otel", "--group", "test", "--group", "lint"],
     "uv": ["--group", "lock"],
 }
 CHECKS = [

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import trio
@@ -26,15 +27,23 @@ async def check_released(stage: Stage, jobs: int) -> None:
     assert await stage.connection.fetchval("select count(*) from hotpath.lease") == 0
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler for the signal: how long Python takes to start is nobody's fault."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.15, 0.3, 0.45, 0.6, 0.8])
 async def test_during_the_start(stage: Stage, seconds: float):
     """I12: SIGTERM at any moment of the start ends the command with 0, or, before it runs, by the signal."""
     await stage.client.enqueue("nap", {"x": 1, "seconds": 600})
     command = await stage.dedicate("nap", "--grace", "0")
     await trio.sleep(seconds)
+    heeds = catches(command.process.pid, signal.SIGTERM)
     command.process.terminate()
     code = await command.wait(10)
-    assert code == 0 or (seconds < 0.4 and code == -15), command.stderr
+    assert code == 0 or (not heeds and code == -signal.SIGTERM), command.stderr
     assert "Traceback" not in command.stderr
     await check_released(stage, 1)
     assert await stage.worker_pids() == []

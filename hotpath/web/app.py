@@ -1,0 +1,27 @@
+"""The application: every route, and what stands before them all."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, Route
+
+from hotpath.web.state import ServerState
+
+
+async def healthy(_request: Request) -> PlainTextResponse:
+    """The process answers."""
+    return PlainTextResponse("ok\n")
+
+
+def routes() -> list[BaseRoute]:
+    """All of them."""
+    return [Route("/healthz", healthy)]
+
+
+def make_app(state: ServerState) -> Starlette:
+    """The application for a server that has started."""
+    app = Starlette(routes=routes())
+    app.state.server = state
+    return app

@@ -1,0 +1,51 @@
+"""The server: Hypercorn's Trio worker around the application, from its start to SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import hypercorn.trio
+import msgspec
+import trio
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.typing import Framework
+
+from hotpath.client import open_client
+from hotpath.config import Config
+from hotpath.web.app import make_app
+from hotpath.web.options import ServeOptions
+from hotpath.web.state import ServerState
+
+
+async def serve(config: Config, options: ServeOptions, *, json: bool = False) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_client(config=config) as client, trio.open_nursery() as nursery:
+            state = ServerState(client=client, options=options, nursery=nursery)
+
+            async def asked_to_stop() -> None:
+                await anext(aiter(signals))
+
+            server = HypercornConfig()
+            server.bind = [f"{options.host}:{options.port}"]
+            server.graceful_timeout = options.grace
+            server.loglevel = "WARNING"
+            trigger: Callable[..., Awaitable[None]] = asked_to_stop
+
+            async def run(task_status: trio.TaskStatus[list[str]]) -> None:
+                app = cast("Framework", make_app(state))
+                await hypercorn.trio.serve(app, server, shutdown_trigger=trigger, task_status=task_status)
+                nursery.cancel_scope.cancel(reason="the server has stopped")
+
+            _say(await nursery.start(run), json=json)
+    return 0
+
+
+def _say(urls: list[str], *, json: bool) -> None:
+    message: dict[str, Any] = {"event": "ready", "urls": urls}
+    text = msgspec.json.encode(message).decode() if json else f"hotpath: serving on {', '.join(urls)}"
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
