@@ -35,15 +35,9 @@ def command(given: Given, id: UUID) -> int:
 
 
 async def _show(given: Given, job_id: UUID) -> int:
-    from hotpath.cli.output import (
-        attempt_document,
-        job_document,
-        print_json,
-        printable,
-        step_document,
-        wait_document,
-    )
+    from hotpath.cli.output import print_json, printable
     from hotpath.client import open_client
+    from hotpath.documents import attempt_document, job_document, step_document, wait_document
 
     steps: list[RunStep] = []
     waits: list[Wait] = []

@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hotpath.model import Attempt, Job
-    from hotpath.store.flows import RunStep, Wait
+    from hotpath.store.flows import Wait
 
 # Colours (SGR) may pass; others could move the cursor, change the title or make the terminal answer.
 _UNSAFE = re.compile(r"\x1b\[[0-9;:]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -55,53 +54,6 @@ def pretty_json(value: Any) -> str:
     return (msgspec.json.format(raw, indent=2) if sys.stdout.isatty() else raw).decode()
 
 
-def job_document(job: Job) -> dict[str, Any]:
-    """A job as `--json` prints it: the columns of the view `hotpath.job`."""
-    import attrs
-
-    document = attrs.asdict(job, recurse=False)
-    document["state"] = job.state.value
-    for name in ("scheduled_for", "created_at", "started_at", "finished_at"):
-        document[name] = utc(document[name])
-    return document
-
-
-def attempt_document(attempt: Attempt) -> dict[str, Any]:
-    """One run of a job as `--json` prints it: the columns of `hotpath.job_attempts`."""
-    import attrs
-
-    document = attrs.asdict(attempt, recurse=False)
-    document["state"] = attempt.state.value
-    for name in ("started_at", "finished_at"):
-        document[name] = utc(document[name])
-    return document
-
-
-def step_document(step: RunStep) -> dict[str, Any]:
-    """A step of a run as `--json` prints it."""
-    from hotpath.core.flow.keys import iteration_of
-
-    return {
-        "step": step.key, "iteration": iteration_of(step.key), "id": step.id, "script": step.script,
-        "state": step.state.value, "attempt": step.attempt, "started_at": utc(step.started_at),
-        "finished_at": utc(step.finished_at), "duration_ms": step.duration_ms, "worker": step.worker,
-        "error": step.error,
-    }  # fmt: skip
-
-
-def wait_document(wait: Wait) -> dict[str, Any]:
-    """What a run waits for as `--json` prints it."""
-    document: dict[str, Any] = {"kind": wait.kind, "step": wait.key}
-    if wait.kind == "child":
-        return document | {
-            "job": wait.job, "script": wait.script, "tag": wait.tag, "state": wait.state and wait.state.value,
-        }  # fmt: skip
-    document |= {"since": utc(wait.since), "until": utc(wait.until)}
-    if wait.kind == "suspend":
-        document |= {"required": wait.required, "answers": wait.said, "form": wait.form}
-    return document
-
-
 def wait_text(wait: Wait) -> str:
     """What a run waits for, for people."""
     since = "" if wait.since is None else f" since {clock(wait.since)}"
@@ -130,11 +82,6 @@ def wait_briefly(wait: Wait) -> str:
         case "retry":
             return f"{until} to run again"
     return until
-
-
-def utc(when: datetime | None) -> datetime | None:
-    """The same time, in UTC."""
-    return None if when is None else when.astimezone(UTC)
 
 
 def clock(when: datetime | None) -> str:

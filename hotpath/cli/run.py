@@ -93,8 +93,9 @@ async def _run(given: Given, request: Request) -> int:
     import msgspec
     import trio
 
-    from hotpath.cli.output import job_document, pretty_json, print_json
+    from hotpath.cli.output import pretty_json, print_json
     from hotpath.client import open_client
+    from hotpath.documents import job_document
     from hotpath.model import State
 
     async with open_client(config=given.config) as client:

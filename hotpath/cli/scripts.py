@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from hotpath.cli.options import Given, common
-
-if TYPE_CHECKING:
-    from hotpath.store.scripts import ListedVersion
 
 
 @click.command("scripts")
@@ -23,6 +18,7 @@ def command(given: Given) -> int:
 
 async def _list(given: Given) -> int:
     from hotpath.cli.output import clock, print_json, print_table
+    from hotpath.documents import version_document
     from hotpath.store.database import open_database
     from hotpath.store.scripts import versions
 
@@ -30,7 +26,7 @@ async def _list(given: Given) -> int:
         found = await versions(connection)
     if given.json:
         for each in found:
-            print_json(document(each))
+            print_json(version_document(each))
         return 0
     print_table(
         ("SCRIPT", "", "VERSION", "KIND", "TAG", "REGISTERED", "ARGS", "SUMMARY"),
@@ -49,23 +45,3 @@ async def _list(given: Given) -> int:
         ],
     )
     return 0
-
-
-def document(each: ListedVersion) -> dict[str, Any]:
-    """A version as `--json` prints it."""
-    import attrs
-
-    from hotpath.cli.output import utc
-
-    description = each.version.description
-    return {
-        "script": description.path,
-        "hash": description.hash,
-        "current": each.current,
-        "is_async": description.is_async,
-        "tag": each.tag,
-        "created_at": utc(each.version.created_at),
-        "summary": description.summary,
-        "schema": description.schema,
-        "settings": attrs.asdict(description.settings),
-    }

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from hotpath.cli.options import Given, common
-
-if TYPE_CHECKING:
-    from hotpath.store.status import Status
 
 
 @click.command("status")
@@ -23,12 +19,13 @@ def command(given: Given) -> int:
 async def _show(given: Given) -> int:
     from hotpath.cli.output import clock, print_json, print_table, span
     from hotpath.client import open_client
+    from hotpath.documents import age, status_document
 
     async with open_client(config=given.config) as client:
         status = await client.status()
     now = datetime.now(UTC)
     if given.json:
-        print_json(_document(status, now))
+        print_json(status_document(status, now))
         return 0
     print_table(
         ("TAG", "WAITING", "RUNNING", "OLDEST DUE", "JOBS/S", "WORKERS"),
@@ -37,7 +34,7 @@ async def _show(given: Given) -> int:
                 tag.tag,
                 f"{tag.waiting:,}{'+' if tag.more_waiting else ''}",
                 f"{tag.running:,}",
-                span(_age(tag.oldest_due, now)),
+                span(age(tag.oldest_due, now)),
                 f"{tag.jobs_per_second:,.1f}",
                 str(tag.workers),
             )
@@ -59,30 +56,10 @@ async def _show(given: Given) -> int:
                 worker.host,
                 str(worker.pid),
                 clock(worker.started_at),
-                f"{span(_age(worker.last_ping, now))} ago",
+                f"{span(age(worker.last_ping, now))} ago",
             )
             for worker in status.workers
         ],
         right=(4, 5, 7, 9),
     )
     return 0
-
-
-def _age(since: datetime | None, now: datetime) -> float | None:
-    """Milliseconds since then."""
-    return None if since is None else max((now - since).total_seconds() * 1000, 0.0)
-
-
-def _document(status: Status, now: datetime) -> dict[str, Any]:
-    import attrs
-
-    from hotpath.cli.output import utc
-
-    document = attrs.asdict(status)
-    for tag in document["tags"]:
-        oldest = tag["oldest_due"]
-        tag["oldest_due"] = utc(oldest)
-        tag["oldest_due_age_ms"] = _age(oldest, now)
-    for worker in document["workers"]:
-        worker["started_at"], worker["last_ping"] = utc(worker["started_at"]), utc(worker["last_ping"])
-    return document
