@@ -66,6 +66,7 @@ def version_document(each: ListedVersion) -> dict[str, Any]:
         "script": description.path,
         "hash": description.hash,
         "current": each.current,
+        "kind": description.kind,
         "is_async": description.is_async,
         "tag": each.tag,
         "created_at": utc(each.version.created_at),

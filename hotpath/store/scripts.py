@@ -88,10 +88,19 @@ async def current_version(connection: asyncpg_trio.Connection, name: str) -> Scr
 
 async def versions(connection: asyncpg_trio.Connection) -> list[ListedVersion]:
     """All versions of all scripts: by name, the newest first."""
-    return [
-        ListedVersion(_version(row), row["tag_name"], row["current"])
-        for row in await connection.fetch(query("versions"))
-    ]
+    return [_listed(row) for row in await connection.fetch(query("versions"))]
+
+
+async def current_versions(connection: asyncpg_trio.Connection) -> list[ListedVersion]:
+    """The current version of each script, by name."""
+    return [_listed(row) for row in await connection.fetch(query("versions_current"))]
+
+
+async def versions_of(connection: asyncpg_trio.Connection, name: str) -> list[ListedVersion]:
+    """All versions of one script, the current one first, then the newest; empty for an unknown one."""
+    if not is_text(name):
+        return []
+    return [_listed(row) for row in await connection.fetch(query("versions_of"), name)]
 
 
 async def unknown_script(connection: asyncpg_trio.Connection, name: str) -> str:
@@ -123,6 +132,10 @@ async def _find(connection: asyncpg_trio.Connection, name: str) -> Registered | 
         return None
     row = await connection.fetchrow(query("find_script"), name)
     return None if row is None else Registered(_version(row), row["tag"], row["priority"])
+
+
+def _listed(row: Any) -> ListedVersion:
+    return ListedVersion(_version(row), row["tag_name"], row["current"])
 
 
 def _version(row: Any) -> ScriptVersion:

@@ -7,6 +7,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route
 
+from hotpath.web import api
+from hotpath.web.problem import HANDLERS
 from hotpath.web.state import ServerState
 
 
@@ -17,11 +19,12 @@ async def healthy(_request: Request) -> PlainTextResponse:
 
 def routes() -> list[BaseRoute]:
     """All of them."""
-    return [Route("/healthz", healthy)]
+    return [Route("/healthz", healthy), *api.routes()]
 
 
 def make_app(state: ServerState) -> Starlette:
     """The application for a server that has started."""
-    app = Starlette(routes=routes())
+    app = Starlette(routes=routes(), exception_handlers=HANDLERS)
+    app.router.redirect_slashes = False  # it redirects to where the Host header says
     app.state.server = state
     return app

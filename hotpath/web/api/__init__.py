@@ -1,0 +1,15 @@
+"""The HTTP API: every endpoint stands in one of the tables here."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute
+
+from hotpath.web.api import enqueue, jobs, scripts
+from hotpath.web.endpoints import Endpoint, routes_of
+
+TABLE: list[Endpoint] = [*enqueue.TABLE, *jobs.TABLE, *scripts.TABLE]
+
+
+def routes() -> list[BaseRoute]:
+    """A route for each path of the API."""
+    return routes_of(TABLE)
