@@ -1,0 +1,133 @@
+// What every view is made of.
+import {html, useEffect, useRef, useState} from '../vendor/preact.js';
+import {ago, clock, exact, NONE, short, visible} from './format.js';
+import {useNow} from './data.js';
+
+export const STATES = ['queued', 'running', 'success', 'failure', 'canceled'];
+const MARKS = {queued: '◷', running: '▶', success: '✓', failure: '✕', canceled: '⊘', waiting: '⏸', idle: '○', lost: '✕', skipped: '·'};
+
+export const State = ({of}) => html`<span class=${`state ${of}`}><i aria-hidden="true">${MARKS[of] ?? '·'}</i>${of}</span>`;
+
+// A time: how long ago, or the clock; the exact one in UTC is its title.
+export function Time({at, relative = false, now}) {
+  if (!at) return html`<span class="none">${NONE}</span>`;
+  return html`<time datetime=${at} title=${exact(at)}>${relative ? ago(at, now) : clock(at)}</time>`;
+}
+
+export function Ago({at}) {
+  const now = useNow();
+  return html`<${Time} at=${at} relative now=${now} />`;
+}
+
+export function Copy({text, label = 'Copy', children}) {
+  const [done, set] = useState('');
+  useEffect(() => {
+    if (!done) return undefined;
+    const timer = setTimeout(() => set(''), 1500);
+    return () => clearTimeout(timer);
+  }, [done]);
+  const copy = async () => set(await toClipboard(typeof text === 'function' ? text() : text) ? 'Copied' : 'Not allowed');
+  return html`<button type="button" class="copy" title=${typeof text === 'function' ? label : text} aria-label=${label} onClick=${copy}>
+    ${children}<span class="said" role="status">${done || (children ? '⧉' : label)}</span></button>`;
+}
+
+async function toClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch { // no permission, or plain http: the old way
+    const area = document.createElement('textarea');
+    area.value = text;
+    (document.querySelector('dialog[open]') ?? document.body).append(area);
+    area.select();
+    const done = document.execCommand('copy');
+    area.remove();
+    return done;
+  }
+}
+
+export const Id = ({id, what = 'id'}) => html`<${Copy} text=${id} label=${`Copy the ${what} ${id}`}><code>${short(id)}</code><//>`;
+
+export const Loading = ({what = 'Loading'}) => html`<p class="loading" role="status"><i aria-hidden="true"></i>${what} …</p>`;
+
+export const Empty = ({title, children}) => html`<div class="empty"><strong>${title}</strong>${children && html`<p>${children}</p>`}</div>`;
+
+export function Trouble({error, retry, since}) {
+  if (!error) return null;
+  return html`<div class="trouble" role="alert"><strong>${error.title ?? 'Something went wrong'}</strong>
+    <span>${visible(error.message)}${since ? html` What you see is from <${Time} at=${new Date(since).toISOString()} />.` : ''}</span>
+    ${retry && html`<button type="button" onClick=${retry}>Try again</button>`}</div>`;
+}
+
+// Data that is loading, missing or there: one rule for all views.
+export function Shown({it, what, children}) {
+  if (it.data === undefined && it.error) return html`<${Trouble} error=${it.error} retry=${it.reload} />`;
+  if (it.data === undefined) return html`<${Loading} what=${what} />`;
+  return html`<${Trouble} error=${it.error} retry=${it.reload} since=${it.at} />${children(it.data)}`;
+}
+
+export function Panel({title, aside, children, name, tone}) {
+  return html`<section class=${`panel ${tone ?? ''}`} aria-label=${typeof title === 'string' ? title : name}>
+    <header><h2>${title}</h2>${aside && html`<div class="aside">${aside}</div>`}</header>${children}</section>`;
+}
+
+export const Facts = ({of}) => html`<dl class="facts">${of.filter(Boolean).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value ?? NONE}</dd></div>`)}</dl>`;
+
+// A dialog of the browser's own: it keeps the focus, Esc closes it.
+export function Dialog({title, close, children}) {
+  const ref = useRef();
+  useEffect(() => {
+    const before = document.activeElement;
+    ref.current.showModal();
+    return () => before?.focus?.();
+  }, []);
+  return html`<dialog ref=${ref} onClose=${close} aria-label=${title} onClick=${(event) => event.target === ref.current && ref.current.close()}>
+    <div class="sheet"><header><h2>${title}</h2><button type="button" class="plain" aria-label="Close" onClick=${() => ref.current.close()}>✕</button></header>${children}</div></dialog>`;
+}
+
+// A button whose work takes a while; what goes wrong is said beside it.
+export function Act({children, act, tone = '', title, disabled, id}) {
+  const [busy, setBusy] = useState(false);
+  const [said, setSaid] = useState(null);
+  const run = async () => {
+    setBusy(true);
+    setSaid(null);
+    try {
+      setSaid((await act()) ?? null);
+    } catch (error) {
+      setSaid(error);
+    }
+    setBusy(false);
+  };
+  return html`<span class="act"><button type="button" id=${id} class=${tone} title=${title} disabled=${busy || disabled} aria-busy=${busy} onClick=${run}>${children}</button>
+    ${said && html`<span role="status" class=${said instanceof Error ? 'bad' : 'muted'}>${said instanceof Error ? visible(said.message) : said}</span>`}</span>`;
+}
+
+const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(?:true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+const MOST = 20_000; // characters that are shown at once
+
+function coloured(text) {
+  const parts = [];
+  let last = 0;
+  for (const match of text.matchAll(TOKEN)) {
+    if (match.index > last) parts.push(text.slice(last, match.index));
+    const kind = match[2] ? 'key' : match[1] ? 'text' : 'value';
+    parts.push(html`<span class=${`j-${kind}`}>${match[1] ?? match[0]}</span>`, match[2] ?? '');
+    last = match.index + match[0].length;
+  }
+  parts.push(text.slice(last));
+  return parts;
+}
+
+export function Json({value, label}) {
+  const [all, setAll] = useState(false);
+  if (value === undefined) return html`<p class="muted pad">${NONE}</p>`;
+  const text = JSON.stringify(value, null, 2);
+  const cut = !all && text.length > MOST;
+  const shown = visible(cut ? text.slice(0, MOST) : text);
+  return html`<div class="json"><pre tabindex="0" aria-label=${label}>${shown.length > 200_000 ? shown : coloured(shown)}</pre>
+    ${cut && html`<button type="button" onClick=${() => setAll(true)}>Show all ${text.length.toLocaleString()} characters</button>`}
+    <${Copy} text=${() => text} label="Copy" /></div>`;
+}
+
+export const Bar = ({share, tone = '', label}) => html`<span class="bar" role="img" aria-label=${label}><i class=${tone} style=${{width: `${Math.min(Math.max(share || 0, 0), 1) * 100}%`}}></i></span>`;
