@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route
 
-from hotpath.web import api
+from hotpath.web import api, pages
 from hotpath.web.problem import HANDLERS
 from hotpath.web.state import ServerState
 
@@ -19,7 +19,7 @@ async def healthy(_request: Request) -> PlainTextResponse:
 
 def routes() -> list[BaseRoute]:
     """All of them."""
-    return [Route("/healthz", healthy), *api.routes()]
+    return [Route("/healthz", healthy), *api.routes(), *pages.routes()]
 
 
 def make_app(state: ServerState) -> Starlette:

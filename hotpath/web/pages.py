@@ -19,9 +19,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 PATHS = (
-    "/", "/jobs", "/jobs/{id}", "/flows", "/flows/{name:path}", "/runs/{id}", "/scripts", "/scripts/{name:path}",
+    "/",
+    "/jobs",
+    "/jobs/{id}",
+    "/flows",
+    "/flows/{name:path}",
+    "/runs/{id}",
+    "/scripts",
+    "/scripts/{name:path}",
     "/workers",
-)  # fmt: skip
+)
 """Addresses within the page: the browser knows what to show there."""
 
 SECURITY = {

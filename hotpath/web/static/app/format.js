@@ -65,6 +65,6 @@ export const short = (id) => id.slice(-12);
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 const seen = (c) => {
   const n = c.charCodeAt(0);
-  return n < 32 ? String.fromCharCode(0x2400 + n) : n === 127 ? '\u2421' : `\u2039${n.toString(16).padStart(4, '0')}\u203a`;
+  return n < 256 ? `\\x${n.toString(16).padStart(2, '0')}` : `\\u${n.toString(16).padStart(4, '0')}`;
 };
 export const visible = (text) => String(text).replace(HIDDEN, seen);

@@ -4,6 +4,7 @@ import {api, useData, useLive, useNow} from './data.js';
 import {go, inPath} from './router.js';
 import {plural, short, span, visible} from './format.js';
 import {Act, Ago, Copy, Dialog, Empty, Facts, Id, Json, Loading, Panel, Shown, State, Time, Trouble} from './parts.js';
+import {strip} from './ansi.js';
 import {Log} from './log.js';
 import {RunForm} from './form.js';
 
@@ -58,7 +59,7 @@ function Times({job}) {
   const begun = at(job.started_at);
   const end = at(job.finished_at) ?? now;
   const parts = [
-    ['scheduled', 'set for later', due - at(job.created_at)],
+    ['scheduled', job.attempt > 1 ? 'paused' : 'set for later', due - at(job.created_at)],
     ['waited', ended(job) || begun ? 'waited' : 'waiting', Math.max((begun ?? end) - due, 0)],
     ['ran', ended(job) ? 'ran' : 'running', begun ? (ended(job) ? job.duration_ms ?? end - begun : end - begun) : 0],
   ].filter(([, , ms]) => ms > 0);
@@ -89,8 +90,8 @@ export function Failure({error}) {
   const where = error.step ? ` in step ${error.step}${error.iteration ? `, iteration ${error.iteration}` : ''}` : '';
   return html`<${Panel} title=${`${visible(error.name ?? 'Error')}${KINDS[error.kind] ? ` – ${KINDS[error.kind]}` : ''}${visible(where)}`} tone="failed" name="Error"
       aside=${html`<${Copy} text=${() => error.traceback ?? `${error.name}: ${error.message}`} label="Copy" />`}>
-    <p class="message">${visible(error.message ?? '')}</p>
-    ${error.traceback && html`<details open><summary>Traceback</summary><pre class="traceback" tabindex="0" aria-label="Traceback">${visible(error.traceback)}</pre></details>`}<//>`;
+    <p class="message">${strip(error.message ?? '')}</p>
+    ${error.traceback && html`<details open><summary>Traceback</summary><pre class="traceback" tabindex="0" aria-label="Traceback">${strip(error.traceback)}</pre></details>`}<//>`;
 }
 
 // Why is this waiting?
@@ -112,7 +113,7 @@ function Attempts({job}) {
   return html`<${Panel} title="Attempts"><${Shown} it=${it} what="Reading its attempts">${(data) => html`<div class="table"><table><thead><tr>
       <th scope="col" class="right">Attempt</th><th scope="col">State</th><th scope="col">Started</th><th scope="col" class="right">Took</th><th scope="col">Worker</th><th scope="col">Error</th></tr></thead>
     <tbody>${(data.attempts ?? data).map((each) => html`<tr key=${each.attempt}><td class="right">${each.attempt}</td><td><${State} of=${each.state} /></td><td><${Time} at=${each.started_at} /></td>
-      <td class="right">${span(each.duration_ms)}</td><td>${visible(each.worker ?? '–')}</td><td class="wide">${each.error ? visible(`${each.error.name}: ${each.error.message}`) : ''}</td></tr>`)}</tbody></table></div>`}<//><//>`;
+      <td class="right">${span(each.duration_ms)}</td><td>${visible(each.worker ?? '–')}</td><td class="wide">${each.error ? strip(`${each.error.name}: ${each.error.message}`) : ''}</td></tr>`)}</tbody></table></div>`}<//><//>`;
 }
 
 function Again({job, close}) {

@@ -3,6 +3,7 @@ import {html, useEffect, useRef, useState} from '../vendor/preact.js';
 import {api, useData, useNow} from './data.js';
 import {address, go, inPath} from './router.js';
 import {plural, short, span, visible} from './format.js';
+import {strip} from './ansi.js';
 import {Empty, Shown, State, STATES, Time} from './parts.js';
 
 const PAGE = 50;
@@ -70,7 +71,7 @@ export function JobTable({jobs, stale, plain}) {
       <td><${State} of=${job.state} /></td>
       <td><a class="id" href=${`${job.kind === 'flow' ? '/runs' : '/jobs'}/${job.id}`} title=${job.id}><code>${short(job.id)}</code></a>${job.attempt > 1 && html` <span class="muted" title="Attempts">×${job.attempt}</span>`}</td>
       <td class="wide"><a class="script" tabindex="-1" href=${`${job.kind === 'flow' ? '/flows' : '/scripts'}/${inPath(job.script)}`}>${visible(job.script)}</a>${job.step && html` <code class="muted">${visible(job.step)}</code>`}
-        ${job.error && html`<div class="why" title=${visible(job.error.message)}>${visible(`${job.error.name}: ${job.error.message}`.slice(0, 300))}</div>`}</td>
+        ${job.error && html`<div class="why" title=${strip(job.error.message)}>${strip(`${job.error.name}: ${job.error.message}`.slice(0, 300))}</div>`}</td>
       <td class="tag">${job.tag === job.script ? html`<span class="muted" title=${job.tag}>own</span>` : visible(job.tag)}</td>
       <td class="when"><${Time} at=${when(job)} relative now=${now} /></td>
       <td class="right took">${span(job.duration_ms ?? (job.state === 'running' && job.started_at ? now - Date.parse(job.started_at) : null))}</td>

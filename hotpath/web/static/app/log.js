@@ -5,7 +5,7 @@ import {look} from './ansi.js';
 import {api, useStatus} from './data.js';
 import {millis, plural} from './format.js';
 import {LogText, Rows} from './logtext.js';
-import {Empty, Loading, Panel, Trouble} from './parts.js';
+import {Empty, Icon, Loading, Panel, Trouble} from './parts.js';
 import {subscribe} from './socket.js';
 
 const ROW = 19; // px, as in style.css
@@ -212,7 +212,7 @@ export function Log({job, ended, state}) {
     <label class="find"><span class="hide">Search the log</span><input type="search" data-search placeholder="Search  ( / )" value=${words} spellcheck="false"
       onInput=${(event) => setWords(event.target.value)} onKeyDown=${(event) => { if (event.key === 'Enter') { event.preventDefault(); turn(event.shiftKey ? -1 : 1); } }} /></label>
     ${words && html`<span class="muted" role="status">${matches.length ? `${Math.max(at + 1, 1)} of ${plural(matches.length, 'line')}` : 'no line has it'}</span>
-      <button type="button" class="plain" aria-label="Previous match" title="Previous (N)" onClick=${() => turn(-1)}>↑</button><button type="button" class="plain" aria-label="Next match" title="Next (n)" onClick=${() => turn(1)}>↓</button>`}
+      <button type="button" class="plain" aria-label="Previous match" title="Previous (N)" onClick=${() => turn(-1)}><${Icon} of="up" /></button><button type="button" class="plain" aria-label="Next match" title="Next (n)" onClick=${() => turn(1)}><${Icon} of="down" /></button>`}
     <button type="button" aria-pressed=${wrap} onClick=${toggle('log-wrap', wrap, setWrap)}>Wrap</button>
     <button type="button" aria-pressed=${times} onClick=${toggle('log-times', times, setTimes)}>Times</button>
     ${!ended && html`<button type="button" aria-pressed=${follow} onClick=${() => setFollow(!follow)}>Follow</button>`}

@@ -3,7 +3,7 @@ import {html, render, useEffect, useErrorBoundary, useState} from '../vendor/pre
 import {fromPath, go, useAddress} from './router.js';
 import {startSocket} from './socket.js';
 import {useStatus} from './data.js';
-import {Dialog, Empty} from './parts.js';
+import {Dialog, Empty, Icon} from './parts.js';
 import {Jobs} from './jobs.js';
 import {Job} from './job.js';
 
@@ -97,7 +97,7 @@ function Shell() {
       <a class="logo" href="/"><b aria-hidden="true"></b>Hotpath</a>
       <nav aria-label="Views">${PLACES.map(([to, name]) => html`<a key=${to} href=${to} aria-current=${to === home ? 'page' : undefined}>${name}</a>`)}</nav>
       <div class="tools"><${Connection} />
-        <button type="button" class="plain" aria-label="Light or dark" title="Light or dark (t)" onClick=${switchTheme}>◐</button>
+        <button type="button" class="plain" aria-label="Light or dark" title="Light or dark (t)" onClick=${switchTheme}><${Icon} of="theme" /></button>
         <button type="button" class="plain" aria-label="Keyboard" title="Keyboard (?)" onClick=${() => setHelp(true)}>?</button></div>
     </header>
     <main id="main" tabindex="-1"><${Guarded} key=${path}><${View} key=${path} of=${parts} query=${query} path=${path} /><//></main>

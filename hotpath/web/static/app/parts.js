@@ -4,9 +4,15 @@ import {ago, clock, exact, NONE, short, visible} from './format.js';
 import {useNow} from './data.js';
 
 export const STATES = ['queued', 'running', 'success', 'failure', 'canceled'];
-const MARKS = {queued: '◷', running: '▶', success: '✓', failure: '✕', canceled: '⊘', waiting: '⏸', idle: '○', lost: '✕', skipped: '·'};
+// Drawn, not written: no font need have them.
+const ICONS = {
+  queued: 'M8 4v4l2.5 1.5M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0Z', running: 'M5 3.5v9l7.5-4.5Z', success: 'm3 8.5 3.5 3.5L13 4.5', failure: 'm4 4 8 8m0-8-8 8',
+  canceled: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM4 4l8 8', waiting: 'M5.5 3.5v9m5-9v9', idle: 'M12 8a4 4 0 1 1-8 0 4 4 0 0 1 8 0Z', lost: 'm4 4 8 8m0-8-8 8', skipped: 'M4 8h8',
+  copy: 'M6 5.5h7v8H6ZM10 5.5v-3H3v8h3', theme: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM8 2v12M8 2a6 6 0 0 1 0 12', close: 'm4 4 8 8m0-8-8 8', up: 'm4 10 4-4 4 4', down: 'm4 6 4 4 4-4',
+};
+export const Icon = ({of}) => html`<svg class=${`icon i-${of}`} viewBox="0 0 16 16" aria-hidden="true"><path d=${ICONS[of] ?? ICONS.skipped} /></svg>`;
 
-export const State = ({of}) => html`<span class=${`state ${of}`}><i aria-hidden="true">${MARKS[of] ?? '·'}</i>${of}</span>`;
+export const State = ({of, children}) => html`<span class=${`state ${of}`}><${Icon} of=${of} />${children ?? of}</span>`;
 
 // A time: how long ago, or the clock; the exact one in UTC is its title.
 export function Time({at, relative = false, now}) {
@@ -28,7 +34,7 @@ export function Copy({text, label = 'Copy', children}) {
   }, [done]);
   const copy = async () => set(await toClipboard(typeof text === 'function' ? text() : text) ? 'Copied' : 'Not allowed');
   return html`<button type="button" class="copy" title=${typeof text === 'function' ? label : text} aria-label=${label} onClick=${copy}>
-    ${children}<span class="said" role="status">${done || (children ? '⧉' : label)}</span></button>`;
+    ${children}<span class="said" role="status">${done || (children ? html`<${Icon} of="copy" />` : label)}</span></button>`;
 }
 
 async function toClipboard(text) {
@@ -82,7 +88,7 @@ export function Dialog({title, close, children}) {
     return () => before?.focus?.();
   }, []);
   return html`<dialog ref=${ref} onClose=${close} aria-label=${title} onClick=${(event) => event.target === ref.current && ref.current.close()}>
-    <div class="sheet"><header><h2>${title}</h2><button type="button" class="plain" aria-label="Close" onClick=${() => ref.current.close()}>✕</button></header>${children}</div></dialog>`;
+    <div class="sheet"><header><h2>${title}</h2><button type="button" class="plain" aria-label="Close" onClick=${() => ref.current.close()}><${Icon} of="close" /></button></header>${children}</div></dialog>`;
 }
 
 // A button whose work takes a while; what goes wrong is said beside it.
