@@ -30,6 +30,7 @@ COMMANDS = {
     "flow": ("hotpath.cli.flow", "Check flows, and draw them."),
     "scripts": ("hotpath.cli.scripts", "List the scripts' versions in the database."),
     "serve": ("hotpath.cli.serve", "Serve the HTTP API, the WebSocket and the page."),
+    "token": ("hotpath.cli.token", "Make, list and revoke the tokens that open the server."),
     "migrate": ("hotpath.cli.migrate", "Create or upgrade the database's schema."),
     "chaos": ("hotpath.cli.chaos", "Break everything while jobs run, then account for each."),
     "db": ("hotpath.cli.db", "Start, stop or look into the embedded PostgreSQL."),
