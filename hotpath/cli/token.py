@@ -25,7 +25,7 @@ def command() -> None:
     "scopes",
     multiple=True,
     type=click.Choice(SCOPES),
-    help="What it may do: look; put in, cancel, retry, approve; manage tokens. Each includes those before. [read]",
+    help="What it may do: look, act on jobs, manage tokens; each includes those before it. [read]",
 )
 @click.option(
     "--expires",
@@ -66,7 +66,9 @@ async def _create(given: Given, name: str, scopes: tuple[str, ...], expires: flo
         print_json(token_document(token) | {"token": text})
     else:
         until = "never" if token.expires_at is None else clock(token.expires_at)
-        click.echo(f"hotpath: this is shown once; scopes {', '.join(token.scopes)}; expires {until}", err=True)
+        click.echo(
+            f"hotpath: this is shown once; scopes {', '.join(token.scopes)}; expires {until}", err=True
+        )
         print(text)
     return 0
 

@@ -1,5 +1,5 @@
-"""API tokens of `hotpath serve`: made, found, listed, revoked. A token is `hp_<id>_<secret>`; the database knows
-the id, and of the secret (256 random bits) its SHA-256.
+"""API tokens of `hotpath serve`: made, found, listed, revoked. A token is `hp_<id>_<secret>`; the
+database knows the id, and of the secret (256 random bits) its SHA-256.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hotpath.store.approvals import MAX_SECONDS
 from hotpath.store.queries import query
 
 SCOPES = ("read", "run", "admin")
-"""What a token may do, each more than the one before: look; put in, cancel, retry, approve; tokens and groups."""
+"""What a token may do, each more than the one before: look; put jobs in and act on them; tokens, groups."""
 MAX_NAME = 100
 
 _TOKEN = re.compile(r"hp_([a-z2-7]{12})_([0-9a-f]{64})")

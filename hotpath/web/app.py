@@ -6,9 +6,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
-from hotpath.web import api, pages
+from hotpath.web import api, login, pages
 from hotpath.web.problem import HANDLERS
+from hotpath.web.stack import guarded
 from hotpath.web.state import ServerState
 
 
@@ -19,12 +21,12 @@ async def healthy(_request: Request) -> PlainTextResponse:
 
 def routes() -> list[BaseRoute]:
     """All of them."""
-    return [Route("/healthz", healthy), *api.routes(), *pages.routes()]
+    return [Route("/healthz", healthy), *login.routes(), *api.routes(), *pages.routes()]
 
 
-def make_app(state: ServerState) -> Starlette:
-    """The application for a server that has started."""
+def make_app(state: ServerState) -> ASGIApp:
+    """The application for a server that has started, behind what guards it."""
     app = Starlette(routes=routes(), exception_handlers=HANDLERS)
     app.router.redirect_slashes = False  # it redirects to where the Host header says
     app.state.server = state
-    return app
+    return guarded(app, state)

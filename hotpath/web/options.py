@@ -54,7 +54,7 @@ class ServeOptions:
 
     @property
     def is_open(self) -> bool:
-        """Whether callers need no token: only on loopback, and with nothing that speaks of a proxy before it."""
+        """Whether callers need no token: only on loopback, and with nothing that speaks of a proxy."""
         behind_proxy = self.public_url is not None or self.trust_forwarded or self.allowed_hosts
         return self.is_loopback and not behind_proxy and not self.require_token
 

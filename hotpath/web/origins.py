@@ -1,8 +1,8 @@
 """Which names the server answers to, and which pages may speak to it: Host, Origin and Sec-Fetch-Site.
 
-A server that is open on loopback has no other defence against the pages a browser has open: one of them may have
-its own name point to 127.0.0.1 (DNS rebinding: the Host gives it away), another may post to us (its Origin
-gives it away). No I/O.
+A server that is open on loopback has no other defence against the pages a browser has open: one of them may
+have its own name point to 127.0.0.1 (DNS rebinding: the Host gives it away), another may post to us (its
+Origin gives it away). No I/O.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def host_fault(headers: Headers, options: ServeOptions) -> str | None:
     name = match[1].lower().rstrip(".")
     if name_is_ours(name, options):
         return None
-    return f"this server does not answer to the name {name[:100]}; if it is right, start it with --allowed-host {name[:100]}"
+    shown = name[:100]
+    return f"this server does not answer to the name {shown}; if it should: --allowed-host {shown}"
 
 
 def name_is_ours(name: str, options: ServeOptions) -> bool:
@@ -45,7 +46,7 @@ def name_is_ours(name: str, options: ServeOptions) -> bool:
     if not options.is_open and not options.allowed_hosts:
         return True  # who gets in is for tokens to say, and names differ with every proxy
     public = options.public_origin and urlsplit(options.public_origin).hostname
-    return is_loopback(name) or name in options.allowed_hosts or name == public or name == options.host
+    return is_loopback(name) or name in options.allowed_hosts or name in (public, options.host)
 
 
 def origin_fault(kind: str, method: str, scheme: str, headers: Headers, options: ServeOptions) -> str | None:

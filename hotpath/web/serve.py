@@ -25,14 +25,17 @@ async def serve(config: Config, options: ServeOptions, *, json: bool = False) ->
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_client(config=config) as client, trio.open_nursery() as nursery:
             state = ServerState(client=client, options=options, nursery=nursery)
+            await state.access.check_start()
 
             async def asked_to_stop() -> None:
                 await anext(aiter(signals))
+                state.stopping.set()
 
             server = HypercornConfig()
             server.bind = [f"{options.host}:{options.port}"]
             server.graceful_timeout = options.grace
             server.loglevel = "WARNING"
+            server.include_server_header = False
             trigger: Callable[..., Awaitable[None]] = asked_to_stop
 
             async def run(task_status: trio.TaskStatus[list[str]]) -> None:

@@ -1,5 +1,5 @@
-"""What the server signs: session cookies, and the tokens in forms. No I/O; time is an argument, in seconds since
-the epoch.
+"""What the server signs: session cookies, and the tokens in forms. No I/O; time is an argument, in seconds
+since the epoch.
 
 A session names the API token that began it, so that it ends when that is revoked. Keys are made from the
 database's secret by a label of their own, so that one kind of signature is never good for another.
@@ -70,7 +70,10 @@ class Signer:
         if match is None or not binding:
             return False
         expires = int(match[1])
-        return hmac.compare_digest(match[2], _sign(self._form, _form(purpose, binding, expires))) and now < expires
+        return (
+            hmac.compare_digest(match[2], _sign(self._form, _form(purpose, binding, expires)))
+            and now < expires
+        )
 
 
 def new_binding() -> str:

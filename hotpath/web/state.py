@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
+import trio
 from starlette.requests import HTTPConnection
 
 from hotpath.client import Client
 from hotpath.store.database import Database
+from hotpath.web.access import Access
 from hotpath.web.options import ServeOptions
-
-if TYPE_CHECKING:
-    import trio
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -23,6 +20,13 @@ class ServerState:
     options: ServeOptions
     nursery: trio.Nursery
     """For what outlives a request and ends with the server."""
+    stopping: trio.Event = attrs.field(factory=trio.Event, init=False)
+    """Set when the server was told to stop: long polls and WebSockets end then, within the grace."""
+    access: Access = attrs.field(init=False)
+    """Who may do what."""
+
+    def __attrs_post_init__(self) -> None:
+        self.access = Access(self.client.database, self.options)
 
     @property
     def database(self) -> Database:
