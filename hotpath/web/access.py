@@ -266,9 +266,8 @@ class AccessMiddleware:
             await _refusal(scope, refused)(scope, receive, send)
             return
         except DatabaseUnavailableError:
-            busy = _problem(
-                503, "The database is away", "it cannot be asked whether the token is good: try again"
-            )
+            detail = "it cannot be asked whether the token is good: try again"
+            busy = problem(503, "The database is away", detail, type="no-database")
             await busy(scope, receive, send)
             return
         scope["hotpath.principal"] = principal
