@@ -8,9 +8,10 @@ from typing import Any
 import attrs
 import msgspec
 
-from hotpath import __version__, asyncpg_trio
+from hotpath import asyncpg_trio
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.store.queries import query
+from hotpath.version import VERSION
 
 UNLISTED = 5.0
 """Seconds after its claim from which a lease that its worker does not list is given back."""
@@ -43,7 +44,7 @@ async def register_worker(
     """A worker starts; return its id, new at every start. Its lease runs for `lease` seconds."""
     worker: int = await connection.fetchval(
         query("register_worker"), name, group, script, version, list(tags), host, pid, concurrency, lease,
-        __version__,
+        VERSION,
     )  # fmt: skip
     return worker
 
