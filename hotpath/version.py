@@ -1,3 +1,3 @@
 """The version of this program: for those who may not import the package for it."""
 
-VERSION = "0.1.0"
+__version__ = "0.1.0"

@@ -11,7 +11,7 @@ import msgspec
 from hotpath import asyncpg_trio
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.store.queries import query
-from hotpath.version import VERSION
+from hotpath.version import __version__
 
 UNLISTED = 5.0
 """Seconds after its claim from which a lease that its worker does not list is given back."""
@@ -44,7 +44,7 @@ async def register_worker(
     """A worker starts; return its id, new at every start. Its lease runs for `lease` seconds."""
     worker: int = await connection.fetchval(
         query("register_worker"), name, group, script, version, list(tags), host, pid, concurrency, lease,
-        VERSION,
+        __version__,
     )  # fmt: skip
     return worker
 
