@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from hotpath.web import api, login, pages
+from hotpath.web import api, login, pages, ws
 from hotpath.web.problem import HANDLERS
 from hotpath.web.stack import guarded
 from hotpath.web.state import ServerState
@@ -21,7 +21,7 @@ async def healthy(_request: Request) -> PlainTextResponse:
 
 def routes() -> list[BaseRoute]:
     """All of them."""
-    return [Route("/healthz", healthy), *login.routes(), *api.routes(), *pages.routes()]
+    return [Route("/healthz", healthy), *login.routes(), *api.routes(), *pages.routes(), *ws.routes()]
 
 
 def make_app(state: ServerState) -> ASGIApp:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
-import hypercorn.trio
 import msgspec
 import trio
 from hypercorn.config import Config as HypercornConfig
-from hypercorn.typing import Framework
 
 from hotpath.client import open_client
 from hotpath.config import Config
 from hotpath.web.app import make_app
+from hotpath.web.connections import MAX_MESSAGE, PING_SECONDS, serve_app
 from hotpath.web.options import ServeOptions
 from hotpath.web.state import ServerState
 
@@ -36,11 +34,11 @@ async def serve(config: Config, options: ServeOptions, *, json: bool = False) ->
             server.graceful_timeout = options.grace
             server.loglevel = "WARNING"
             server.include_server_header = False
-            trigger: Callable[..., Awaitable[None]] = asked_to_stop
+            server.websocket_max_message_size = MAX_MESSAGE
+            server.websocket_ping_interval = PING_SECONDS
 
             async def run(task_status: trio.TaskStatus[list[str]]) -> None:
-                app = cast("Framework", make_app(state))
-                await hypercorn.trio.serve(app, server, shutdown_trigger=trigger, task_status=task_status)
+                await serve_app(make_app(state), server, asked_to_stop, task_status=task_status)
                 nursery.cancel_scope.cancel(reason="the server has stopped")
 
             _say(await nursery.start(run), json=json)

@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 from hotpath.client import Client
 from hotpath.store.database import Database
 from hotpath.web.access import Access
+from hotpath.web.hub import Hub
 from hotpath.web.options import ServeOptions
 
 
@@ -24,9 +25,12 @@ class ServerState:
     """Set when the server was told to stop: long polls and WebSockets end then, within the grace."""
     access: Access = attrs.field(init=False)
     """Who may do what."""
+    hub: Hub = attrs.field(init=False)
+    """What WebSockets look at."""
 
     def __attrs_post_init__(self) -> None:
         self.access = Access(self.client.database, self.options)
+        self.hub = Hub(self.client.database, self.nursery)
 
     @property
     def database(self) -> Database:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import attrs
 import httpx
-import hypercorn.trio
 import pytest
 import trio
 from hypercorn.config import Config as HypercornConfig
 
 from hotpath.client import Client, open_client
 from hotpath.web.app import make_app
+from hotpath.web.connections import MAX_MESSAGE, serve_app
 from hotpath.web.options import ServeOptions
 from hotpath.web.state import ServerState
 
@@ -50,6 +50,8 @@ class Served:
     http: httpx.AsyncClient
     """A client of the HTTP API, with the server's address for its base."""
     state: ServerState
+    done: trio.Event
+    """Set when it has stopped; `state.stopping` has it begin to."""
 
 
 @pytest.fixture
@@ -72,20 +74,22 @@ async def serving(database_url, workspace, **options):
         config.bind = [f"{chosen.host}:{chosen.port}"]
         config.graceful_timeout = chosen.grace
         config.loglevel = "WARNING"
-        stop = trio.Event()
+        config.websocket_max_message_size = MAX_MESSAGE
+        done = trio.Event()
 
         async def run(task_status=trio.TASK_STATUS_IGNORED):
-            await hypercorn.trio.serve(
-                make_app(state), config, shutdown_trigger=stop.wait, task_status=task_status
-            )
+            await serve_app(make_app(state), config, state.stopping.wait, task_status=task_status)
+            done.set()
 
         (url,) = await nursery.start(run)
         try:
             async with httpx.AsyncClient(base_url=url, timeout=20) as http:
-                yield Served(url, client, http, state)
+                yield Served(url, client, http, state, done)
         finally:
-            stop.set()
-            nursery.cancel_scope.deadline = trio.current_time() + chosen.grace + 1
+            state.stopping.set()
+            with trio.move_on_after(chosen.grace + 1):
+                await done.wait()
+            nursery.cancel_scope.cancel()
 
 
 @pytest.fixture

@@ -1,0 +1,89 @@
+"""The hub: what a server's viewers look at, read once for all of them.
+
+    viewer (a subscription) ─ outbox (its WebSocket) ◀─ feed ◀─ one read of the database
+
+A feed exists while it has viewers: nobody looks, nothing is read. It puts each event into the outboxes of its
+viewers without waiting for any of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import attrs
+import trio
+
+from hotpath.store.database import Database
+from hotpath.web.feeds import Jobs, Overview
+from hotpath.web.glance import read_overview
+from hotpath.web.outbox import Viewer
+from hotpath.web.reads import Reads, ReadStatistics
+from hotpath.web.runs_feed import Runs
+
+
+@attrs.frozen
+class Look:
+    """What a subscription looks at."""
+
+    channel: str
+    """`overview`, `job` or `run`."""
+    job: UUID | None = None
+    after: Any = None
+    """The last that the viewer has seen, where the channel can go on from there."""
+
+
+@attrs.frozen
+class HubStatistics:
+    """What the hub does now."""
+
+    viewers: int
+    jobs: int
+    """Jobs that are looked at, for whatever channel."""
+    runs: int
+    reads: ReadStatistics
+
+
+class Hub:
+    """One for a server; what it does goes on in the nursery that it is given."""
+
+    def __init__(self, database: Database, nursery: trio.Nursery) -> None:
+        self._reads = Reads(database)
+        self._overview = Overview(self._reads, read_overview)
+        self._jobs = Jobs(self._reads)
+        self._runs = Runs(self._reads, self._jobs, nursery)
+        self._looks: dict[Viewer, Look] = {}
+        nursery.start_soon(self._overview.run)
+        nursery.start_soon(self._jobs.run)
+
+    def join(self, viewer: Viewer, look: Look) -> None:
+        """Let the viewer see what he asks for, from now on."""
+        self._looks[viewer] = look
+        match look:
+            case Look("job", UUID() as job):
+                self._jobs.join(viewer, job)
+            case Look("run", UUID() as job):
+                self._runs.join(viewer, job, look.after)
+            case _:
+                self._overview.join(viewer)
+
+    def leave(self, viewer: Viewer) -> None:
+        """The viewer looks no longer."""
+        match self._looks.pop(viewer, None):
+            case None:
+                pass
+            case Look("job", UUID() as job):
+                self._jobs.leave(viewer, job)
+            case Look("run", UUID() as job):
+                self._runs.leave(viewer, job)
+            case _:
+                self._overview.leave(viewer)
+
+    def statistics(self) -> HubStatistics:
+        """What the hub does now."""
+        return HubStatistics(
+            viewers=len(self._looks),
+            jobs=len(self._jobs),
+            runs=len(self._runs),
+            reads=self._reads.statistics(),
+        )

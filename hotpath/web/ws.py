@@ -1,0 +1,220 @@
+"""WebSocket `/ws`: what happens, as it happens. The protocol is in docs/live.md.
+
+A session has one task that reads, which never waits for the peer, and one that writes. The first to find that
+it is over ends both: Hypercorn lets an application send to a peer that has gone for ever, so the writer must
+not be left alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+import trio
+from msgspec import Meta, Struct
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from hotpath.web.connections import MAX_MESSAGE
+from hotpath.web.feeds import refusal
+from hotpath.web.hub import Hub, Look
+from hotpath.web.outbox import Outbox, Viewer
+from hotpath.web.state import state_of
+
+SUBSCRIPTIONS = 256
+"""Subscriptions that one connection may have."""
+FRAME_SECONDS = 0.05
+"""Seconds from one frame to the next: what comes between goes together."""
+BURST = 512
+"""Messages that a client may send at once, and ..."""
+PER_SECOND = 50
+"""... how many a second it may go on with."""
+RIGHTS_SECONDS = 5.0
+"""Seconds between two looks whether the client may still be here."""
+GOING_AWAY = 1001
+VIOLATION = 1008
+TOO_LARGE = 1009
+_CLOSE_SECONDS = 1.0
+
+_Id = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+_Number = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+
+
+class Subscribe(Struct, tag_field="op", tag="subscribe", forbid_unknown_fields=True):
+    """Show me this."""
+
+    id: _Id
+    """By which its events are known; the client's choice."""
+    channel: Literal["overview", "job", "run"]
+    job: UUID | None = None
+    after: _Number | None = None
+
+
+class Unsubscribe(Struct, tag_field="op", tag="unsubscribe", forbid_unknown_fields=True):
+    """No more of this."""
+
+    id: _Id
+
+
+class Ping(Struct, tag_field="op", tag="ping", forbid_unknown_fields=True):
+    """Are you there?"""
+
+
+_decode = msgspec.json.Decoder(Subscribe | Unsubscribe | Ping).decode
+
+
+class _CloseError(Exception):
+    """The connection is to be closed, for this reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Session:
+    """One connection, from its acceptance to its end."""
+
+    def __init__(self, websocket: WebSocket, hub: Hub) -> None:
+        self._websocket = websocket
+        self._hub = hub
+        self._outbox = Outbox()
+        self._viewers: dict[int, Viewer] = {}
+        self._credit = float(BURST)
+        self._credit_at = trio.current_time()
+
+    async def run(self, stopping: trio.Event) -> None:
+        """Serve it to its end, which may be the server's."""
+        closing: _CloseError | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._keep_rights)
+                nursery.start_soon(_wait_stop, stopping)
+                await self._read()
+                nursery.cancel_scope.cancel(reason="the client has gone")
+        except* _CloseError as group:
+            closing = _first(group)
+        finally:
+            for viewer in tuple(self._viewers.values()):
+                self._outbox.forget(viewer)
+        if closing is not None:
+            await self._close(closing)
+
+    async def _read(self) -> None:
+        """Take messages until the client has gone. Never waits for anything else."""
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            self._spend()
+            text = message.get("text")
+            if text is None:
+                self._complain("Bad message", "messages are text frames of JSON, not binary ones")
+            elif len(text) > MAX_MESSAGE:
+                raise _CloseError(TOO_LARGE, f"a message may have {MAX_MESSAGE:,} characters")
+            else:
+                self._take(text)
+
+    def _take(self, text: str) -> None:
+        try:
+            message = _decode(text)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+            self._complain("Bad message", str(error))
+            return
+        match message:
+            case Subscribe():
+                self._subscribe(message)
+            case Unsubscribe():
+                if viewer := self._viewers.get(message.id):
+                    self._outbox.forget(viewer)
+            case Ping():
+                self._outbox.say('{"type":"pong"}')
+
+    def _subscribe(self, message: Subscribe) -> None:
+        if message.id in self._viewers:
+            self._complain(
+                "Bad subscription", f"id {message.id} is in use: unsubscribe first, or take another"
+            )
+            return
+        viewer = Viewer(message.id, self._outbox, left=self._left)
+        if len(self._viewers) >= SUBSCRIPTIONS:
+            viewer.end(
+                refusal(429, "Too many subscriptions", f"a connection may have {SUBSCRIPTIONS} at a time")
+            )
+        elif message.channel != "overview" and message.job is None:
+            viewer.end(refusal(422, "Bad subscription", f"channel {message.channel} needs the field `job`"))
+        else:
+            self._viewers[message.id] = viewer
+            self._hub.join(viewer, Look(message.channel, message.job, message.after))
+
+    def _left(self, viewer: Viewer) -> None:
+        if self._viewers.get(viewer.id) is viewer:
+            del self._viewers[viewer.id]
+        self._hub.leave(viewer)
+
+    def _complain(self, title: str, detail: str) -> None:
+        self._outbox.say(f"{{{refusal(400, title, detail)}}}")
+
+    def _spend(self) -> None:
+        """Count a message; a client that sends too many has to go."""
+        now = trio.current_time()
+        self._credit = min(self._credit + (now - self._credit_at) * PER_SECOND, BURST) - 1
+        self._credit_at = now
+        if self._credit < 0:
+            raise _CloseError(VIOLATION, f"more than {PER_SECOND} messages a second")
+
+    async def _write(self) -> None:
+        """Send frames while there is something to send."""
+        due = 0.0
+        while True:
+            await self._outbox.wait()
+            await trio.sleep_until(due)
+            if frame := self._outbox.take():
+                await self._websocket.send_text(frame)
+                due = trio.current_time() + FRAME_SECONDS
+
+    async def _keep_rights(self) -> None:
+        """End the connection of somebody whose token was revoked, or has expired."""
+        principal: Any = self._websocket.scope.get("hotpath.principal")
+        still_valid = getattr(principal, "still_valid", None)
+        while still_valid is not None:
+            await trio.sleep(RIGHTS_SECONDS)
+            valid: Any = True
+            with trio.move_on_after(RIGHTS_SECONDS):
+                valid = still_valid()
+                if inspect.isawaitable(valid):
+                    valid = await valid
+            if valid is False:
+                raise _CloseError(VIOLATION, "the token is no longer valid")
+
+    async def _close(self, closing: _CloseError) -> None:
+        with trio.move_on_after(_CLOSE_SECONDS):
+            await self._websocket.close(closing.code, closing.reason)
+
+
+async def _wait_stop(stopping: trio.Event) -> None:
+    await stopping.wait()
+    raise _CloseError(GOING_AWAY, "the server stops")
+
+
+def _first(group: BaseExceptionGroup[_CloseError]) -> _CloseError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, _CloseError), "the group holds nothing else"
+    return error
+
+
+async def live(websocket: WebSocket) -> None:
+    """Serve one WebSocket."""
+    state = state_of(websocket)
+    await websocket.accept()
+    await Session(websocket, state.hub).run(state.stopping)
+
+
+def routes() -> list[BaseRoute]:
+    """The route of the WebSocket."""
+    return [WebSocketRoute("/ws", live)]

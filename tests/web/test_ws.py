@@ -1,0 +1,225 @@
+"""WebSocket /ws against the real server, by trio-websocket: what happens is told, in order, and nobody can
+hang it.
+"""
+
+import json
+import resource
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+import trio
+from trio_websocket import ConnectionClosed, open_websocket_url
+
+from hotpath.web.connections import MAX_MESSAGE
+
+
+class Peer:
+    """The other end, event by event."""
+
+    def __init__(self, websocket):
+        self.websocket = websocket
+        self.events = []
+
+    async def say(self, **message):
+        await self.websocket.send_message(json.dumps(message))
+
+    async def next(self, **wanted):
+        """The next event that has these values; others are passed over."""
+        while True:
+            while not self.events:
+                self.events = json.loads(await self.websocket.get_message())["events"]
+            event = self.events.pop(0)
+            if wanted.items() <= event.items():
+                return event
+
+
+@asynccontextmanager
+async def connected(served):
+    """A peer of that server."""
+    async with open_websocket_url(served.url.replace("http", "ws") + "/ws") as websocket:
+        try:
+            yield Peer(websocket)
+        finally:
+            await websocket.aclose()
+            await websocket._close_stream()  # trio-websocket leaves it open where the server closed first
+
+
+async def until(condition):
+    """Wait until it is so."""
+    with trio.fail_after(10):
+        while not condition():  # noqa: ASYNC110 - the condition is the server's, which has no event for it
+            await trio.sleep(0.01)
+
+
+async def test_overview(served):
+    """Who looks at the overview sees it at once and every second; when nobody looks, nothing is read."""
+    job = await served.client.enqueue("add", {"x": 1})
+    async with connected(served) as peer:
+        await peer.say(op="subscribe", id=7, channel="overview")
+        event = await peer.next(type="overview")
+        assert event["id"] == 7
+        (tag,) = event["data"]["tags"]
+        assert (tag["tag"], tag["waiting"]) == ("add", 1)
+        await served.client.cancel(job)
+        (tag,) = (await peer.next(type="overview"))["data"]["tags"]
+        assert tag["waiting"] == 0
+        await peer.say(op="unsubscribe", id=7)
+        await peer.say(op="ping")
+        await peer.next(type="pong")
+        assert served.state.hub.statistics().viewers == 0
+
+
+async def test_job(served):
+    """A job's document comes at once, and again when its state changes; one read serves all viewers."""
+    job = await served.client.enqueue("add", {"x": 5})
+    async with connected(served) as one, connected(served) as other:
+        for peer in (one, other):
+            await peer.say(op="subscribe", id=1, channel="job", job=str(job))
+            event = await peer.next(type="job")
+            assert (event["job"]["state"], event["job"]["args"]) == ("queued", {"x": 5})
+        assert served.state.hub.statistics().jobs == 1
+        await served.client.cancel(job)
+        for peer in (one, other):
+            assert (await peer.next(type="job"))["job"]["state"] == "canceled"
+    await until(lambda: served.state.hub.statistics().viewers == served.state.hub.statistics().jobs == 0)
+
+
+async def test_unknown_job(served):
+    """A job that nobody knows is an error with the subscription's id, which is free again then."""
+    nobody = "01900000-0000-7000-8000-000000000000"
+    async with connected(served) as peer:
+        for channel in ("job", "run"):
+            await peer.say(op="subscribe", id=3, channel=channel, job=nobody)
+            event = await peer.next(type="error")
+            assert (event["id"], event["status"]) == (3, 404)
+            assert nobody in event["detail"]
+        assert served.state.hub.statistics().viewers == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("{", "truncated"),
+        ("[]", "object"),
+        ('{"op":"subscribe","id":1}', "channel"),
+        ('{"op":"subscribe","id":-1,"channel":"overview"}', "id"),
+        ('{"op":"subscribe","id":"x","channel":"overview"}', "id"),
+        ('{"op":"subscribe","id":1,"channel":"everything"}', "channel"),
+        ('{"op":"subscribe","id":1,"channel":"job"}', "job"),
+        ('{"op":"subscribe","id":1,"channel":"job","job":"../etc"}', "job"),
+        ('{"op":"subscribe","id":1,"channel":"overview","more":1}', "more"),
+        ('{"op":"drop"}', "drop"),
+        ("[" * 10_000, ""),
+        ('"\ud800"'.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), ""),
+        (b"\x00\xff", "text frames"),
+    ],
+)
+async def test_malformed(served, message, said):
+    """What is no message of the protocol is answered by an error that says what is wrong; the connection
+    stays.
+    """
+    async with connected(served) as peer:
+        await peer.websocket.send_message(message)
+        assert said.lower() in (await peer.next(type="error"))["detail"].lower()
+        await peer.say(op="ping")
+        await peer.next(type="pong")
+
+
+async def test_too_many_subscriptions(served):
+    """The 257th subscription is refused, and an id in use is no second subscription."""
+    async with connected(served) as peer:
+        for k in range(257):
+            await peer.say(op="subscribe", id=k, channel="overview")
+        assert (await peer.next(type="error"))["id"] == 256
+        await peer.say(op="subscribe", id=0, channel="overview")
+        assert "in use" in (await peer.next(type="error"))["detail"]
+        assert served.state.hub.statistics().viewers == 256
+
+
+async def test_too_large(served):
+    """A message that is too large ends the connection with 1009, in one frame or in many."""
+    async with connected(served) as peer:
+        with pytest.raises(ConnectionClosed) as closed:
+            await peer.websocket.send_message(" " * (MAX_MESSAGE + 1))
+            await peer.next()
+        assert closed.value.reason.code == 1009
+
+
+async def test_flood(served):
+    """Who sends without end is shown the door."""
+    async with connected(served) as peer, trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def talk():
+            with suppress(ConnectionClosed):
+                while True:
+                    await peer.say(op="ping")
+
+        with trio.fail_after(10), suppress(ConnectionClosed):
+            while True:
+                await peer.next()
+        assert peer.websocket.closed.code == 1008
+
+
+async def test_gone(served):
+    """When a peer vanishes while much is said, his session ends, and nothing spins (a send to one who is
+    gone may succeed for ever).
+    """
+    async with connected(served) as peer:
+        await peer.say(op="subscribe", id=1, channel="overview")
+        await peer.next(type="overview")
+        await peer.websocket._stream.aclose()
+    await until(lambda: served.state.hub.statistics().viewers == 0)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    await trio.sleep(0.5)
+    now = resource.getrusage(resource.RUSAGE_SELF)
+    assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 0.2
+
+
+async def test_stop_tells_viewers(served):
+    """A server that stops says so, and is gone long before its grace."""
+    async with connected(served) as peer:
+        await peer.say(op="ping")
+        await peer.next(type="pong")
+        begun = trio.current_time()
+        served.state.stopping.set()
+        with pytest.raises(ConnectionClosed) as closed:
+            await peer.next()
+        assert closed.value.reason.code == 1001
+        await served.done.wait()
+        assert trio.current_time() - begun < 1
+
+
+@pytest.mark.slow
+async def test_deaf_peer_does_not_hold_the_stop(serve_fixture):
+    """A peer that stops reading, with its socket full, holds the server's end for no longer than the
+    grace.
+    """
+    async with serve_fixture() as served:
+        job = await served.client.enqueue("f/team/echo", {"text": "x" * 200_000})
+        stream = await trio.open_tcp_stream("127.0.0.1", int(served.url.rpartition(":")[2]))
+        await stream.send_all(
+            b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert b"101" in await stream.receive_some()
+        for k in range(200):  # 40 MB, of which the sockets take a few
+            await stream.send_all(
+                _frame(json.dumps({"op": "subscribe", "id": k, "channel": "job", "job": str(job)}))
+            )
+        await until(lambda: served.state.hub.statistics().viewers == 200)
+        await trio.sleep(0.5)
+        begun = trio.current_time()
+        served.state.stopping.set()
+        with trio.move_on_after(5):
+            await served.done.wait()
+        assert trio.current_time() - begun < 1.5
+        await stream.aclose()
+
+
+def _frame(text):
+    """A masked text frame, as clients send them, with a mask of zeros."""
+    data = text.encode()
+    assert len(data) < 65536
+    head = bytes([0x81, 0x80 | len(data)]) if len(data) < 126 else b"\x81\xfe" + len(data).to_bytes(2, "big")
+    return head + bytes(4) + data
