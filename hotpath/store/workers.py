@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 
 from hotpath import asyncpg_trio
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.store.queries import query
+from hotpath.version import __version__
 
 UNLISTED = 5.0
 """Seconds after its claim from which a lease that its worker does not list is given back."""
@@ -41,8 +43,9 @@ async def register_worker(
 ) -> int:
     """A worker starts; return its id, new at every start. Its lease runs for `lease` seconds."""
     worker: int = await connection.fetchval(
-        query("register_worker"), name, group, script, version, list(tags), host, pid, concurrency, lease
-    )
+        query("register_worker"), name, group, script, version, list(tags), host, pid, concurrency, lease,
+        __version__,
+    )  # fmt: skip
     return worker
 
 
@@ -56,19 +59,69 @@ class Beat:
     """By worker, the (lease, place) of each job in hand that somebody asked to cancel."""
 
 
-async def heartbeat(connection: asyncpg_trio.Connection, jobs: Mapping[int, int], lease: float) -> Beat:
+@attrs.frozen(kw_only=True)
+class Facts:
+    """What a worker says of itself, at most once a second."""
+
+    worker: int
+    rss: int | None
+    """Resident bytes; None: the system does not say."""
+    cpu_us: int | None
+    """CPU time so far, microseconds."""
+    lease: int | None
+    """Of the job whose code runs; None: there is none, or nobody knows which."""
+    place: int | None
+    """Its place in that lease."""
+    ago: float | None
+    """Seconds since it was first seen."""
+    under_way: int
+    """Jobs that run."""
+    occupied: list[float]
+    """Share of its time inside `main`, 0 to 1, over 15 seconds, 5 and 30 minutes."""
+    rates: list[float]
+    """Jobs a second over the last seconds, for each of its tags, in their order."""
+    deaf: bool
+    """Whether nothing can wake it."""
+
+
+@attrs.frozen(kw_only=True)
+class Counts:
+    """What was counted of a script's jobs in one tag, since its keeper started."""
+
+    keeper: int
+    """Who counted: a number of 63 bits, new at every start."""
+    script: int
+    tag: int
+    counts: list[int]
+    """As in `core/tally.py`; they only grow."""
+
+
+async def heartbeat(
+    connection: asyncpg_trio.Connection,
+    jobs: Mapping[int, int],
+    lease: float,
+    facts: Sequence[Facts] = (),
+    counts: Sequence[Counts] = (),
+) -> Beat:
     """Say that these workers live, and how many jobs each has run; their leases then run for `lease`
     seconds. Hear who still had one, and which jobs are to be canceled.
+
+    In the same statement, what some of them say of themselves, and what was counted: all of it each time, so
+    that saying it again after a lost reply counts nothing twice.
     """
     beat = Beat(set(), {})
     for worker, held, place in await connection.fetch(
-        query("heartbeat"), list(jobs), list(jobs.values()), lease
+        query("heartbeat"), list(jobs), list(jobs.values()), lease, _records(facts), _records(counts)
     ):
         if held is None:
             beat.renewed.add(worker)
         else:
             beat.cancels.setdefault(worker, []).append((held, place))
     return beat
+
+
+def _records(values: Sequence[Facts] | Sequence[Counts]) -> str | None:
+    return msgspec.json.encode([attrs.asdict(one) for one in values]).decode() if values else None
 
 
 async def give_back_unlisted(

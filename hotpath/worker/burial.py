@@ -76,22 +76,22 @@ def remains_of(child: Child, *, worker: int, name: str, several: bool, started_n
     )
 
 
-async def tell(database: Database, version: ScriptVersion, remains: Remains) -> None:
-    """Bury a worker, however often it takes; telling it twice changes nothing."""
+async def tell(database: Database, version: ScriptVersion, remains: Remains) -> int:
+    """Bury a worker, however often it takes; telling it twice changes nothing. Returns how many jobs have
+    ended by that.
+    """
     wait = FIRST_WAIT
     while True:
         try:
-            await _tell_once(database, version, remains)
+            return await _tell_once(database, version, remains)
         except ANY_TROUBLE as error:
             if wait == FIRST_WAIT:
                 log.warning("what worker %s held cannot be given back yet: %s", remains.name, error)
-        else:
-            return
         await trio.sleep(wait)
         wait = min(wait * 2, LONGEST_WAIT)
 
 
-async def _tell_once(database: Database, version: ScriptVersion, remains: Remains) -> None:
+async def _tell_once(database: Database, version: ScriptVersion, remains: Remains) -> int:
     async with database.connection(within=WITHIN) as connection:
         verdicts = []
         judgement = remains.judgement
@@ -107,6 +107,7 @@ async def _tell_once(database: Database, version: ScriptVersion, remains: Remain
         log.warning(
             "worker %s left %d jobs behind: they are back in the queue", remains.name, burial.released
         )
+    return burial.ended
 
 
 def _verdict(version: ScriptVersion, remains: Remains, attempt: int) -> Verdict:

@@ -35,6 +35,8 @@ class Child:
     status: trio.lowlevel.FdStream
     board: Board
     statistics: WorkerStatistics = attrs.field(factory=WorkerStatistics)
+    tallies: dict[str, list[int]] = attrs.field(factory=dict)
+    """By tag, what it has counted (`core/tally.py`)."""
     rss: int = 0
     """Resident bytes as it became ready."""
     is_ready: bool = False
@@ -181,6 +183,7 @@ class Child:
         counts = message.get("counts") or message.get("over")
         if counts is not None:
             self.statistics = WorkerStatistics(**counts)
+        self.tallies.update(message.get("tallies", ()))
         if "over" in message:
             self.is_over = True
             self.has_drained = bool(message.get("drained"))

@@ -121,7 +121,7 @@ async def _complete(job: RunningJob, hand: Hand, index: int, result: bytes) -> A
                         "the connection broke before the commit: nothing was written"
                     )
                 hand.settle(index, log or "")
-                loop.ledger.settled()
+                loop.ledger.settled(hand.tag, ending.duration_us)
     finally:
         completing.discard(index)
 

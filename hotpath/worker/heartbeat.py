@@ -14,10 +14,12 @@ from functools import partial
 import attrs
 import trio
 
+from hotpath.core.tally import LOST
 from hotpath.store.complete import Connection
 from hotpath.store.database import connect
 from hotpath.store.trouble import ANY_TROUBLE
-from hotpath.store.workers import give_back_unlisted, heartbeat
+from hotpath.store.workers import Facts, give_back_unlisted, heartbeat
+from hotpath.worker.facts import Facing, Keeper
 from hotpath.worker.house import House, reap_pause
 from hotpath.worker.loop import Loop
 from hotpath.worker.options import LEASE
@@ -43,6 +45,8 @@ class Pulse:
     until: int
     """`time.perf_counter_ns()` until which the lease holds for sure."""
     token: trio.lowlevel.TrioToken
+    facing: Facing
+    keeper: Keeper
     loop: Loop | None = None
     lost: bool = False
     """Whether the database said that the lease is lost, or did not answer for as long as it lasts."""
@@ -86,9 +90,11 @@ class Pulse:
         while not self._over.is_set():
             loop = self.loop
             jobs = 0 if loop is None else loop.statistics().jobs
+            facts = [] if loop is None or (fact := self._fact(loop)) is None else [fact]
             asked = time.perf_counter_ns()
             with trio.fail_after(ANSWER):
-                beat = await heartbeat(connection, {self.worker: jobs}, LEASE)
+                beat = await heartbeat(connection, {self.worker: jobs}, LEASE, facts, self.keeper.due())
+                self.keeper.heard()
                 if self.worker not in beat.renewed:
                     self._lose()
                     return
@@ -106,10 +112,14 @@ class Pulse:
                 house_at = time.monotonic() + reap_pause()
             await trio.sleep(HEARTBEAT)
 
+    def _fact(self, loop: Loop) -> Facts | None:
+        return self.facing.look(self.worker, loop.statistics(), loop.tallies(), loop.in_hand.job())
+
     def _lose(self) -> None:
         """The lease is gone: the worker stops, and its late outcomes will be refused."""
         log.warning("worker %d has lost its lease: what runs is interrupted", self.worker)
         self.lost = True
+        self.keeper.note(LOST)
         if self.loop is not None:
             self._tell(self.loop.lose)
 
@@ -119,11 +129,14 @@ class Pulse:
 
 
 @asynccontextmanager
-async def open_pulse(dsn: str, worker: int, began: int) -> AsyncIterator[Pulse]:
+async def open_pulse(
+    dsn: str, worker: int, began: int, facing: Facing, keeper: Keeper
+) -> AsyncIterator[Pulse]:
     """Renew the lease of a worker that was registered after `began` (`time.perf_counter_ns()`), as long as
-    the context lasts.
+    the context lasts; say what the keeper keeps.
     """
-    pulse = Pulse(dsn, worker, began + int(LEASE * 1e9), trio.lowlevel.current_trio_token())
+    until = began + int(LEASE * 1e9)
+    pulse = Pulse(dsn, worker, until, trio.lowlevel.current_trio_token(), facing, keeper)
     threading.Thread(target=pulse.run, name="hotpath-heartbeat", daemon=True).start()
     try:
         yield pulse

@@ -111,6 +111,22 @@ class InHand:
         """Whether one of them must have no company."""
         return any(entry.hand.alone for entry in self._entries.values())
 
+    def under_way(self) -> int:
+        """How many jobs are running, as far as the runtime says."""
+        if self._counts():
+            hands = self.hands()
+            return sum(max(0, hand.begun + hand.unreported - len(hand)) for hand in hands)
+        return int(bool(self.mark[0]))
+
+    def job(self) -> tuple[int, int] | None:
+        """Lease and place of the job whose code runs; None if the runtime names none. From any thread."""
+        token = self.mark[0]
+        entry = self._entries.get(hand_number(token)) if token else None
+        index = token - entry.hand.number if entry is not None else 0
+        if entry is None or not 0 <= index < len(entry.hand):
+            return None
+        return entry.hand.lease, entry.hand.place(index)
+
     def unstarted(self) -> Iterator[tuple[Hand, list[int]]]:
         """Of each hand, the jobs that have surely not begun. They will not, if the hand was stopped before
         this is asked.

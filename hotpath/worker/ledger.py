@@ -25,6 +25,8 @@ from uuid import UUID
 import attrs
 
 from hotpath.core.hand import Hand, LeaseFlush, totals
+from hotpath.core.occupancy import Occupied
+from hotpath.core.tally import CANCELED, LOST, Tally
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.store.complete import add_log
 from hotpath.store.sweep import forget_soon
@@ -75,6 +77,12 @@ class Ledger:
     _retried: int = 0
     _refused: int = 0
     _released: int = 0
+    tallies: dict[str, Tally] = attrs.field(factory=dict)
+    """By tag, what was counted since the start."""
+    occupied: Occupied = attrs.field(init=False)
+    under_way: int = 0
+    """Jobs that were running at the last look."""
+    _looked_at: int = 0
     _busy_us: int = 0
     _cycles: int = 0
     _first: float | None = None
@@ -89,7 +97,11 @@ class Ledger:
             refused=self._refused,
             released=self._released,
             parked=self.desk.parked,
+            canceled=sum(tally[CANCELED] for tally in list(self.tallies.values())),
+            lost=sum(tally[LOST] for tally in list(self.tallies.values())),
             busy=self._busy_us / 1e6,
+            occupied=self.occupied.total_us / 1e6,
+            under_way=self.under_way,
             cycles=self._cycles,
             in_hand=sum(hand.left for hand in list(self.hands.values())),  # from any thread
             first_claim=self._first,
@@ -98,6 +110,14 @@ class Ledger:
 
     def __attrs_post_init__(self) -> None:
         self.desk = Notekeeper(self.link, self.clock, self)
+        self.occupied = Occupied(several=self.pace.concurrency > 1)
+
+    def tally(self, tag: str) -> Tally:
+        """What is counted of this tag."""
+        found = self.tallies.get(tag)
+        if found is None:
+            found = self.tallies[tag] = Tally()
+        return found
 
     async def cycle(self, flushes: Sequence[LeaseFlush], claim: Claim | None) -> Cycle:
         """Send one cycle and account for the reply, however often the connection breaks meanwhile. What was
@@ -150,6 +170,7 @@ class Ledger:
     async def _send(
         self, flushes: Sequence[LeaseFlush], claim: Claim | None, first: Preface | None = None
     ) -> Cycle:
+        began = time.perf_counter_ns()
         try:
             cycle = await self.link.cycle(flushes, claim, self.clock, self._number, first)
         except NotesRefusedError:
@@ -164,8 +185,12 @@ class Ledger:
         else:
             self._take_in(cycle.hand)
         self._cycles += 1
+        took = (time.perf_counter_ns() - began) // 1000
         if flushes:
+            self.tally(flushes[0].hand.tag).flushed(took)
             self._account(flushes, cycle.accepted)
+        elif claim is not None:
+            self.tally(claim.tag_name).claimed(took)
         if self._late:
             await self._write_late()
         return cycle
@@ -209,12 +234,19 @@ class Ledger:
             self.in_hand.book.close(hand.number)
             self._late += [(hand, *entry) for entry in hand.late]
 
+    def look(self, now: int) -> None:
+        """Note how many jobs are under way; `now` is `time.perf_counter_ns()`."""
+        self.under_way = self.in_hand.under_way()
+        elapsed, self._looked_at = now - (self._looked_at or now), now
+        self.occupied.under_way(self.under_way, elapsed // 1000)
+
     def _account(self, flushes: Sequence[LeaseFlush], accepted: frozenset[int]) -> None:
         written = [flush for flush in flushes if flush.hand.lease in accepted]
         for flush in flushes:
             hand = flush.hand
             if hand.lease not in accepted:
                 self._refused += flush.jobs
+                self.tally(hand.tag)[LOST] += 1
                 log.warning(
                     "lease %d was lost: outcomes of %d jobs are dropped, they run again elsewhere",
                     hand.lease,
@@ -227,6 +259,7 @@ class Ledger:
                 self.next_retry()  # a worker that is never idle does not ask: forget those that are due
                 heapq.heappush(self._retries, time.monotonic() + min(delay for _, delay in flush.retries))
         for flush in written:
+            self.tally(flush.hand.tag).ended(flush)
             if flush.hand.kept:
                 self.forgetting.ended(flush)
         jobs, failed, busy_us, size = totals(written)
@@ -236,6 +269,7 @@ class Ledger:
             self._retried += retried
             self._failed += failed
             self._busy_us += busy_us
+            self.occupied.ended(busy_us)
             self._last = time.perf_counter()
             self.pace.observe(jobs, busy_us, size)
 
@@ -273,9 +307,11 @@ class Ledger:
             heapq.heappop(self._retries)
         return self._retries[0] - now if self._retries else math.inf
 
-    def settled(self) -> None:
-        """A job has ended by its own completion."""
+    def settled(self, tag: str, duration_us: int) -> None:
+        """A job of this tag has ended by its own completion."""
         self._jobs += 1
+        self.tally(tag).settled(duration_us)
+        self.occupied.ended(duration_us)
         self._last = time.perf_counter()
 
     def keep(self, flushes: Sequence[LeaseFlush]) -> None:

@@ -18,6 +18,7 @@ from hotpath.store.workers import register_worker
 from hotpath.worker.assignment import Assignment
 from hotpath.worker.burial import Remains, remains_of
 from hotpath.worker.child import Child, spawn
+from hotpath.worker.facts import Facing
 from hotpath.worker.runtimes import runtime_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Life:
     child: Child
     watch: Watch
     name: str = attrs.field(factory=lambda: f"{socket.gethostname()}-{secrets.token_hex(3)}")
+    facing: Facing = attrs.field(init=False)
+    """How it was seen over time."""
     worker: int = 0
     """Id of its row, once it is registered."""
     was_ready: bool = False
@@ -53,6 +56,9 @@ class Life:
     """Whether another one has taken its place."""
     lost_at: int | None = None
     """`time.perf_counter_ns()` when its lease was found to be lost."""
+
+    def __attrs_post_init__(self) -> None:
+        self.facing = Facing(self.child.pid, [tag for _, tag in self.team.tags], self.team.concurrency)
 
     async def run(self) -> None:
         """From the registration to the end of the process; then it is buried, beside all else."""
@@ -69,6 +75,7 @@ class Life:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                 await self.child.process.wait()
             self.team.lives.pop(self.worker, None)
+            self.team.keeper.ended(self.worker)
             self.team.past.append(attrs.evolve(self.child.statistics, in_hand=0))
             remains = self._remains() if self.worker else None
             self.child.close()
@@ -104,6 +111,7 @@ class Life:
             else:
                 self.child.renewed(asked + round(team.options.lease * SECOND))
                 team.lives[self.worker] = self
+                team.keeper.follow(self.worker, lambda: self.child.tallies)
                 return True
         return False
 

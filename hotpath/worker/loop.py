@@ -191,7 +191,11 @@ class Loop:
 
     def statistics(self) -> WorkerStatistics:
         """Counts since the start."""
-        return self.ledger.statistics()
+        return attrs.evolve(self.ledger.statistics(), deaf=self.waker.deaf)
+
+    def tallies(self) -> dict[str, list[int]]:
+        """By tag, what was counted since the start (`core/tally.py`)."""
+        return {tag: list(tally) for tag, tally in list(self.ledger.tallies.items())}
 
     # ------------------------------------------------------------ the turns
 
@@ -426,6 +430,7 @@ class Loop:
             elif not self._lost:
                 log.warning("the lease has run out, as far as is known here: what runs is interrupted")
                 self._expire()
+            self.ledger.look(now)
             if self.in_hand.look(now):
                 self._give_up = True
                 self._wake.set()

@@ -140,6 +140,7 @@ class Process:
             self._say({"error": str(error), "code": error.exit_code, "traceback": traceback})
         finally:
             if self._loop is not None:
+                self._say({"tallies": self._loop.tallies()})
                 self._say({"over": attrs.asdict(self._loop.statistics()), "drained": self._loop.drained})
 
     async def _work(
@@ -158,11 +159,16 @@ class Process:
 
     async def _report(self, loop: Loop) -> None:
         """Tell the counts from time to time, until the work is done."""
+        said: dict[str, list[int]] = {}
         while not self._done.is_set():
             with trio.move_on_after(REPORT_EVERY):
                 await self._done.wait()
             self._board.words[BEAT] = time.perf_counter_ns()
             self._say({"counts": attrs.asdict(loop.statistics())})
+            tallies = loop.tallies()
+            if more := {tag: tally for tag, tally in tallies.items() if said.get(tag) != tally}:
+                self._say({"tallies": more})
+                said = tallies
 
     async def _obey(self) -> None:
         """Read the supervisor's words; its death is one of them."""

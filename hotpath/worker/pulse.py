@@ -15,12 +15,14 @@ import attrs
 import trio
 
 from hotpath.config import Config
+from hotpath.core.tally import LOST
 from hotpath.core.watch import SECOND
 from hotpath.store.database import Database
 from hotpath.store.embedded import EmbeddedPostgres, database_name, default_home
 from hotpath.store.listen import PooledError, open_listener
 from hotpath.store.trouble import ANY_TROUBLE
-from hotpath.store.workers import give_back_unlisted, heartbeat
+from hotpath.store.workers import Facts, give_back_unlisted, heartbeat
+from hotpath.worker.facts import Keeper
 from hotpath.worker.house import House, reap_pause
 from hotpath.worker.options import HEARTBEAT
 
@@ -70,6 +72,7 @@ class Pulse:
     """Seconds."""
     weather: Weather
     lives: Callable[[], Mapping[int, Life]]
+    keeper: Keeper
     _hurry: trio.Event = attrs.field(factory=trio.Event)
     """Set when somebody asked to cancel a job of ours."""
     _unlisted_at: float = 0.0
@@ -115,13 +118,17 @@ class Pulse:
         asked = time.perf_counter_ns()
         jobs = {worker: life.child.statistics.jobs for worker, life in lives.items()}
         async with self.database.connection(within=self.lease / 2) as connection:
-            beat = await heartbeat(connection, jobs, self.lease)
+            facts = [fact for life in lives.values() if (fact := self._fact(life)) is not None]
+            beat = await heartbeat(connection, jobs, self.lease, facts, self.keeper.due())
+            self.keeper.heard()
             for worker, life in lives.items():
                 if life.is_over:
                     continue
                 if worker in beat.renewed:
                     life.child.renewed(asked + round(self.lease * SECOND))
                 else:
+                    if life.lost_at is None:
+                        self.keeper.note(LOST)
                     life.lose()
                 life.child.cancel(beat.cancels.get(worker, ()))
             if time.monotonic() < self._unlisted_at:
@@ -132,6 +139,22 @@ class Pulse:
             given = await give_back_unlisted(connection, listed)
         if given:
             log.warning("%d jobs of claims whose reply was lost are back in the queue", given)
+
+    def _fact(self, life: Life) -> Facts | None:
+        child = life.child
+        if life.is_over or child.returncode is not None:
+            return None
+        job = child.job_in_hand()
+        began = life.watch.since(job) if job is not None else None
+        since = None if began is None else (time.perf_counter_ns() - began) / SECOND
+        return life.facing.look(life.worker, child.statistics, child.tallies, job, since)
+
+    async def say_last(self) -> None:
+        """What was counted and not said yet."""
+        counts = self.keeper.due(finally_=True)
+        if counts:
+            async with self.database.connection(within=self.lease / 2) as connection:
+                await heartbeat(connection, {}, self.lease, counts=counts)
 
     async def _hear(self) -> None:
         """Requests to cancel come at once this way; if they do not, the next heartbeat brings them."""

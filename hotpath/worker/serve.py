@@ -34,9 +34,10 @@ from hotpath.store.database import Database, open_database
 from hotpath.store.flows import secret_for
 from hotpath.store.scripts import register_version
 from hotpath.store.trouble import TROUBLE
-from hotpath.store.workers import register_tags, register_worker, stop_worker
+from hotpath.store.workers import heartbeat, register_tags, register_worker, stop_worker
 from hotpath.worker.assignment import Assignment, ScriptInHand
 from hotpath.worker.engine import live
+from hotpath.worker.facts import Facing, Keeper
 from hotpath.worker.heartbeat import open_pulse
 from hotpath.worker.options import GRACE, LEASE, DedicateOptions
 from hotpath.worker.runtimes import make_runtime, runtime_of
@@ -186,6 +187,10 @@ class _Service:
     worker: Worker | None = None
     lost: bool = False
     """Whether the last life ended by the loss of its lease."""
+    keeper: Keeper = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.keeper = Keeper(self.assignment.version.script, self.assignment.tags)
 
     async def revive(self, scope: trio.CancelScope) -> None:
         """The life after one whose lease was lost, as soon as the database can be used."""
@@ -222,8 +227,12 @@ class _Service:
             )
         self.assignment = msgspec.structs.replace(self.assignment, worker=worker)
         jobs = 0
+        facing = Facing(os.getpid(), [tag for _, tag in self.assignment.tags], self.runtime.concurrency)
         try:
-            async with open_pulse(self.database.dsn, worker, began) as pulse, trio.open_nursery() as nursery:
+            async with (
+                open_pulse(self.database.dsn, worker, began, facing, self.keeper) as pulse,
+                trio.open_nursery() as nursery,
+            ):
                 done = trio.Event()
 
                 async def run(task_status: trio.TaskStatus[Loop]) -> None:
@@ -233,15 +242,20 @@ class _Service:
                         done.set()
 
                 loop = await nursery.start(run)
+                self.keeper.follow(worker, loop.tallies)
                 pulse.follow(loop)
                 self._present(loop, scope, task_status)
                 await done.wait()
                 jobs = loop.statistics().jobs
         finally:
+            self.keeper.ended(worker)
             with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL):
                 try:
                     async with self.database.connection() as connection:
                         await stop_worker(connection, worker, jobs)
+                        if counts := self.keeper.due(finally_=True):
+                            await heartbeat(connection, {}, LEASE, counts=counts)
+                            self.keeper.heard()
                 except TROUBLE as error:
                     log.warning(
                         "the database was not told that worker %s ended: %s", self.assignment.name, error

@@ -23,8 +23,18 @@ class WorkerStatistics:
     """Jobs given back unrun."""
     parked: int = 0
     """How often a run was put aside that has to wait for something."""
+    canceled: int = 0
+    """Of those that failed, the ones that were canceled."""
+    lost: int = 0
+    """Leases that were found to be lost when their outcomes came."""
     busy: float = 0.0
     """Time inside `main`, all jobs together."""
+    occupied: float = 0.0
+    """The same, with what the jobs under way have taken so far."""
+    under_way: int = 0
+    """Jobs that were running at the last look, ten times a second."""
+    deaf: bool = False
+    """Whether nothing can wake it at present: it finds jobs by polling."""
     cycles: int = 0
     """Round trips that flushed or claimed."""
     in_hand: int = 0
@@ -46,7 +56,12 @@ def added(several: Sequence[WorkerStatistics]) -> WorkerStatistics:
         refused=sum(one.refused for one in several),
         released=sum(one.released for one in several),
         parked=sum(one.parked for one in several),
+        canceled=sum(one.canceled for one in several),
+        lost=sum(one.lost for one in several),
         busy=sum(one.busy for one in several),
+        occupied=sum(one.occupied for one in several),
+        under_way=sum(one.under_way for one in several),
+        deaf=any(one.deaf for one in several),
         cycles=sum(one.cycles for one in several),
         in_hand=sum(one.in_hand for one in several),
         first_claim=min(first, default=None),

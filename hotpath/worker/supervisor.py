@@ -12,22 +12,26 @@ import logging
 import os
 import signal
 import time
+from contextlib import suppress
 
 import attrs
 import trio
 
 from hotpath.config import Config
+from hotpath.core.tally import CANCELED, FAILURE
 from hotpath.core.watch import Kill
 from hotpath.errors import HotpathError, ScriptImportError
-from hotpath.model import Description, ScriptVersion
+from hotpath.model import Description, ErrorKind, ScriptVersion
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import Located, locate
 from hotpath.store.database import Database, open_database
 from hotpath.store.flows import secret_for
 from hotpath.store.scripts import register_version
+from hotpath.store.trouble import ANY_TROUBLE
 from hotpath.store.workers import register_tags
 from hotpath.worker.burial import Remains, tell
 from hotpath.worker.child import Child, spawn
+from hotpath.worker.facts import Keeper
 from hotpath.worker.guard import guard
 from hotpath.worker.lives import Life, keep_worker
 from hotpath.worker.options import DEFAULT_CONCURRENCY, DedicateOptions
@@ -164,12 +168,14 @@ class Supervisor:
     """By worker id, those that are registered and not yet buried."""
     past: list[WorkerStatistics] = attrs.field(factory=list)
     """What workers that have ended had done."""
+    keeper: Keeper = attrs.field(init=False)
     failure: HotpathError | None = None
     """Why no worker can work."""
     _burials: trio.Nursery | None = None
 
     def __attrs_post_init__(self) -> None:
         self.reporter = Reporter(self.options, self.version, [name for _, name in self.tags])
+        self.keeper = Keeper(self.version.script, self.tags)
 
     @property
     def concurrency(self) -> int:
@@ -182,7 +188,9 @@ class Supervisor:
     async def run(self) -> int:
         """Until all workers have ended and none is to be started again; returns the exit code."""
         began = time.perf_counter()
-        pulse = Pulse(self.config, self.database, self.options.lease, self.weather, lambda: self.lives)
+        pulse = Pulse(
+            self.config, self.database, self.options.lease, self.weather, lambda: self.lives, self.keeper
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pulse.run)
             nursery.start_soon(guard, self.lives.values)
@@ -199,6 +207,8 @@ class Supervisor:
                     "most",
                     self.options.lease,
                 )
+            with suppress(*ANY_TROUBLE), trio.move_on_after(LAST_WORDS):
+                await pulse.say_last()
             nursery.cancel_scope.cancel(reason="all workers have ended")
         if self.failure is not None:
             raise self.failure
@@ -229,7 +239,11 @@ class Supervisor:
     def bury(self, remains: Remains) -> None:
         """Tell the database what became of a worker, beside all else."""
         assert self._burials is not None, "workers live in it"
-        self._burials.start_soon(tell, self.database, self.version, remains)
+        self._burials.start_soon(self._bury, remains)
+
+    async def _bury(self, remains: Remains) -> None:
+        ended = await tell(self.database, self.version, remains)
+        self.keeper.note(CANCELED if remains.judgement.kind is ErrorKind.CANCELED else FAILURE, ended)
 
     async def _end_in_time(self) -> None:
         """Pass on what somebody asked for; end what outlives its grace."""

@@ -50,6 +50,8 @@ class Waker:
     """What to call when there may be work."""
     wake_everywhere: Callable[[], None] = attrs.field(default=lambda: None)
     """What to call when jobs have come back, which lie before those that were claimed last."""
+    deaf: bool = True
+    """Whether it does not hear at present, and the loop finds jobs by polling."""
     _noted_at: float = -1e9
     _last_find: float = -1e9
     _finds: int = 0
@@ -91,7 +93,7 @@ class Waker:
         while True:
             try:
                 async with open_listener(self.dsn, "hotpath") as listener, trio.open_nursery() as nursery:
-                    wait = first
+                    wait, self.deaf = first, False
                     self._noted_at = -1e9
                     nursery.start_soon(self._keep_note, listener)
                     self.wake()  # what came while nobody listened
@@ -101,10 +103,12 @@ class Waker:
                         if tag in keys:
                             (self.wake_everywhere if back else self.wake)()
             except* PooledError as group:
+                self.deaf = True
                 if wait != POOLED:
                     log.warning("jobs are found by polling alone: %s", _line(group))
                 wait = POOLED
             except* ANY_TROUBLE as group:
+                self.deaf = True
                 if time.monotonic() - said_at > SAY_EVERY:
                     said_at = time.monotonic()
                     log.warning("listening broke, polling goes on: %s", _line(group))

@@ -217,7 +217,9 @@ async def test_heartbeat_reads_what_its_workers_hold(stage: Stage):
         analyze hotpath.worker, hotpath.lease;
         """
     )
-    plan = await explain(stage, "heartbeat", f"'{{{worker.worker}}}'", "'{0}'", "15", analyze=True)
+    plan = await explain(
+        stage, "heartbeat", f"'{{{worker.worker}}}'", "'{0}'", "15", "null", "null", analyze=True
+    )
     assert pages(plan) < FEW
 
 
