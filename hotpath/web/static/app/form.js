@@ -84,7 +84,7 @@ function Field({name, form, text, set, required, fault, id}) {
 }
 
 // A form for `schema`. `submit(json)` gets the text of one JSON object and returns a promise.
-export function SchemaForm({schema, value, submit, label, children, close, prefix = 'arg'}) {
+export function SchemaForm({schema, value, submit, label, children, close, quiet, prefix = 'arg'}) {
   const root = schema ?? {};
   const names = Object.keys(root.properties ?? {});
   const needed = new Set(root.required ?? []);
@@ -169,7 +169,7 @@ export function SchemaForm({schema, value, submit, label, children, close, prefi
   return html`<form class="schema" onSubmit=${send} autocomplete="off" novalidate>
     ${raw === null ? html`${names.map((name) => html`<${Field} key=${name} id=${`${prefix}-${name}`} name=${name} form=${forms[name]} required=${needed.has(name)} text=${texts[name]} fault=${faults[name]}
         set=${(text) => setTexts((old) => ({...old, [name]: text}))} />`)}
-      ${!names.length && !open && html`<p class="muted">It takes no args.</p>`}
+      ${!names.length && !open && !quiet && html`<p class="muted">It takes no args.</p>`}
       ${open && html`<div class="field"><label for=${`${prefix}-more`}>${names.length ? 'More args' : 'Args'} <span class="muted">a JSON object</span></label><textarea id=${`${prefix}-more`} rows="3" spellcheck="false" placeholder="{}" value=${more} onInput=${(event) => setMore(event.target.value)}></textarea></div>`}`
       : html`<div class="field"><label for=${`${prefix}-json`}>JSON</label><textarea id=${`${prefix}-json`} class="tallest" spellcheck="false" rows=${Math.min(Math.max(raw.split('\n').length + 1, 6), 24)} value=${raw} onInput=${(event) => setRaw(event.target.value)}></textarea></div>`}
     ${children}

@@ -7,6 +7,7 @@ import {Act, Ago, Copy, Dialog, Empty, Facts, Id, Json, Loading, Panel, Shown, S
 import {strip} from './ansi.js';
 import {Log} from './log.js';
 import {RunForm} from './form.js';
+import {Run} from './run.js';
 
 export const ended = (job) => !['queued', 'running'].includes(job.state);
 const page = (job) => `${job.kind === 'flow' ? '/runs' : '/jobs'}/${job.id}`;
@@ -43,6 +44,7 @@ function Found({job, reload}) {
       ${job.kind !== 'step' && html`<button type="button" id="again" onClick=${() => setAgain(true)}>Run again …</button>`}</div></div>
     ${job.error && html`<${Failure} error=${job.error} />`}
     ${job.state === 'queued' && html`<${Waiting} job=${job} />`}
+    ${flow && html`<${Run} job=${job} ended=${done} reload=${reload} />`}
     <${Panel} title="When"><${Times} job=${job} /><${Details} job=${job} /><//>
     <div class="pair"><${Panel} title="Args"><${Json} value=${job.args} label="Args" /><//>
       ${job.state === 'success' ? html`<${Panel} title="Result"><${Json} value=${job.result} label="Result" /><//>` : null}</div>
@@ -119,6 +121,6 @@ function Attempts({job}) {
 function Again({job, close}) {
   const it = useData((signal) => api(`/scripts/${inPath(job.script)}`, {signal}), [job.script]);
   return html`<${Dialog} title=${`Run ${visible(job.script)} again`} close=${close}><p class="muted">A new job with these args. Change what you like; secrets have to be typed again.</p>
-    <${Shown} it=${it} what="Reading its schema">${(script) => html`<${RunForm} script=${job.script} schema=${script.schema} value=${job.args} tag=${job.tag === (script.tag ?? job.script) ? '' : job.tag} priority=${job.priority}
+    <${Shown} it=${it} what="Reading its schema">${({versions: [script]}) => html`<${RunForm} script=${job.script} schema=${script.schema} value=${job.args} tag=${job.tag === (script.tag ?? job.script) ? '' : job.tag} priority=${job.priority}
       close=${close} done=${(id) => { close(); go(page({...job, id})); }} />`}<//><//>`;
 }

@@ -6,11 +6,20 @@ import {useStatus} from './data.js';
 import {Dialog, Empty, Icon} from './parts.js';
 import {Jobs} from './jobs.js';
 import {Job} from './job.js';
+import {Overview} from './overview.js';
+import {Flows, Script, Scripts} from './scripts.js';
+import {Workers} from './workers.js';
 
 const VIEWS = [
+  [/^\/$/, Overview, () => 'Overview', '/'],
   [/^\/jobs$/, Jobs, () => 'Jobs', '/jobs'],
   [/^\/jobs\/([^/]+)$/, Job, (id) => `Job ${id.slice(-12)}`, '/jobs'],
   [/^\/runs\/([^/]+)$/, Job, (id) => `Run ${id.slice(-12)}`, '/flows'],
+  [/^\/flows$/, Flows, () => 'Flows', '/flows'],
+  [/^\/flows\/(.+)$/, Script, String, '/flows'],
+  [/^\/scripts$/, Scripts, () => 'Scripts', '/scripts'],
+  [/^\/scripts\/(.+)$/, Script, String, '/scripts'],
+  [/^\/workers$/, Workers, () => 'Workers', '/workers'],
 ];
 const PLACES = [['/', 'Overview', 'o'], ['/jobs', 'Jobs', 'j'], ['/flows', 'Flows', 'f'], ['/scripts', 'Scripts', 's'], ['/workers', 'Workers', 'w']];
 const KEYS = [
