@@ -31,16 +31,6 @@ PATHS = (
 )
 """Addresses within the page: the browser knows what to show there."""
 
-SECURITY = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
 _TYPES = {
     "css": "text/css; charset=utf-8",
     "html": "text/html; charset=utf-8",
@@ -102,14 +92,14 @@ class Page:
             return send(request, asset, _FOR_EVER)
         asset = self.assets.get(path) or self.assets.get(name)
         if asset is None:
-            return Response("There is no such file.\n", 404, SECURITY, "text/plain")
+            return Response("There is no such file.\n", 404, media_type="text/plain")
         return send(request, asset, _ASK)
 
 
 def send(request: Request, asset: Asset, caching: str) -> Response:
     """The asset as this request wants it: packed or not, or only word that it is unchanged."""
     body, tag = asset.body, f'"{asset.etag}"'
-    headers = {**SECURITY, "cache-control": caching, "vary": "accept-encoding"}
+    headers = {"cache-control": caching, "vary": "accept-encoding"}
     if asset.packed is not None and takes_gzip(request.headers.get("accept-encoding", "")):
         body, tag = asset.packed, f'"{asset.etag}-gzip"'
         headers["content-encoding"] = "gzip"

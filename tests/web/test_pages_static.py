@@ -92,14 +92,6 @@ async def test_every_address_of_the_page_gives_the_document(http):
     assert (await http.get("/nowhere")).status_code == 404
 
 
-async def test_what_may_be_done_is_strict(http):
-    """Nothing but the server's own files runs or is shown, in nobody's frame."""
-    policy = (await http.get("/")).headers["content-security-policy"]
-    assert "default-src 'none'" in policy
-    assert "frame-ancestors 'none'" in policy
-    assert "unsafe" not in policy
-
-
 async def test_files_are_kept_for_ever_under_their_version(http, page):
     """An address with the current version never changes; without it, or with another, it is asked for."""
     for address, caching in (

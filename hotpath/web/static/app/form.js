@@ -86,8 +86,9 @@ function Field({name, form, text, set, required, fault, id}) {
 // A form for `schema`. `submit(json)` gets the text of one JSON object and returns a promise.
 export function SchemaForm({schema, value, submit, label, children, close, quiet, prefix = 'arg'}) {
   const root = schema ?? {};
-  const names = Object.keys(root.properties ?? {});
   const needed = new Set(root.required ?? []);
+  // As they were written, where the schema says it (the database keeps no order of keys), the needed ones first.
+  const names = [...new Set([...(root.order ?? []), ...needed, ...Object.keys(root.properties ?? {})])].filter((name) => root.properties?.[name]);
   const forms = Object.fromEntries(names.map((name) => [name, shape(root.properties[name], root)]));
   const [texts, setTexts] = useState(() => Object.fromEntries(names.map((name) => [name, initial(forms[name], value?.[name])])));
   const others = Object.fromEntries(Object.entries(value ?? {}).filter(([name]) => !forms[name]));

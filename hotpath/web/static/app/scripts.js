@@ -12,11 +12,14 @@ const fits = (each, words) => words.toLowerCase().split(/\s+/).every((word) => `
 
 function Listing({title, kind, empty}) {
   const [words, setWords] = useState('');
+  const [steps, setSteps] = useState(false);
   const it = useData((signal) => api('/scripts', {signal}), [kind], {every: 15_000});
   return html`<div class="head"><h1>${title}</h1><form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}><label><span>Find</span>
-      <input type="search" data-search placeholder="name, summary or tag" value=${words} onInput=${(event) => setWords(event.target.value)} /></label></form></div>
+      <input type="search" data-search placeholder="name, summary or tag" value=${words} onInput=${(event) => setWords(event.target.value)} /></label>
+      ${!kind && html`<label class="check"><input type="checkbox" checked=${steps} onChange=${() => setSteps(!steps)} /><span>scripts within flows too</span></label>`}</form></div>
     <${Shown} it=${it} what=${`Reading ${title.toLowerCase()}`}>${({scripts}) => {
-      const all = scripts.filter((each) => !kind || each.kind === kind);
+      const flows = scripts.filter((each) => each.kind === 'flow').map((each) => `${each.script}/`);
+      const all = scripts.filter((each) => (kind ? each.kind === kind : steps || !flows.some((flow) => each.script.startsWith(flow))));
       const shown = all.filter((each) => fits(each, words));
       if (!all.length) return empty;
       if (!shown.length) return html`<${Empty} title=${`None of ${plural(all.length, title.toLowerCase().slice(0, -1))} fits “${visible(words)}”`} />`;
