@@ -72,11 +72,14 @@ class ClientStatistics:
 class Client(Runs):
     """Made by `open_client`; may be used by any number of tasks."""
 
-    def __init__(self, database: Database, completions: Completions, config: Config) -> None:
+    def __init__(
+        self, database: Database, completions: Completions, config: Config, *, registers: bool = True
+    ) -> None:
         self.database = database
         self.config = config
         self._completions = completions
         self._known: dict[str, _Known] = {}
+        self._registers = registers
         self._enqueued = 0
 
     async def enqueue(
@@ -145,7 +148,7 @@ class Client(Runs):
     async def enqueue_json(
         self,
         script: str,
-        raws: Iterable[bytes],
+        raws: Iterable[bytes] | AsyncIterable[bytes],
         *,
         tag: str | None = None,
         priority: int = 0,
@@ -154,7 +157,8 @@ class Client(Runs):
     ) -> Sequence[UUID]:
         """`enqueue_many` for args that are JSON already, and have been through `validator(script)`."""
         known = await self._know(script)
-        batches = Sealer().seal(raws)
+        batches: Iterable[Contents] | AsyncIterable[Contents]
+        batches = AsyncSeal(raws, Sealer()) if isinstance(raws, AsyncIterable) else Sealer().seal(raws)
         return await self._load(
             known, batches, tag=tag, priority=priority, scheduled_for=scheduled_for, timeout=timeout
         )
@@ -232,16 +236,17 @@ class Client(Runs):
         before: UUID | None = None,
         steps: bool = False,
         parent: UUID | None = None,
+        payloads: bool = True,
     ) -> list[Job]:
         """Jobs, the newest first, at most `limit`; the next page is `before` the id of the last.
 
         Steps of runs are left out unless `steps`. `parent`: the steps of that run, the last begun first;
-        raises `UnknownJobError`.
+        raises `UnknownJobError`. `payloads=False` leaves out args and results, which may be large.
         """
         async with self.database.connection() as connection:
             found = await listing.list_jobs(
                 connection, state=state, script=script, tag=tag, since=since, limit=limit, before=before,
-                steps=steps, parent=parent,
+                steps=steps, parent=parent, payloads=payloads,
             )  # fmt: skip
         if parent is not None and not found:
             await self.job(parent)
@@ -323,6 +328,8 @@ class Client(Runs):
         return known
 
     async def _register_unknown(self, script: str, unknown: UnknownScriptError) -> Registered:
+        if not self._registers:
+            raise unknown
         try:
             located = locate(script, self.config.workspace)
         except ScriptError:
@@ -394,13 +401,24 @@ class _Encoded:
 
 @asynccontextmanager
 async def open_client(
-    database_url: str | None = None, *, workspace: str | Path | None = None, config: Config | None = None
+    database_url: str | None = None,
+    *,
+    workspace: str | Path | None = None,
+    config: Config | None = None,
+    registers: bool = True,
+    connections: int = 4,
 ) -> AsyncIterator[Client]:
     """Open the database that the arguments, else the environment, name (CONTRACT: the command's own rules).
+
+    `registers`: whether a script that the database does not know is sought in the workspace. `connections`:
+    how many it may have to the database at a time.
 
     Raises `UsageError` for a URL or workspace that cannot be, `DatabaseUnavailableError` when there is no
     database.
     """
     chosen = config or read_config(workspace, database_url=database_url)
-    async with open_database(chosen) as database, open_completions(database) as completions:
-        yield Client(database, completions, chosen)
+    async with (
+        open_database(chosen, connections=connections) as database,
+        open_completions(database) as completions,
+    ):
+        yield Client(database, completions, chosen, registers=registers)

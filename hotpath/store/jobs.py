@@ -56,7 +56,7 @@ def milliseconds(timeout: Any) -> int | None:
 
 
 @contextmanager
-def _refusals(script: str) -> Iterator[None]:
+def refusals(script: str) -> Iterator[None]:
     """Turn what `hotpath.enqueue` refuses into our own errors."""
     try:
         yield
@@ -90,7 +90,7 @@ async def enqueue(
     that no job can have.
     """
     check_options(tag, priority, scheduled_for, timeout)
-    with _refusals(script):
+    with refusals(script):
         job_id: Any = await connection.fetchval(
             query("enqueue"), script, args.decode(), tag, priority, scheduled_for, milliseconds(timeout)
         )
@@ -143,7 +143,7 @@ async def retry(connection: asyncpg_trio.Connection, job_id: UUID) -> bool:
     """Run a job that has ended once more, under its own id; a run of a flow begins anew. False when it is
     unknown or has not ended. Raises `UsageError` for a step of a run, which cannot be retried alone.
     """
-    with _refusals(str(job_id)):
+    with refusals(str(job_id)):
         return bool(await connection.fetchval(query("retry_job"), job_id))
 
 

@@ -44,12 +44,14 @@ async def list_jobs(
     before: UUID | None = None,
     steps: bool = False,
     parent: UUID | None = None,
+    payloads: bool = True,
 ) -> list[Job]:
     """Jobs of this state, script, tag, made since then: at most `limit`, the newest first, from before that
     id on.
 
     Steps of runs are left out unless `steps`. With `parent`, the steps of that run and nothing else, the last
-    begun first: they are all as old as the run. Raises `UsageError` that names what cannot be asked.
+    begun first: they are all as old as the run. Without `payloads` args and results are not read: they are
+    empty. Raises `UsageError` that names what cannot be asked.
     """
     wanted = None if state is None else _state(state)
     if not 1 <= limit <= LIMIT:
@@ -71,18 +73,24 @@ async def list_jobs(
         if parent is not None:
             if since is not None and time_of(parent) < since:
                 return []
-            rows = await connection.fetch(query("list_steps"), parent, before, wanted, *narrow, limit)
+            rows = await connection.fetch(
+                query("list_steps"), parent, before, wanted, *narrow, limit, payloads
+            )
             return [job_of(row) for row in rows]
         pages: list[list[Any]] = []
         if wanted in (None, State.QUEUED):
-            pages.append(await connection.fetch(query("list_loose"), upper, lower, *narrow, limit, steps))
-            pages.append(await connection.fetch(query("list_sealed"), upper, lower, *narrow, limit))
+            pages.append(
+                await connection.fetch(query("list_loose"), upper, lower, *narrow, limit, steps, payloads)
+            )
+            pages.append(await connection.fetch(query("list_sealed"), upper, lower, *narrow, limit, payloads))
         if wanted in (None, State.RUNNING):
-            pages.append(await connection.fetch(query("list_running"), upper, lower, *narrow, limit, steps))
+            pages.append(
+                await connection.fetch(query("list_running"), upper, lower, *narrow, limit, steps, payloads)
+            )
         if wanted is None or wanted in _ENDED:
             name = "list_failed" if wanted in (State.FAILURE, State.CANCELED) else "list_done"
             code = None if wanted is None else int(_ENDED[wanted])
-            asked = (upper, lower, ended_after, *narrow, code, limit, steps)
+            asked = (upper, lower, ended_after, *narrow, code, limit, steps, payloads)
             pages.append(await connection.fetch(query(name), *asked))
     merged = heapq.merge(*pages, key=lambda row: row["id"], reverse=True)
     return [job_of(row) for row in islice(merged, limit)]

@@ -26,6 +26,7 @@ from hotpath.errors import (
     UnknownScriptError,
     UsageError,
 )
+from hotpath.store.idempotency import KeyReusedError
 
 log = logging.getLogger("hotpath.web")
 
@@ -45,6 +46,7 @@ _ERRORS: tuple[tuple[type[HotpathError], int, str, str], ...] = (
     (UnknownJobError, 404, "unknown-job", "No such job"),
     (UnknownScriptError, 404, "unknown-script", "No such script"),
     (BadArgsError, 400, "bad-args", "The args are not accepted"),
+    (KeyReusedError, 422, "key-reused", "The key was used for another request"),
     (NotSuspendedError, 409, "not-suspended", "The run does not wait for this"),
     (ExpiredTokenError, 410, "expired-token", "The token has expired"),
     (TokenError, 403, "bad-token", "The token opens nothing"),
@@ -72,10 +74,18 @@ class ProblemError(Exception):
     """For a handler to raise: answer with this problem."""
 
     def __init__(
-        self, status: int, title: str, detail: str = "", *, type: str = "bad-request", **extra: Any
+        self,
+        status: int,
+        title: str,
+        detail: str = "",
+        *,
+        type: str = "bad-request",
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,
     ) -> None:
         super().__init__(detail or title)
-        self.status, self.title, self.detail, self.type, self.extra = status, title, detail, type, extra
+        self.status, self.title, self.detail, self.type = status, title, detail, type
+        self.headers, self.extra = headers, extra
 
 
 def problem(
@@ -106,7 +116,9 @@ def field_of(message: str) -> str | None:
 async def on_own(_request: Request, error: Exception) -> Response:
     """An error that the handler raised on purpose."""
     assert isinstance(error, ProblemError)
-    return problem(error.status, error.title, error.detail, type=error.type, **error.extra)
+    return problem(
+        error.status, error.title, error.detail, type=error.type, headers=error.headers, **error.extra
+    )
 
 
 async def on_hotpath(request: Request, error: Exception) -> Response:

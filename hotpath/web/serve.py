@@ -17,11 +17,15 @@ from hotpath.web.connections import MAX_MESSAGE, PING_SECONDS, serve_app
 from hotpath.web.options import ServeOptions
 from hotpath.web.state import ServerState
 
+CONNECTIONS = 10
+"""To the database, at a time; what many look at is read once (`hub.py`)."""
+
 
 async def serve(config: Config, options: ServeOptions, *, json: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_client(config=config) as client, trio.open_nursery() as nursery:
+        opened = open_client(config=config, registers=False, connections=CONNECTIONS)
+        async with opened as client, trio.open_nursery() as nursery:
             state = ServerState(client=client, options=options, nursery=nursery)
             await state.access.check_start()
 

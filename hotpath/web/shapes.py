@@ -108,6 +108,14 @@ class Enqueued(msgspec.Struct):
     id: UUID
 
 
+class EnqueuedMany(msgspec.Struct, omit_defaults=True):
+    """The jobs that were put in."""
+
+    enqueued: int
+    ids: list[UUID] | UnsetType = UNSET
+    """In the order of the lines, if they were asked for."""
+
+
 class VersionDocument(msgspec.Struct, kw_only=True):
     """One version of a script."""
 

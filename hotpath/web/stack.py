@@ -6,10 +6,11 @@ from starlette.types import ASGIApp
 
 from hotpath.web.access import AccessMiddleware
 from hotpath.web.headers import HeadersMiddleware
+from hotpath.web.linger import LingerMiddleware
 from hotpath.web.state import ServerState
 
 
 def guarded(app: ASGIApp, state: ServerState) -> ASGIApp:
     """The application behind all that guards it."""
     app = AccessMiddleware(app, state.access)
-    return HeadersMiddleware(app)
+    return LingerMiddleware(HeadersMiddleware(app))

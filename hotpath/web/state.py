@@ -12,6 +12,9 @@ from hotpath.web.access import Access
 from hotpath.web.hub import Hub
 from hotpath.web.options import ServeOptions
 
+LOADS = 2
+"""Requests of many jobs that are read at a time."""
+
 
 @attrs.define(eq=False, kw_only=True)
 class ServerState:
@@ -23,6 +26,8 @@ class ServerState:
     """For what outlives a request and ends with the server."""
     stopping: trio.Event = attrs.field(factory=trio.Event, init=False)
     """Set when the server was told to stop: long polls and WebSockets end then, within the grace."""
+    loads: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(LOADS), init=False)
+    """Requests that put in many jobs: each has a connection, and a transaction, for as long as it sends."""
     access: Access = attrs.field(init=False)
     """Who may do what."""
     hub: Hub = attrs.field(init=False)

@@ -1,95 +1,23 @@
-"""A real server in this process, on a free port of its own, before a real and fresh database."""
+"""Fixtures of the web's tests: a real server in this process, on a free port of its own."""
 
 import sys
-import textwrap
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import attrs
-import httpx
 import pytest
-import trio
-from hypercorn.config import Config as HypercornConfig
-
-from hotpath.client import Client, open_client
-from hotpath.web.app import make_app
-from hotpath.web.connections import MAX_MESSAGE, serve_app
-from hotpath.web.options import ServeOptions
-from hotpath.web.state import ServerState
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
+sys.path.insert(0, str(Path(__file__).parent))
 
-SCRIPTS = {
-    "add.py": '''
-        """Numbers."""
-        def main(x: int, y: int = 1) -> int:
-            """Add two numbers."""
-            print("adding", x, y)
-            return x + y
-    ''',
-    "fail.py": """
-        def main(x: int = 0):
-            print("<b>no</b> \\x1b[31mred\\x1b[0m")
-            raise ValueError(f"no {x}")
-    """,
-    "f/team/echo.py": """
-        def main(**kwargs):
-            return kwargs
-    """,
-}
-
-
-@attrs.frozen
-class Served:
-    """A server that runs in this process."""
-
-    url: str
-    """Its address, such as `http://127.0.0.1:4711`."""
-    client: Client
-    """The server's own client of the library: what a test puts in by it, the server sees."""
-    http: httpx.AsyncClient
-    """A client of the HTTP API, with the server's address for its base."""
-    state: ServerState
-    done: trio.Event
-    """Set when it has stopped; `state.stopping` has it begin to."""
+from store_stage import open_stage
+from web_stage import serving, write_workspace
 
 
 @pytest.fixture
 def workspace(tmp_path):
     """A directory with a few scripts."""
-    for name, source in SCRIPTS.items():
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(textwrap.dedent(source))
+    write_workspace(tmp_path)
     return tmp_path
-
-
-@asynccontextmanager
-async def serving(database_url, workspace, **options):
-    """Serve that database while the context lasts. `options` are those of `ServeOptions`."""
-    chosen = ServeOptions(**{"port": 0, "grace": 0.5} | options)
-    async with open_client(database_url, workspace=workspace) as client, trio.open_nursery() as nursery:
-        state = ServerState(client=client, options=chosen, nursery=nursery)
-        config = HypercornConfig()
-        config.bind = [f"{chosen.host}:{chosen.port}"]
-        config.graceful_timeout = chosen.grace
-        config.loglevel = "WARNING"
-        config.websocket_max_message_size = MAX_MESSAGE
-        done = trio.Event()
-
-        async def run(task_status=trio.TASK_STATUS_IGNORED):
-            await serve_app(make_app(state), config, state.stopping.wait, task_status=task_status)
-            done.set()
-
-        (url,) = await nursery.start(run)
-        try:
-            async with httpx.AsyncClient(base_url=url, timeout=20) as http:
-                yield Served(url, client, http, state, done)
-        finally:
-            state.stopping.set()
-            with trio.move_on_after(chosen.grace + 1):
-                await done.wait()
-            nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -106,6 +34,13 @@ def serve_fixture(database_url, workspace):
 
 @pytest.fixture
 async def served(serve_fixture):
-    """A server of a fresh database."""
+    """A server of a fresh database, which knows the scripts of `web_stage`."""
     async with serve_fixture() as served:
         yield served
+
+
+@pytest.fixture
+async def stage(database_url):
+    """The store's own stage: a fresh database with the script `flow_x`."""
+    async with open_stage(database_url) as stage:
+        yield stage

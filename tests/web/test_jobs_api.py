@@ -5,7 +5,6 @@ import uuid
 
 async def test_enqueue_and_look(served):
     """What is put in is there at the place that the answer names."""
-    await served.client.register("add")
     response = await served.http.post("/api/v1/jobs", json={"script": "add", "args": {"x": 1}})
     assert response.status_code == 201, response.text
     assert response.headers["cache-control"] == "no-store"

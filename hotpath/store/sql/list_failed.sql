@@ -9,7 +9,9 @@ with d as materialized (
 select d.id, s.name as script, hotpath.tag_name(d.tag) as tag, case d.state when 1 then 'success' when 2 then 'failure' else 'canceled' end as state,
     d.priority::int4 as priority, d.scheduled_for, hotpath.uuid_time(d.id) as created_at, d.started_at,
     coalesce(d.started_at + d.duration_us * interval '1 microsecond', d.done_at) as finished_at, d.duration_us / 1000.0::float8 as duration_ms,
-    w.name as worker, d.attempt::int4 as attempt, coalesce(d.args, (select p.args from hotpath.payload p where p.id = d.id)) as args, d.result, d.error,
+    w.name as worker, d.attempt::int4 as attempt,
+    case when $9::boolean then coalesce(d.args, (select p.args from hotpath.payload p where p.id = d.id)) end as args,
+    case when $9 then d.result end as result, d.error,
     case when d.parent is not null then 'step' else coalesce(v.kind, 'script') end as kind, d.parent, d.step, hotpath.iteration_of(d.step) as iteration
 from d join hotpath.script s on s.id = d.script left join hotpath.script_version v on v.id = s.version left join hotpath.worker w on w.id = d.worker
 order by d.id desc

@@ -12,7 +12,8 @@ with j as materialized (
 )
 select j.id, s.name as script, hotpath.tag_name(j.tag) as tag, 'running' as state, j.priority::int4 as priority, j.scheduled_for,
     hotpath.uuid_time(j.id) as created_at, j.claimed_at as started_at, null::timestamptz as finished_at, null::float8 as duration_ms,
-    w.name as worker, j.attempt::int4 as attempt, coalesce(j.args[j.k + 1], (select p.args from hotpath.payload p where p.id = j.id)) as args,
+    w.name as worker, j.attempt::int4 as attempt,
+    case when $7::boolean then coalesce(j.args[j.k + 1], (select p.args from hotpath.payload p where p.id = j.id)) end as args,
     null::json as result, null::json as error,
     case when c.run is not null then 'step' else coalesce(v.kind, 'script') end as kind, c.run as parent, c.key as step,
     hotpath.iteration_of(c.key) as iteration

@@ -1,5 +1,5 @@
 -- Steps of one run, wherever they are, those begun last first (their ids say nothing of their order). $1 run, $2 only those before this one in
--- that order (null: from the top), $3 state, $4 script, $5 tag (each null: any), $6 how many.
+-- that order (null: from the top), $3 state, $4 script, $5 tag (each null: any), $6 how many, $7 whether args and results are wanted.
 with d as (
     select d.id, d.script, d.tag, case d.state when 1 then 'success' when 2 then 'failure' else 'canceled' end as state, d.priority::int4 as priority,
         d.scheduled_for, d.started_at, coalesce(d.started_at + d.duration_us * interval '1 microsecond', d.done_at) as finished_at,
@@ -30,7 +30,8 @@ a as materialized (
     order by coalesce(u.started_at, 'infinity') desc, u.id desc limit $6
 )
 select a.id, s.name as script, hotpath.tag_name(a.tag) as tag, a.state, a.priority, a.scheduled_for, hotpath.uuid_time(a.id) as created_at, a.started_at,
-    a.finished_at, a.duration_ms, w.name as worker, a.attempt, coalesce(a.args, (select p.args from hotpath.payload p where p.id = a.id)) as args,
-    a.result, a.error, 'step' as kind, $1 as parent, a.step, hotpath.iteration_of(a.step) as iteration
+    a.finished_at, a.duration_ms, w.name as worker, a.attempt,
+    case when $7::boolean then coalesce(a.args, (select p.args from hotpath.payload p where p.id = a.id)) end as args,
+    case when $7 then a.result end as result, a.error, 'step' as kind, $1 as parent, a.step, hotpath.iteration_of(a.step) as iteration
 from a join hotpath.script s on s.id = a.script left join hotpath.worker w on w.id = a.worker
 order by coalesce(a.started_at, 'infinity') desc, a.id desc

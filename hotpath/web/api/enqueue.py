@@ -2,61 +2,235 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
+import trio
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from hotpath.documents import job_document
+from hotpath.errors import HotpathError
+from hotpath.model import Job
 from hotpath.store import jobs as store
+from hotpath.store.idempotency import HOURS, Once, enqueue_once
 from hotpath.store.jobs import MAX_TIMEOUT, TAG_BYTES
 from hotpath.web import shapes
 from hotpath.web.api.jobs import Priority
-from hotpath.web.endpoints import PREFIX, Answer, Endpoint, reply
+from hotpath.web.endpoints import JSON, PREFIX, Answer, Endpoint, reply
+from hotpath.web.lines import TYPES, Lines, check_type
+from hotpath.web.problem import NO_STORE, ProblemError
 from hotpath.web.state import state_of
 
+MOST_SECONDS = 60.0
+"""How long a request may wait for its job."""
+LOAD_SECONDS = 10.0
+"""How long a request of many jobs waits for its turn."""
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_IDS_AT_ONCE = 2000
+
+Args = Annotated[
+    msgspec.Raw,  # checked as it is, by the script's own schema
+    Meta(description="What `main` takes, as the script's schema says.", extra_json_schema={"type": "object"}),
+]
+Script = Annotated[str, Meta(description="Name of the script or flow.", examples=["f/team/score"])]
 Tag = Annotated[
     str, Meta(min_length=1, max_length=TAG_BYTES, description="Where it waits; by default the script's own.")
 ]
 When = Annotated[datetime, Meta(tz=True, description="Not before then; by default at once.")]
 Timeout = Annotated[
     float,
-    Meta(
-        gt=0, le=MAX_TIMEOUT, description="Seconds that one run of it may take; by default the script's own."
-    ),
+    Meta(gt=0, le=MAX_TIMEOUT, description="Seconds that one run may take; by default the script's own."),
 ]
 
 
 class NewJob(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A job to be put in."""
 
-    script: Annotated[str, Meta(description="Name of the script or flow.", examples=["f/team/score"])]
-    args: dict[str, Any] = {}
-    """What `main` takes, as the script's schema says."""
+    script: Script
+    args: Args = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
     tag: Tag | None = None
     priority: Priority = 0
     scheduled_for: When | None = None
     timeout: Timeout | None = None
 
 
+class NewJobs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What many jobs have in common."""
+
+    script: Script
+    tag: Tag | None = None
+    priority: Priority = 0
+    scheduled_for: When | None = None
+    timeout: Timeout | None = None
+    ids: Annotated[bool, Meta(description="Whether to answer with the id of each.")] = False
+
+
+class Patience(msgspec.Struct, forbid_unknown_fields=True):
+    """How long to wait."""
+
+    wait: Annotated[
+        float,
+        Meta(ge=0, le=MOST_SECONDS, description="Seconds after which to answer, whatever the job does."),
+    ] = 30.0
+
+
 async def enqueue(request: Request, body: NewJob) -> Response:
-    """Put one job in."""
+    """Put one job in.
+
+    With a header Idempotency-Key, sending the same again within 24 hours, after a lost reply say, gives the
+    same job and does not put in another; the same key with another request is refused.
+    """
+    once = await _put_in(request, body)
+    headers = {"location": f"{PREFIX}/jobs/{once.job}"}
+    if once.replayed:
+        return reply(shapes.Enqueued(once.job), 200, headers=headers | {"idempotent-replayed": "true"})
+    return reply(shapes.Enqueued(once.job), 201, headers=headers)
+
+
+async def _put_in(request: Request, body: NewJob) -> Once:
     state = state_of(request)
+    key = _key_of(request)
     validator = await state.client.validator(body.script)
-    raw = validator.encode(body.args)
+    raw = validator.check_json(bytes(body.args))
+    options: dict[str, Any] = {
+        "tag": body.tag, "priority": body.priority, "scheduled_for": body.scheduled_for,
+        "timeout": body.timeout,
+    }  # fmt: skip
     async with state.database.connection() as connection:
-        job = await store.enqueue(
-            connection, body.script, raw, tag=body.tag, priority=body.priority,
-            scheduled_for=body.scheduled_for, timeout=body.timeout,
+        if key is None:
+            return Once(await store.enqueue(connection, body.script, raw, **options), replayed=False)
+        asked = msgspec.json.encode([request.url.path, body.script, options, msgspec.Raw(raw)])
+        return await enqueue_once(connection, key, asked, body.script, raw, **options)
+
+
+def _key_of(request: Request) -> str | None:
+    """The caller's key for this request, if there is one. Raises `ProblemError` for one that cannot be."""
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    if len(given) > 1 or not _KEY.fullmatch(given[0]):
+        detail = "field `Idempotency-Key` must be one header of 1 to 255 visible ASCII characters"
+        raise ProblemError(400, "The request is not accepted", detail, field="Idempotency-Key")
+    return given[0]
+
+
+async def enqueue_lines(request: Request, asked: NewJobs) -> Response:
+    """Put many jobs in: one for each line of the body, a JSON object with its args; all of them or none.
+
+    The body is read as it is stored, in constant memory, so it may have ten million lines. Blank lines are
+    skipped. A bad line is named by its number, from 1, and its field.
+    """
+    check_type(request)
+    state = state_of(request)
+    validator = await state.client.validator(asked.script)
+    with trio.move_on_after(LOAD_SECONDS) as turn:
+        await state.loads.acquire()
+    if turn.cancelled_caught:
+        raise ProblemError(
+            503, "Too many at once", "others are putting in many jobs: try again", type="busy",
+            headers={"retry-after": "5"},
         )  # fmt: skip
-    return reply(shapes.Enqueued(job), 201, headers={"location": f"{PREFIX}/jobs/{job}"})
+    try:
+        ids = await state.client.enqueue_json(
+            asked.script, Lines(request, validator.check_json), tag=asked.tag, priority=asked.priority,
+            scheduled_for=asked.scheduled_for, timeout=asked.timeout,
+        )  # fmt: skip
+    finally:
+        state.loads.release()
+    return _Ids(ids) if asked.ids else reply(shapes.EnqueuedMany(len(ids)), 201)
 
 
+class _Ids(Response):
+    """`EnqueuedMany` with ids, sent in parts: they may be ten million."""
+
+    def __init__(self, ids: Sequence[UUID]) -> None:
+        super().__init__(status_code=201, headers=NO_STORE, media_type=JSON)
+        del self.headers["content-length"]
+        self._ids = ids
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 201, "headers": self.raw_headers})
+        for part in self._parts():
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            await trio.lowlevel.checkpoint()
+        await send({"type": "http.response.body", "body": b"]}", "more_body": False})
+
+    def _parts(self) -> Iterator[bytes]:
+        yield b'{"enqueued":%d,"ids":[' % len(self._ids)
+        every, before = iter(self._ids), b""
+        while some := list(islice(every, _IDS_AT_ONCE)):
+            yield before + msgspec.json.encode(some)[1:-1]
+            before = b","
+
+
+async def run(request: Request, asked: Patience, body: NewJob) -> Response:
+    """Put one job in and wait for it.
+
+    Answers with the job once it has ended, however it did; of a flow's run that has an early result, once it
+    has that. After `wait` seconds, or when the client goes away, the waiting ends and the job goes on.
+    """
+    once = await _put_in(request, body)
+    client = state_of(request).client
+    ended: Job | None = None
+    failed: HotpathError | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_when_gone, request, nursery.cancel_scope)
+        try:
+            with trio.move_on_after(asked.wait):
+                ended = await client.wait(once.job, early=True)
+        except HotpathError as error:
+            failed = error  # raised below, as itself and not in a group
+        nursery.cancel_scope.cancel(reason="no more waiting")
+    if failed is not None:
+        raise failed
+    job = ended or await client.job(once.job)
+    headers = {"location": f"{PREFIX}/jobs/{once.job}"}
+    if once.replayed:
+        headers["idempotent-replayed"] = "true"
+    return reply(shapes.JobDocument(**job_document(job)), 202 if ended is None else 200, headers=headers)
+
+
+async def _stop_when_gone(request: Request, waiting: trio.CancelScope) -> None:
+    """End the waiting when the client has gone away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    waiting.cancel(reason="the client has gone")
+
+
+_KEY_HEADER = {
+    "Idempotency-Key": f"The caller's name for this request, 1 to 255 characters; kept for {HOURS} hours."
+}
+_LOCATION = {"Location": "Path of the job."}
+_REPLAYED = _LOCATION | {"Idempotent-Replayed": "`true`."}
+_EXAMPLE = {"script": "f/team/score", "args": {"x": 1}}
 TABLE = [
     Endpoint(
-        method="POST", path=f"{PREFIX}/jobs", handler=enqueue, scope="run", group="jobs", problems=(404,),
-        answers={201: Answer("It is in.", shapes.Enqueued, headers={"Location": "Path of the job."})},
+        method="POST", path=f"{PREFIX}/jobs", handler=enqueue, scope="run", group="jobs",
+        problems=(404, 422), headers=_KEY_HEADER, example=_EXAMPLE,
+        answers={
+            201: Answer("It is in.", shapes.Enqueued, headers=_LOCATION),
+            200: Answer("It was in before, by the same key.", shapes.Enqueued, headers=_REPLAYED),
+        },
+    ),
+    Endpoint(
+        method="POST", path=f"{PREFIX}/jobs/batch", handler=enqueue_lines, scope="run", group="jobs",
+        problems=(404, 408), takes=TYPES[0], has_lines=True, example='{"x": 1}\n{"x": 2}\n',
+        answers={201: Answer("They are in.", shapes.EnqueuedMany)},
+    ),
+    Endpoint(
+        method="POST", path=f"{PREFIX}/run", handler=run, scope="run", group="jobs",
+        problems=(404, 422), headers=_KEY_HEADER, example=_EXAMPLE,
+        answers={
+            200: Answer("It has ended.", shapes.JobDocument, headers=_LOCATION),
+            202: Answer("It goes on.", shapes.JobDocument, headers=_LOCATION),
+        },
     ),
 ]  # fmt: skip

@@ -78,6 +78,7 @@ async def list_jobs(request: Request, asked: ListJobs) -> Response:
     found = await state_of(request).client.jobs(
         state=asked.state, script=asked.script, tag=asked.tag, since=asked.since, limit=asked.limit,
         before=asked.before, steps=asked.steps, parent=asked.parent,
+        payloads=any(name in LARGE for name in fields),
     )  # fmt: skip
     documents = map(job_document, found)
     jobs = [shapes.ListedJob(**{name: document[name] for name in fields}) for document in documents]
