@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from hotpath.core.flush import LeaseFlush, totals
+from hotpath.core.logtext import behind
 from hotpath.core.notebook import Desk, Nowhere
 
 if TYPE_CHECKING:
@@ -153,8 +154,10 @@ class Hand:
         """Jobs of which more than steps may be kept in the database, until they end."""
         self.gone = False
         """True once the lease is no more."""
-        self.settled: dict[int, str] = {}
-        """Jobs that ended by a completion of their own, with the log that was written then."""
+        self.settled: dict[int, int] = {}
+        """Jobs that ended by a completion of their own, with the position up to which their log was written
+        then.
+        """
         self.late: list[tuple[int, int, str]] = []
         """Index, state and further log of settled jobs whose `main` has ended since."""
         self.waiting_since: float | None = None
@@ -288,13 +291,13 @@ class Hand:
         for index in indexes:
             self._leave(index)
 
-    def settle(self, index: int, log: str = "") -> bool:
-        """A job has ended by a transaction of its own, which also wrote this log; whether it had not ended
-        before. What is reported of it later is no outcome any more.
+    def settle(self, index: int, position: int = 0) -> bool:
+        """A job has ended by a transaction of its own, which also wrote its log up to this position; whether
+        it had not ended before. What is reported of it later is no outcome any more.
         """
         if not self._leave(index):
             return False
-        self.settled[index] = log
+        self.settled[index] = position
         return True
 
     def _leave(self, index: int) -> bool:
@@ -365,7 +368,7 @@ class Hand:
             place = self.place(index)
             if ended >> place & 1:
                 if index in self.settled:
-                    self.late.append((index, state, _rest(log or "", self.settled[index])))
+                    self.late.append((index, state, behind(log or "", self.settled[index])))
                 continue  # reported twice: the first outcome counts
             weight = len(payload) + len(log or "")
             if total + weight > limit and jobs:
@@ -403,11 +406,6 @@ class Hand:
             size=total,
             retries=retries,
         )
-
-
-def _rest(log: str, known: str) -> str:
-    """What a log has behind what is known of it; all, where that is not its beginning."""
-    return log.removeprefix(known)
 
 
 def _standing() -> int:

@@ -166,6 +166,9 @@ def encode_args(key: str, args: Mapping[str, Any]) -> bytes:
 class StepJob:
     """One run of a step, as the batch that its code sees: `hotpath.Batch`, with one job."""
 
+    of_steps = True
+    """As `StepBatch`'s."""
+
     def __init__(self, run: CodeRun, key: str, id_: bytes, args: bytes, attempt: int) -> None:
         batch, index = run.batch, run.index
         self.run = run

@@ -95,6 +95,9 @@ class StepBatch:
     mark is for other steps.
     """
 
+    of_steps = True
+    """What its jobs print goes to logs of their own, and not to that of the job which their tokens name."""
+
     __slots__ = (
         "_ended", "_open", "_parents", "args", "attempts", "begun", "calls", "canceling", "ids", "kept",
         "left", "mark", "tag", "timeouts", "tokens",

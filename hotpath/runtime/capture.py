@@ -23,12 +23,12 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hotpath.runtime.context import CLOSED, RunningJob, current
-from hotpath.runtime.joblog import JobLog
+from hotpath.runtime.joblog import JobLog, Tee
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,26 +44,28 @@ def log_of(job: RunningJob | None) -> JobLog | None:
         return None
     log = job.log
     if log is None:
-        log = job.log = JobLog()
+        log = job.log = JobLog(job.started)
     return None if log is CLOSED else log  # type: ignore[return-value]
 
 
-Tee: TypeAlias = "Callable[[int, str], object]"
 _tee: Tee | None = None
 
 
 def set_tee(write: Tee | None) -> None:
     """Give all text that is written to a job's log to this function too, with the job's token
-    (`batch.number + index`): in the thread that writes, as it is written. None: to nobody.
+    (`batch.number + index`) and where in the log it stands: in the thread that writes, as it is written.
+    None: to nobody.
     """
     global _tee  # noqa: PLW0603 - one worker a process
     _tee = write
 
 
 def _emit(job: RunningJob | None, log: JobLog, text: str) -> None:
-    log.write(text)  # refuses what is no text, as any text stream does
-    if _tee is not None and job is not None:
-        _tee(job.of.batch.number + job.index, text)
+    if _tee is None or job is None:
+        log.write(text)  # refuses what is no text, as any text stream does
+        return
+    batch = job.of.batch
+    log.write(text, _tee, batch.number + job.index, own=not hasattr(batch, "of_steps"))
 
 
 class Router(io.TextIOBase):

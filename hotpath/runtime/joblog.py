@@ -5,20 +5,31 @@ from __future__ import annotations
 import codecs
 import io
 import threading
+import time
+from collections.abc import Callable
+from typing import TypeAlias
 
+from hotpath.core.logtext import LogText, Marks
 from hotpath.core.storable import storable
 
 HEAD_BYTES = TAIL_BYTES = 5 * 1024 * 1024 // 2
 """What is kept of a job's log: its first and its last 2.5 MiB."""
+
+Tee: TypeAlias = "Callable[[int, str, int, int], object]"
+"""Who is told, too, what a job prints: its token, the text, the text's position in the job's log (-1 for what
+goes to the log of a step of the job) and the time, `time.perf_counter_ns()`.
+"""
 
 
 class JobLog:
     """The text of one job's log, bounded: the head and the tail are kept, the middle is counted."""
 
     __slots__ = (
+        "_end",
         "_head",
         "_head_room",
         "_lock",
+        "_marks",
         "_older",
         "_recent",
         "_recent_bytes",
@@ -26,7 +37,8 @@ class JobLog:
         "decoder",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, started: int = 0) -> None:
+        """`started`: `time.perf_counter_ns()` as the job began."""
         # Streams and not lists of pieces: a list of a log written a character at a time takes 60 bytes each.
         self._head = io.StringIO()
         self._head_room = HEAD_BYTES
@@ -34,19 +46,40 @@ class JobLog:
         self._recent_bytes = 0
         self._tail_bytes = 0
         """What was written behind the head, kept or not."""
+        self._end = 0
+        """Characters written, kept or not: the position of what comes next."""
+        self._marks = Marks(started)
         # Re-entrant: a destructor or a signal handler may print in the middle of a write.
         self._lock = threading.RLock()
         self.decoder: codecs.IncrementalDecoder | None = None
 
-    def write(self, text: str) -> None:
-        """Add to the log."""
-        size = _size(text)
+    def write(self, text: str, tee: Tee | None = None, token: int = 0, *, own: bool = True) -> None:
+        """Add to the log, and give it to the tee."""
+        try:
+            if text.isascii():
+                if "\0" in text:
+                    text = storable(text)
+                size = len(text)
+            else:
+                size = len(text.encode())
+        except UnicodeEncodeError:
+            text = storable(text)
+            size = len(text.encode())
+        except AttributeError:
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}") from None
+        now = time.perf_counter_ns()
         with self._lock:
+            position = self._end
+            self._end = position + len(text)
+            if now >= self._marks.due and text:
+                self._marks.add(position, now)
             if size <= self._head_room:
                 self._head.write(text)
                 self._head_room -= size
             else:
                 self._write_tail(text, size)
+            if tee is not None:
+                tee(token, text, position if own else -1, now)
 
     def _write_tail(self, text: str, size: int) -> None:
         """Two streams in turn: together they hold the tail; the older goes when the recent one is full."""
@@ -55,52 +88,50 @@ class JobLog:
             self._head.write(kept)
             self._head_room = 0
             text = text[len(kept) :]
-            size = _size(text)
+            size = len(text.encode())
         self._tail_bytes += size
         if self._recent_bytes + size > TAIL_BYTES:
             self._older, self._recent = self._recent, io.StringIO()
             self._recent_bytes = 0
         text = text[-TAIL_BYTES:]  # characters: at least as many bytes as wanted, cut again when read
         self._recent.write(text)
-        self._recent_bytes += _size(text)
+        self._recent_bytes += len(text.encode())
 
     def text(self) -> str | None:
-        """All that was kept, fit for a text column; None when nothing was written."""
+        """All that was kept, fit for a text column, with its positions if there is anything to say of them;
+        None when nothing was written.
+        """
         with self._lock:
             if self.decoder is not None:
                 self.write(self.decoder.decode(b"", final=True))
             head = self._head.getvalue()
+            marks = self._marks.found
             if not self._tail_bytes:
-                return storable(head) or None
+                return LogText(head, tuple(marks)) if marks else head or None
             tail = self._recent.getvalue()
             if self._older is not self._recent:
                 tail = self._older.getvalue() + tail
             tail = _cut_end(tail, TAIL_BYTES)
-            dropped = self._tail_bytes - _size(tail)
-            notice = f"\n[hotpath: {dropped} bytes of log are not kept here]\n" if dropped else ""
-            return storable(head + notice + tail)
-
-
-def _size(text: str) -> int:
-    """Bytes of UTF-8 that the text takes."""
-    try:
-        return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    except AttributeError:
-        raise TypeError(f"write() argument must be str, not {type(text).__name__}") from None
+            dropped = self._tail_bytes - len(tail.encode())
+            if not dropped:
+                return LogText(head + tail, tuple(marks)) if marks else head + tail
+            notice = f"\n[hotpath: {dropped} bytes of log are not kept here]\n"
+            gap = (len(head), self._end - len(head) - len(tail), len(notice))
+            return LogText(head + notice + tail, tuple(marks), gap)
 
 
 def _cut(text: str, size: int) -> str:
     """The longest start of the text that is no more than `size` bytes of UTF-8."""
-    raw = text.encode("utf-8", "surrogatepass")
+    raw = text.encode()
     while 0 < size < len(raw) and raw[size] & 0xC0 == 0x80:  # in the middle of a character
         size -= 1
-    return raw[:size].decode("utf-8", "surrogatepass")
+    return raw[:size].decode()
 
 
 def _cut_end(text: str, size: int) -> str:
     """The longest end of the text that is no more than `size` bytes of UTF-8."""
-    raw = text.encode("utf-8", "surrogatepass")[-size:]
+    raw = text.encode()[-size:]
     start = 0
     while start < len(raw) and raw[start] & 0xC0 == 0x80:
         start += 1
-    return raw[start:].decode("utf-8", "surrogatepass")
+    return raw[start:].decode()

@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from hotpath import asyncpg_trio
+from hotpath.core.logtext import pack
 from hotpath.store.queries import query
 from hotpath.store.reach import pool_options
 from hotpath.store.trouble import Trouble, trouble_of
@@ -44,6 +45,8 @@ class Ending:
     """Microseconds since the epoch, by the database's clock."""
     duration_us: int
     log: str | None
+    marks: str | None = None
+    """What there is to know of the log beside its text (`core/logtext.pack`)."""
 
 
 @attrs.define(eq=False)
@@ -90,6 +93,7 @@ class Completer:
                 started_us=ending.started_us,
                 duration_us=ending.duration_us,
                 log=ending.log,
+                marks=ending.marks,
             )
             if not accepted:
                 await transaction.rollback()
@@ -124,11 +128,14 @@ async def find_out(session: WorkerSession, ending: Ending) -> bool:
     return bool(rows)
 
 
-async def add_parked_log(session: WorkerSession, job: UUID, attempt: int, text: str) -> None:
+async def add_parked_log(
+    session: WorkerSession, job: UUID, attempt: int, text: str, clock_offset_us: int
+) -> None:
     """Keep what a job printed before it was parked. After a lost reply it may be there twice."""
-    await session.connection.execute(query("parked_log"), job, attempt, text)
+    marks = pack(text, clock_offset_us)
+    await session.connection.execute(query("parked_log"), job, attempt, text, marks)
 
 
-async def add_log(session: WorkerSession, job: UUID, attempt: int, text: str) -> None:
+async def add_log(session: WorkerSession, job: UUID, attempt: int, text: str, clock_offset_us: int) -> None:
     """Keep what a job printed after its completion."""
-    await session.connection.execute(query("more_log"), job, attempt, text)
+    await session.connection.execute(query("more_log"), job, attempt, text, pack(text, clock_offset_us))

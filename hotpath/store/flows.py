@@ -17,6 +17,7 @@ import msgspec
 from asyncpg.pgproto import pgproto
 
 from hotpath import asyncpg_trio
+from hotpath.core.logtext import pack
 from hotpath.core.notes import Checkpoint, Child, Event, Notes, Parking, Recalled
 from hotpath.errors import NotSuspendedError, UsageError
 from hotpath.model import Description, State
@@ -83,6 +84,9 @@ async def write_notes(
         notes.cache_ttls,
         _array(notes.cache_values),
     )
+    marks = [pack(log, clock_offset_us) for log in notes.logs]
+    if any(marks):
+        await connection.execute(query("mark_steps"), _uuids(notes.ids), notes.attempts, marks)
     return accepted
 
 

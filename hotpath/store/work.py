@@ -19,6 +19,7 @@ import uuid_utils.compat as uuid_utils
 
 from hotpath import asyncpg_trio
 from hotpath.core.hand import Hand, LeaseFlush
+from hotpath.core.logtext import pack
 from hotpath.model import OutcomeState
 from hotpath.store.claimed import advance, hand_of, join
 from hotpath.store.queries import query
@@ -36,6 +37,7 @@ SETTINGS = {
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: tuple[Any, ...] = ([], [], [], [], [], [], None, [], [], [], [], 0)
+_NO_MARKS: list[str | None] = []
 
 
 @attrs.frozen
@@ -102,8 +104,10 @@ class WorkerSession:
             statement = self._cycle if flushes or claim is None else self._claim
             assert statement is not None
         outcomes: tuple[Any, ...] = ()
+        marks: tuple[Any, ...] = ()
         if flushes or claim is None:
             outcomes = _outcomes(flushes, clock_offset_us) if flushes else _NOTHING
+            marks = (_marks(outcomes[10], clock_offset_us) if outcomes[10] else _NO_MARKS,)
         if claim is None:
             asked: tuple[Any, ...] = (0, 0, 0, [], [], [], [], [], None, 0, None, None, None)
         else:
@@ -124,12 +128,12 @@ class WorkerSession:
                 *before,
             )
         try:
-            row = await statement.fetchrow(self.worker, *outcomes, *asked)
+            row = await statement.fetchrow(self.worker, *outcomes, *asked, *marks)
         except asyncpg.UniqueViolationError:
             # Our claim is there already: it was sent before, and the reply was lost.
             if claim is None or not await self._take_back(claim.lease):
                 raise
-            row = await statement.fetchrow(self.worker, *outcomes, *asked)
+            row = await statement.fetchrow(self.worker, *outcomes, *asked, *marks)
         assert row is not None
         (
             accepted,
@@ -183,6 +187,7 @@ class WorkerSession:
             join([flush.payloads[place] for place in places]),
             [delay for _, delay in flush.retries],
             [logs.get(lo + place) for place in places],
+            [pack(logs.get(lo + place), clock_offset_us) for place in places],
         )
         states, payloads = list(flush.states), list(flush.payloads)
         for place in places:
@@ -266,6 +271,7 @@ async def complete(
     started_us: int,
     duration_us: int,
     log: str | None,
+    marks: str | None = None,
 ) -> bool:
     """End one job in success, as part of the caller's transaction on `connection`, which holds the lease's
     row until it ends. False when the lease is lost, or has an outcome of this job.
@@ -283,8 +289,15 @@ async def complete(
         join([result]),
         [None],
         [log],
+        [marks],
     )
     return accepted == 1
+
+
+def _marks(logs: Sequence[str], clock_offset_us: int) -> list[str | None]:
+    """Parameter 27 of the cycle, for these logs."""
+    # Nothing is known of a plain `str` beside its text.
+    return [None if type(log) is str else pack(log, clock_offset_us) for log in logs]
 
 
 def _outcomes(flushes: Sequence[LeaseFlush], clock_offset_us: int) -> tuple[Any, ...]:

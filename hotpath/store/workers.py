@@ -9,6 +9,7 @@ import attrs
 import msgspec
 
 from hotpath import asyncpg_trio
+from hotpath.core.logtext import pack
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.store.queries import query
 from hotpath.version import __version__
@@ -169,6 +170,8 @@ class Verdict:
     """Seconds since it started; None: not known."""
     ended_ago: float = 0.0
     """Seconds since its worker died."""
+    now_us: int = 0
+    """`time.perf_counter_ns() // 1000` as this was put together: what the marks of `log` are relative to."""
 
 
 @attrs.frozen
@@ -230,6 +233,7 @@ async def _end(
         b"[" + b",".join(one.error for one in verdicts) + b"]",
         [one.retry_after for one in verdicts],
         [one.log for one in verdicts],
+        [pack(one.log, clock_us - one.now_us) for one in verdicts],
     )
 
 

@@ -25,6 +25,10 @@ import threading
 import weakref
 from typing import Final, Self
 
+import attrs
+
+from hotpath.core.logtext import Piece
+
 MARK: Final = 0
 """Token of the job in hand; 0: none."""
 DEADLINE: Final = 1
@@ -45,12 +49,21 @@ NUMBERS: Final = 65_536
 HALF: Final = 1 << 20
 """Bytes in each half of the log."""
 MAX_LOG: Final = HALF
-"""Bytes of one job's log that are read back."""
+"""Characters of one job's log that are read back."""
 
 _LOGS = (LEASES + NUMBERS) * 8
 _SIZE = _LOGS + 2 * HALF
-_RECORD = struct.Struct("<qqI")
-"""Token, lease, length of the text."""
+_RECORD = struct.Struct("<qqqqI")
+"""Token, lease, position in the job's log, time, length of the text."""
+
+
+@attrs.frozen
+class Printed:
+    """One thing that a job printed."""
+
+    token: int
+    lease: int
+    piece: Piece
 
 
 class Board:
@@ -67,7 +80,7 @@ class Board:
         """The two words that a runtime writes."""
         self._lock = threading.Lock()
         self._writer: int | None = None
-        self._waiting: list[tuple[int, str]] = []
+        self._waiting: list[tuple[int, str, int, int]] = []
         self._mute = False
 
     @classmethod
@@ -129,26 +142,36 @@ class Board:
 
     # ------------------------------------------------------------ logs
 
-    def write_log(self, token: int, text: str) -> None:
-        """Keep what the job has printed; only the newest 1 to 2 MiB of all jobs are kept. From any thread."""
+    def write_log(self, token: int, text: str, position: int, at: int) -> None:
+        """Keep what the job has printed, at which position of its log (-1: not known) and when
+        (`time.perf_counter_ns()`); only the newest 1 to 2 MiB of all jobs are kept. From any thread.
+        """
         if self._mute:
             return
         me = threading.get_ident()
         if self._writer == me:
-            self._waiting.append((token, text))  # a signal handler or a destructor printed during a write
+            self._waiting.append(
+                (token, text, position, at)
+            )  # a signal handler or a destructor printed during a write
             return
         with self._lock:
             self._writer = me
             try:
-                self._write(token, text)
+                self._write(token, text, position, at)
                 while self._waiting:
                     self._write(*self._waiting.pop(0))
             finally:
                 self._writer = None
 
-    def _write(self, token: int, text: str) -> None:
+    def _write(self, token: int, text: str, position: int, when: int) -> None:
         words = self.words
-        raw = text.encode("utf-8", "surrogatepass")[-(HALF - _RECORD.size) :]
+        raw = text.encode("utf-8", "surrogatepass")
+        if len(raw) > HALF - _RECORD.size:
+            raw = raw[-(HALF - _RECORD.size) :]
+            while raw[0] & 0xC0 == 0x80:  # in the middle of a character
+                raw = raw[1:]
+            if position >= 0:
+                position += len(text) - len(raw.decode("utf-8", "surrogatepass"))
         size = _RECORD.size + len(raw)
         generation = words[_GENERATION]
         used = words[_USED + (generation & 1)]
@@ -157,23 +180,18 @@ class Board:
             words[_USED + (generation & 1)] = used = 0
             words[_GENERATION] = generation
         at = _LOGS + (generation & 1) * HALF + used
-        _RECORD.pack_into(self._bytes, at, token, self.lease(token), len(raw))
+        _RECORD.pack_into(self._bytes, at, token, self.lease(token), position, when, len(raw))
         self._bytes[at + _RECORD.size : at + size] = raw
         words[_USED + (generation & 1)] = used + size
 
-    def read_log(self, token: int) -> str:
-        """What the job in hand of this token has printed, the last MiB of it; empty if nothing."""
+    def read_log(self, token: int) -> list[Piece]:
+        """What the job in hand of this token has printed, as far as it is kept, in order."""
         lease = self.lease(token)
-        generation = self.words[_GENERATION]
-        raws = []
-        for each in (generation - 1, generation):
-            raws += [raw for whose, of, raw in self._records(each, 0)[0] if whose == token and of == lease]
-        return b"".join(raws)[-MAX_LOG:].decode("utf-8", "replace")
+        printed, _ = self.new_logs()
+        return [one.piece for one in printed if one.token == token and one.lease == lease]
 
-    def new_logs(
-        self, cursor: tuple[int, int] = (0, 0)
-    ) -> tuple[list[tuple[int, int, str]], tuple[int, int]]:
-        """What was printed since `cursor`, as (token, lease, text), and the cursor for the next call.
+    def new_logs(self, cursor: tuple[int, int] = (0, 0)) -> tuple[list[Printed], tuple[int, int]]:
+        """What was printed since `cursor`, and the cursor for the next call.
 
         Start with `(0, 0)`. Who reads too seldom misses what was overwritten.
         """
@@ -184,10 +202,15 @@ class Board:
         found = []
         for each in range(generation, now + 1):
             records, at = self._records(each, at if each == generation else 0)
-            found += [(token, lease, raw.decode("utf-8", "replace")) for token, lease, raw in records]
+            found += records
         return found, (now, at)
 
-    def _records(self, generation: int, at: int) -> tuple[list[tuple[int, int, bytes]], int]:
+    def has_news(self, cursor: tuple[int, int]) -> bool:
+        """Whether `new_logs` has something for this cursor; costs next to nothing."""
+        generation = self.words[_GENERATION]
+        return cursor != (generation, self.words[_USED + (generation & 1)])
+
+    def _records(self, generation: int, at: int) -> tuple[list[Printed], int]:
         """The records of one filling of a half from a position on, and the position behind them."""
         half = generation & 1
         used = min(max(self.words[_USED + half], 0), HALF)
@@ -197,10 +220,11 @@ class Board:
             return [], at  # begun anew while it was read
         records = []
         while at + _RECORD.size <= used:
-            token, lease, size = _RECORD.unpack_from(raw, at)
+            token, lease, position, when, size = _RECORD.unpack_from(raw, at)
             end = at + _RECORD.size + size
             if end > used:
                 break
-            records.append((token, lease, raw[at + _RECORD.size : end]))
+            text = raw[at + _RECORD.size : end].decode("utf-8", "replace")
+            records.append(Printed(token, lease, Piece(position, when, text)))
             at = end
         return records, at

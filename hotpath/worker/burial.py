@@ -12,7 +12,6 @@ import msgspec
 import trio
 
 from hotpath.core.retry import TIMED_OUT, decide
-from hotpath.core.storable import storable
 from hotpath.core.verdict import Death, Judgement, judge
 from hotpath.core.watch import SECOND
 from hotpath.model import ErrorKind, ScriptVersion
@@ -64,13 +63,13 @@ def remains_of(child: Child, *, worker: int, name: str, several: bool, started_n
             leases=child.board.leases(),
         )
     )
-    printed = child.log(judgement.job) if judgement.job is not None else ""
+    printed = child.log(judgement.job, started_ns or 0) if judgement.job is not None else ""
     return Remains(
         worker=worker,
         name=name,
         jobs=child.statistics.jobs,
         judgement=judgement,
-        log=storable(printed) or None,
+        log=printed or None,
         started_ns=started_ns,
         ended_ns=time.perf_counter_ns(),
     )
@@ -134,4 +133,5 @@ def _verdict(version: ScriptVersion, remains: Remains, attempt: int) -> Verdict:
         log=remains.log,
         started_ago=(now - started) / SECOND if started is not None else None,
         ended_ago=(now - remains.ended_ns) / SECOND,
+        now_us=now // 1000,
     )

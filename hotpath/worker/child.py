@@ -13,10 +13,11 @@ import attrs
 import msgspec
 import trio
 
+from hotpath.core.logtext import from_pieces
 from hotpath.core.watch import JobInHand, Kill, Sight
 from hotpath.model import ErrorKind
 from hotpath.worker.assignment import Assignment
-from hotpath.worker.board import BEAT, DEADLINE, LEASE_UNTIL, MARK, Board
+from hotpath.worker.board import BEAT, DEADLINE, LEASE_UNTIL, MARK, MAX_LOG, Board
 from hotpath.worker.statistics import WorkerStatistics
 
 DRAIN = 0.2
@@ -115,12 +116,14 @@ class Child:
             is_stopped=_is_stopped(self.pid),
         )
 
-    def log(self, job: JobInHand) -> str:
-        """What this job, of a lease that is held, has printed."""
+    def log(self, job: JobInHand, started: int) -> str:
+        """What this job, of a lease that is held, has printed, as far as it is kept; it began at `started`,
+        `time.perf_counter_ns()`.
+        """
         token = self.board.words[MARK]
         if self.job(token) != job:
             token = self._token(job)
-        return self.board.read_log(token) if token else ""
+        return from_pieces(self.board.read_log(token), started, MAX_LOG) if token else ""
 
     def _token(self, job: JobInHand) -> int:
         lease, place = job

@@ -21,6 +21,7 @@ import msgspec
 import trio
 
 from hotpath.core.hand import Hand
+from hotpath.core.logtext import pack, span_of
 from hotpath.errors import BadResultError, DatabaseUnavailableError, HotpathError, LeaseLost
 from hotpath.runtime import payload
 from hotpath.runtime.context import RunningJob, running_job
@@ -111,6 +112,7 @@ async def _complete(job: RunningJob, hand: Hand, index: int, result: bytes) -> A
                 started_us=job.started // 1000 + (loop.clock.offset_us or 0),
                 duration_us=(now - job.started) // 1000,
                 log=log,
+                marks=pack(log, loop.clock.offset_us or 0),
             )
             with trio.CancelScope(shield=True):  # with deadlines of its own
                 done = await loop.completer.commit(connection, transaction, ending)
@@ -120,7 +122,7 @@ async def _complete(job: RunningJob, hand: Hand, index: int, result: bytes) -> A
                     raise DatabaseUnavailableError(
                         "the connection broke before the commit: nothing was written"
                     )
-                hand.settle(index, log or "")
+                hand.settle(index, span_of(log or ""))
                 loop.ledger.settled(hand.tag, ending.duration_us)
     finally:
         completing.discard(index)

@@ -203,7 +203,8 @@ class Ledger:
             if state != OutcomeState.SUCCESS:
                 log.warning("job %s did not end in success, after its completion was committed", job)
             if text:
-                await self.link.guarded(add_log, job, hand.attempts[index], text)
+                attempt = hand.attempts[index]
+                await self.link.guarded(add_log, job, attempt, text, self.clock.offset_us or 0)
 
     def _number(self, claim: Claim) -> Claim:
         """The claim with the id of its lease, as it is to be sent now."""

@@ -342,7 +342,8 @@ class Notekeeper:
             hand.release([index])
             self.parked += 1
             if text:
-                await self.link.guarded(add_parked_log, hand.ids[index], hand.attempts[index], text)
+                job, attempt = hand.ids[index], hand.attempts[index]
+                await self.link.guarded(add_parked_log, job, attempt, text, self.clock.offset_us or 0)
         for hand in {hand: None for hand, _, _ in some}:
             if not hand.left and not hand.settled and not hand.gone:
                 self.losing.left(hand)

@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from hotpath.core.logtext import behind, span_of
 from hotpath.runtime import joblog
 from hotpath.runtime.capture import capturing
 from hotpath.runtime.joblog import JobLog
@@ -296,20 +297,24 @@ def test_bounds_of_a_log(pieces, size):
     finally:
         joblog.HEAD_BYTES, joblog.TAIL_BYTES = before
     whole = "".join(pieces)
-    raw = whole.encode("utf-8", "surrogatepass")
     if text is None:
         assert not whole
         return
     head, notice, tail = text.partition("\n[hotpath: ")
     shown = whole.replace("\ud800", "\\ud800")
+    assert span_of(text) == len(shown)
+    for position in range(0, len(shown), 7):
+        rest = behind(text, position)
+        assert span_of(rest) == len(shown) - position
+        if not notice or position >= len(shown) - len(tail.partition("here]\n")[2]):
+            assert rest == shown[position:]
     if not notice:
         assert text == shown
         return
     missing, _, tail = tail.partition(" bytes of log are not kept here]\n")
     assert shown.startswith(head)
     assert shown.endswith(tail)
-    kept = sum(
-        len(part.replace("\\ud800", "\ud800").encode("utf-8", "surrogatepass")) for part in (head, tail)
-    )
-    assert kept + int(missing) == len(raw)
+    kept = len(head.encode()) + len(tail.encode())
+    assert kept + int(missing) == len(shown.encode())
+    assert text.gap == (len(head), len(shown) - len(head) - len(tail), len(text) - len(head) - len(tail))
     assert size * 2 - 6 <= kept <= size * 2

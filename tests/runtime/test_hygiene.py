@@ -105,18 +105,19 @@ async def test_second_reader(opened, make_batch, capsys, kind):
             thread.start(); thread.join()
             empty.run(print, "nobody's")
         """
-    seen: list[tuple[int, str]] = []
+    seen: list[tuple[int, str, int]] = []
     async with opened(text) as runtime:
         batch = make_batch({"x": 0}, {"x": 1})
-        capture.set_tee(lambda token, text: seen.append((token, text)))
+        capture.set_tee(lambda token, text, position, _: seen.append((token, text, position)))
         try:
             await runtime.run(batch)
         finally:
             capture.set_tee(None)
         for one in batch.in_order:
-            told = "".join(text for token, text in seen if token == batch.number + one.index)
-            assert told == one.log == f"{one.index}éüthread\n"
-        assert {token for token, _ in seen} == {batch.number, batch.number + 1}
+            mine = [(text, position) for token, text, position in seen if token == batch.number + one.index]
+            assert "".join(text for text, _ in mine) == one.log == f"{one.index}éüthread\n"
+            assert all(one.log[position:].startswith(text) for text, position in mine)
+        assert {token for token, _, _ in seen} == {batch.number, batch.number + 1}
         count = len(seen)
         await runtime.run(make_batch({"x": 2}))
         assert len(seen) == count

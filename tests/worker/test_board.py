@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hotpath.worker.board import BEAT, DEADLINE, HALF, LEASES, MARK, MAX_LOG, Board
+from hotpath.core.logtext import Piece
+from hotpath.worker.board import BEAT, DEADLINE, HALF, LEASES, MARK, MAX_LOG, Board, Printed
 
 TOKEN = (7 << 16) | 3
 
@@ -22,6 +23,16 @@ def board() -> Iterator[Board]:
     board = Board.create()
     yield board
     board.close()
+
+
+def write(board: Board, token: int, text: str) -> None:
+    """Text of which nobody asks where it stands."""
+    board.write_log(token, text, 0, 0)
+
+
+def read(board: Board, token: int) -> str:
+    """What a job has printed."""
+    return "".join(piece.text for piece in board.read_log(token))
 
 
 def worker(board: Board, code: str) -> subprocess.Popen[bytes]:
@@ -36,13 +47,14 @@ def test_another_process_writes_what_this_one_reads(board: Board):
     process = worker(
         board,
         "board.mark[0] = (7 << 16) | 3; board.mark[1] = 5; board.words[BEAT] = -1\n"
-        "board.set_lease(7, -(1 << 63)); board.write_log((7 << 16) | 3, 'hé\\n'); print(board.words[3])",
+        "board.set_lease(7, -(1 << 63)); board.write_log((7 << 16) | 3, 'hé\\n', 4, 5)\n"
+        "print(board.words[3])",
     )
     said, _ = process.communicate(timeout=30)
     assert said == b"99\n"
     assert (board.words[MARK], board.words[DEADLINE], board.words[BEAT]) == (TOKEN, 5, -1)
     assert board.leases() == [-(1 << 63)] == [board.lease(TOKEN)]
-    assert board.read_log(TOKEN) == "hé\n"
+    assert board.read_log(TOKEN) == [Piece(4, 5, "hé\n")]
 
 
 def test_leases_are_those_not_freed(board: Board):
@@ -57,42 +69,42 @@ def test_leases_are_those_not_freed(board: Board):
 def test_a_job_gets_its_own_text_back(board: Board):
     """I9: no line of a neighbour, or of an earlier hand of the same number, is taken for a job's."""
     board.set_lease(7, 1)
-    board.write_log(TOKEN, "an earlier hand")
+    write(board, TOKEN, "an earlier hand")
     board.set_lease(7, 2)
-    board.write_log(TOKEN, "one ")
-    board.write_log(TOKEN + 1, "neighbour")
-    board.write_log(TOKEN, "\ud800two")
-    assert board.read_log(TOKEN) == "one ���two"
-    assert board.read_log(TOKEN + 2) == ""
+    write(board, TOKEN, "one ")
+    write(board, TOKEN + 1, "neighbour")
+    write(board, TOKEN, "\ud800two")
+    assert read(board, TOKEN) == "one ���two"
+    assert read(board, TOKEN + 2) == ""
 
 
 def test_the_newest_of_a_long_log_is_kept(board: Board):
     """However much is printed, the end of it is there, unbroken, and at most a MiB."""
     for line in range(200_000):
-        board.write_log(TOKEN, f"{line}\n")
-    lines = board.read_log(TOKEN).splitlines()[1:]
+        write(board, TOKEN, f"{line}\n")
+    lines = read(board, TOKEN).splitlines()[1:]
     assert lines == [str(line) for line in range(200_000 - len(lines), 200_000)]
     assert len(lines) > 20_000
     board.set_lease(7, 1)
-    board.write_log(TOKEN, "x" * (3 * HALF))
-    assert set(board.read_log(TOKEN)) == {"x"}
-    assert HALF - 100 < len(board.read_log(TOKEN)) <= MAX_LOG
+    write(board, TOKEN, "x" * (3 * HALF))
+    assert set(read(board, TOKEN)) == {"x"}
+    assert HALF - 100 < len(read(board, TOKEN)) <= MAX_LOG
 
 
 def test_a_live_reader_gets_each_line_once(board: Board):
     """`new_logs` yields what came since the last call, in order, across the turn from half to half."""
     choice = random.Random(3)
-    cursor, written, read = (0, 0), [], []
+    cursor, written, found = (0, 0), [], []
     for _ in range(300):
         for _ in range(choice.randrange(4)):
             text = str(choice.random()) * choice.randrange(1, 2000)
-            board.write_log(TOKEN, text)
-            written.append((TOKEN, 0, text))
+            write(board, TOKEN, text)
+            written.append(Printed(TOKEN, 0, Piece(0, 0, text)))
         if choice.random() < 0.9:
             new, cursor = board.new_logs(cursor)
-            read += new
+            found += new
     new, cursor = board.new_logs(cursor)
-    assert read + new == written
+    assert found + new == written
     assert board.new_logs(cursor) == ([], cursor)
 
 
@@ -100,9 +112,9 @@ def test_a_reader_that_was_away_misses_only_the_oldest(board: Board):
     """A cursor of long ago continues with what is still kept."""
     _, cursor = board.new_logs()
     for line in range(100_000):
-        board.write_log(TOKEN, f"{line:>100}")
+        write(board, TOKEN, f"{line:>100}")
     new, _ = board.new_logs(cursor)
-    assert [int(text) for _, _, text in new] == list(range(100_000 - len(new), 100_000))
+    assert [int(one.piece.text) for one in new] == list(range(100_000 - len(new), 100_000))
 
 
 @pytest.mark.slow
@@ -114,21 +126,22 @@ def test_a_writer_killed_in_the_middle_leaves_whole_records(board: Board):
             board,
             "import itertools\nprint('go', flush=True)\n"
             "for n in itertools.count():\n"
-            "    board.write_log(n % 2 + (7 << 16), f'{n}:' + 'x' * (n * 7919 % 5000) + '\\n')",
+            "    board.write_log(n % 2 + (7 << 16), f'{n}:' + 'x' * (n * 7919 % 5000) + '\\n', n, 0)",
         )
         assert process.stdout is not None
         process.stdout.read(1)
         cursor, last = board.new_logs()[1], -1
         for _ in range(pause.randrange(300)):  # a reader beside it never sees half a record either
             new, cursor = board.new_logs(cursor)
-            for token, _, text in new:
-                number = _check(token, text)
+            for one in new:
+                number = _check(one.token, one.piece.text)
+                assert number == one.piece.position
                 assert number > last
                 last = number
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         for token in (7 << 16, (7 << 16) + 1):
-            lines = board.read_log(token).splitlines(keepends=True)[1:]
+            lines = read(board, token).splitlines(keepends=True)[1:]
             numbers = [_check(token, line) for line in lines]
             assert not numbers or numbers == list(range(numbers[0], numbers[-1] + 1, 2))
         board.words[4:64] = memoryview(bytes(60 * 8)).cast("q")  # a board anew
@@ -148,11 +161,11 @@ def test_printing_in_the_middle_of_a_write_waits_its_turn(board: Board):
         __slots__ = ()
 
         def encode(self, *args: str) -> bytes:
-            board.write_log(TOKEN, "inner")
+            write(board, TOKEN, "inner")
             return super().encode(*args)
 
-    board.write_log(TOKEN, Text("outer "))
-    assert board.read_log(TOKEN) == "outer inner"
+    write(board, TOKEN, Text("outer "))
+    assert read(board, TOKEN) == "outer inner"
 
 
 def test_a_forked_process_is_not_heard(board: Board):
@@ -160,11 +173,11 @@ def test_a_forked_process_is_not_heard(board: Board):
     process = worker(
         board,
         "import os\n"
-        "if os.fork() == 0:\n    board.write_log(1 << 16, 'child'); os._exit(0)\n"
-        "os.wait(); board.write_log(1 << 16, 'parent')",
+        "if os.fork() == 0:\n    board.write_log(1 << 16, 'child', 0, 0); os._exit(0)\n"
+        "os.wait(); board.write_log(1 << 16, 'parent', 0, 0)",
     )
     process.communicate(timeout=30)
-    assert board.read_log(1 << 16) == "parent"
+    assert read(board, 1 << 16) == "parent"
 
 
 def test_nothing_on_the_board_makes_reading_raise(board: Board):

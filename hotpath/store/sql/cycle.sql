@@ -3,7 +3,7 @@
 -- Flush. $1 worker; $2 leases touched; $3 whether each has ended whole; $4 where each one's outcomes begin in $6, $7 and $8 (from 0);
 --   $5 bits of the places that end now or, when the lease ends whole, of those that ended before (null: none); $6 start of each job in microseconds of the worker's clock;
 --   $7 duration in microseconds; $8 state, 0 for a job that has not ended now, or null: all succeeded; $9 per lease a JSON array of
---   results and errors, as UTF-8; $10 lease (from 1), $11 ordinal and $12 text of each log; $13 what to add to the worker's clock
+--   results and errors, as UTF-8; $10 lease (from 1), $11 ordinal and $12 text of each log, and $27 its marks (null: none), as an array's literal; $13 what to add to the worker's clock
 --   to have microseconds since the epoch by the database's.
 -- Claim. $14 how many (0: none); $15 tag; $16 script; $17 priorities known to hold jobs, highest first; $18, $19 position
 --   (scheduled_for, id) to look from in each; $20, $21 gaps between the known priorities; $22 base for a new batch; $23 id for the
@@ -39,9 +39,9 @@ ended as (
     returning id, attempt
 ),
 logged as (
-    insert into hotpath.job_log (id, attempt, text)
-    select coalesce(b.ids[u.k + 1], hotpath.job_id(b.base, u.k)), coalesce(b.attempts[u.k + 1], 0) + 1, u.text
-    from unnest($10::int4[], $11::int4[], $12::text[]) as u (lease, k, text)
+    insert into hotpath.job_log (id, attempt, text, marks)
+    select coalesce(b.ids[u.k + 1], hotpath.job_id(b.base, u.k)), coalesce(b.attempts[u.k + 1], 0) + 1, u.text, u.marks::int8[]
+    from unnest($10::int4[], $11::int4[], $12::text[], $27::text[]) as u (lease, k, text, marks)
     join f on f.ord = u.lease join b on b.base = f.batch
     where f.done is null or get_bit(f.done, u.k - f.lo) = 0
 ),

@@ -2,12 +2,13 @@
 -- these places done, so that sending it twice changes nothing.
 -- $1 worker; $2 lease, $3 place in it and $4 state of each: 1 success, 2 failure, 3 canceled, 4 failed and runs again, 5 killed its worker;
 -- $5 start in microseconds since the epoch by the database's clock; $6 duration in microseconds; $7 results and errors as one JSON
--- array, as UTF-8; $8 seconds until it runs again (null: when its turn comes); $9 log. $5, $6 and $9 may hold nulls.
+-- array, as UTF-8; $8 seconds until it runs again (null: when its turn comes); $9 log; $10 its marks, as an
+-- array's literal. $5, $6, $9 and $10 may hold nulls.
 with v as materialized (
     select distinct on (u.lease, u.place) u.*
     from rows from (unnest($2::int8[]), unnest($3::int4[]), unnest($4::int2[]), unnest($5::int8[]), unnest($6::int8[]),
-        json_array_elements(convert_from($7::bytea, 'UTF8')::json), unnest($8::float8[]), unnest($9::text[]))
-        with ordinality as u (lease, place, state, started, duration, outcome, delay, log, ord)
+        json_array_elements(convert_from($7::bytea, 'UTF8')::json), unnest($8::float8[]), unnest($9::text[]), unnest($10::text[]))
+        with ordinality as u (lease, place, state, started, duration, outcome, delay, log, marks, ord)
     order by u.lease, u.place, u.ord
 ),
 l as materialized (
@@ -21,7 +22,7 @@ j as materialized (
     select v.lease, v.place, v.state, coalesce(b.ids[k + 1], hotpath.job_id(b.base, k)) as id, b.tag, b.script,
         coalesce(b.scheduled[k + 1], b.scheduled_for) as scheduled_for, coalesce(b.priorities[k + 1], b.priority) as priority,
         coalesce(b.attempts[k + 1], 0) + 1 as attempt, b.crashes[k + 1] as crashes, b.timeouts[k + 1] as timeout_ms, b.args[k + 1] as args,
-        timestamptz 'epoch' + v.started * interval '1 microsecond' as started_at, v.duration, v.outcome, v.delay, v.log,
+        timestamptz 'epoch' + v.started * interval '1 microsecond' as started_at, v.duration, v.outcome, v.delay, v.log, v.marks,
         case when v.state = 5 and coalesce(b.crashes[k + 1], 0) >= 2 then 2
             when v.state >= 4 then case when l.cancels is not null and get_bit(l.cancels, v.place) = 1 then 3 else 4 end
             else v.state end as becomes
@@ -48,7 +49,7 @@ back as (
     from j where becomes = 4
     returning tag, scheduled_for
 ),
-logged as (insert into hotpath.job_log (id, attempt, text) select id, attempt, log from j where log is not null),
+logged as (insert into hotpath.job_log (id, attempt, text, marks) select id, attempt, log, marks::int8[] from j where log is not null),
 part as (
     update hotpath.lease t set done = hotpath.set_bits(l.done, l.hi - l.lo, p.places)
     from l join (select lease, array_agg(place) as places from j group by lease) p on p.lease = l.id
