@@ -91,7 +91,7 @@ class HandMachine(RuleBasedStateMachine):
 
     def leave(self, index: int) -> None:
         """This one, if it has not ended."""
-        left = self.hand.settle(index, "log")
+        left = self.hand.settle(index, 3)
         assert left == (index not in self.written)
         if left:
             self.written[index] = -2

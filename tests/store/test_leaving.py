@@ -125,7 +125,7 @@ async def test_outcomes_must_be_as_many_as_jobs(stage: Stage):
     await stage.loose(2)
     worker = await stage.worker()
     hand = await stage.claim(worker)
-    two = [[hand.lease] * 2, [0, 1], [4, 4], [1, 1], [1, 1], b"[1]", [0.0, 0.0], [None, None]]
+    two = [[hand.lease] * 2, [0, 1], [4, 4], [1, 1], [1, 1], b"[1]", [0.0, 0.0], [None, None], None]
     with pytest.raises(asyncpg.DivisionByZeroError):
         await worker.connection.fetchrow(query("end_jobs"), worker.worker, *two)
     assert await stage.states() == {"running": 2}
