@@ -7,7 +7,8 @@ is work.
 
 Rules worth knowing before a change:
 - A cycle is never cancelled half-way: a claim that was cut off leaves jobs leased to nobody. It is shielded,
-  with a deadline.
+  with a deadline. So are all statements, and where the connection is free there is no checkpoint between two:
+  a turn has to look itself whether it is cancelled, or it would take again what it has just given back.
 - Ten times a second, beside the turns, the worker says that it lives, hears how long its lease holds, and
   looks whether one slow job keeps others waiting: what has ended is then flushed, what has not begun goes
   back.
@@ -219,6 +220,7 @@ class Loop:
         return all(hand.over for hand in self.hands.values())
 
     async def _turn(self, runs: trio.Nursery) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._wake = trio.Event()
         for hand in [hand for hand in self.hands.values() if hand.over and hand.unreported]:
             await self.ledger.release(hand)
@@ -231,6 +233,7 @@ class Loop:
             # Many clients enqueue one by one: gather what comes for a moment, or each job costs a cycle.
             await trio.sleep_until(self._not_before)
             want = 0 if self.stopping else want
+        await trio.lowlevel.checkpoint_if_cancelled()  # before anything is collected, or claimed
         flushes = self._collect()
         if self._notebook.used and not flushes and self._desk.is_due(at_rest=self._at_rest()):
             await self._desk.all()
@@ -371,6 +374,7 @@ class Loop:
 
     async def _run(self, hand: Hand, given: list[Any]) -> None:
         try:
+            await trio.lowlevel.checkpoint_if_cancelled()  # claimed as the worker was cancelled: nothing begins
             await feed(self.runtime, hand, self.link, given)
         finally:
             hand.over = True
@@ -413,6 +417,8 @@ class Loop:
         for hand in list(self.hands.values()):
             hand.over = True
             await self.ledger.release(hand)
+        if self._desk.leaving:
+            await self._desk.leave()
         with trio.move_on_after(LAST_FORGET):
             while await self.ledger.forget():
                 await trio.lowlevel.checkpoint()

@@ -107,6 +107,8 @@ class Notekeeper:
     """How often a job has left by being parked."""
     _leaving: dict[tuple[Hand, int], None] = attrs.field(factory=dict)
     """Parked jobs whose notes have been taken."""
+    _texts: list[tuple[UUID, int, str]] = attrs.field(factory=list)
+    """Job, attempt and log of jobs that have left, where that is not written yet."""
 
     # ------------------------------------------------------------ the desk
 
@@ -143,8 +145,8 @@ class Notekeeper:
 
     @property
     def leaving(self) -> bool:
-        """Whether jobs are to leave."""
-        return bool(self._leaving)
+        """Whether jobs are to leave, or have left and their logs are to follow."""
+        return bool(self._leaving or self._texts)
 
     @property
     def busy(self) -> bool:
@@ -311,7 +313,7 @@ class Notekeeper:
     # ------------------------------------------------------------ leaving
 
     async def leave(self) -> None:
-        """Have the jobs leave whose notes are written."""
+        """Have the jobs leave whose notes are written; then write what they printed."""
         while self._leaving:
             some = []
             for hand, index in list(self._leaving)[:PARKS_AT_ONCE]:
@@ -322,6 +324,9 @@ class Notekeeper:
                     some.append((hand, index, said))
             if some:
                 await self._leave(some)
+        while self._texts:
+            await self.link.guarded(add_parked_log, *self._texts[0], self.clock.offset_us or 0)
+            del self._texts[0]
 
     async def _leave(self, some: list[tuple[Hand, int, tuple[Parking, str | None]]]) -> None:
         try:
@@ -341,9 +346,8 @@ class Notekeeper:
             del self._leaving[hand, index]
             hand.release([index])
             self.parked += 1
-            if text:
-                job, attempt = hand.ids[index], hand.attempts[index]
-                await self.link.guarded(add_parked_log, job, attempt, text, self.clock.offset_us or 0)
+            if text:  # not here: cut off by a cancellation, it would be written by nobody
+                self._texts.append((hand.ids[index], hand.attempts[index], text))
         for hand in {hand: None for hand, _, _ in some}:
             if not hand.left and not hand.settled and not hand.gone:
                 self.losing.left(hand)

@@ -518,6 +518,61 @@ async def test_stopped_worker_gives_back_behind_the_notes(stage: Stage, how):
     assert await stage.connection.fetchval("select array_agg(id) from hotpath.job_queue") == [ids[5]]
 
 
+@pytest.mark.parametrize("at", ["notes", "release"])
+async def test_cancelled_worker_claims_nothing_more(stage: Stage, monkeypatch, at):
+    """I12: a worker that is cancelled while a statement is under way, and whose jobs are gone before the reply,
+    gives them back and claims nothing: no job begins again in it.
+    """
+    from hotpath.worker.ledger import Ledger
+
+    await stage.client.enqueue_many("nap", ({"x": x} for x in range(3)))
+    plays, gone, asked, reply = Counter(), Counter(), trio.Event(), trio.Event()
+
+    def slow(method):
+        async def slower(self, *args, **options):
+            await method(self, *args, **options)
+            if not asked.is_set():
+                asked.set()
+                with trio.CancelScope(shield=True):
+                    await reply.wait()
+
+        return slower
+
+    if at == "notes":
+        monkeypatch.setattr(Pen, "write", slow(Pen.write))
+    else:
+        monkeypatch.setattr(Ledger, "release", slow(Ledger.release))
+
+    async def play(batch, index, args):
+        plays[args["x"]] += 1
+        try:
+            batch.note(index, step(batch.ids[index], "s0", 0))
+            if at == "notes":
+                await trio.sleep_forever()
+        finally:
+            gone[args["x"]] += 1
+
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+
+        async def serve():
+            with scope:
+                await hotpath.serve_worker(dedicated(stage, Acting(play)))
+
+        nursery.start_soon(serve)
+        await asked.wait()
+        scope.cancel(reason="the worker is to go")
+
+        async def all_gone():
+            return gone == plays
+
+        await stage.until(all_gone)
+        reply.set()
+    assert set(plays.values()) == {1}
+    assert (await stage.states())["queued"] == 3
+    assert not await stage.connection.fetchval("select count(*) from hotpath.lease")
+
+
 async def test_cancel_of_a_job_that_parks(stage: Stage):
     """A job that somebody asked to cancel, and that parks all the same, ends as canceled."""
     job = await stage.client.enqueue("nap", {"x": 1})
