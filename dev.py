@@ -58,6 +58,16 @@ CHECKS = [
     ["mypy"],
     ["lint-imports", "--no-logo"],
 ]
+IMPORT_ALL = """
+import contextlib, importlib, pkgutil
+import hotpath
+names = [found.name for found in pkgutil.walk_packages(hotpath.__path__, "hotpath.")]
+more = ["hypothesis", "pytest", "pytest_trio.plugin", "rich.console", "rich.table", "xdist.remote"]
+for name in names + more:
+    with contextlib.suppress(Exception):
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
+"""
 
 
 class SetupError(Exception):
@@ -143,12 +153,23 @@ def set_up(level: str) -> None:
         except (SetupError, OSError) as error:
             problems.append(f"{install.__name__.replace('_', ' ')}: {error}")
         else:
+            compile_imports(env)
             write_state(f"{level} {fingerprint()}")
             shutil.rmtree(SCRATCH / "cache", ignore_errors=True)
             return
     if before.endswith(fingerprint()):
         write_state(before)  # more was wanted than before, and could not be had: what there was still stands
     raise SetupError("could not install what Hotpath needs\n\n" + "\n\n".join(problems))
+
+
+def compile_imports(env: dict[str, str]) -> None:
+    """Have Python keep the bytecode of all that Hotpath and its tests import, as far as it can.
+
+    uv leaves that to the first import, which may not write where PYTHONDONTWRITEBYTECODE is set: then every
+    process of ours compiles some hundred modules as it starts, twice as long as it takes without.
+    """
+    env = {name: value for name, value in env.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([PYTHON, "-c", IMPORT_ALL], env=env, cwd=ROOT, capture_output=True, check=False)
 
 
 def write_state(text: str) -> None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import compileall
 import fcntl
 import functools
 import inspect
@@ -22,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import pytest
 import trio
 
+import hotpath
 from hotpath.store.embedded import EmbeddedPostgres
 from hotpath.store.embedded_wire import Session
 
@@ -45,10 +47,14 @@ _serial = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Forget the developer's own settings: no test may touch the database he works with."""
+    """Forget the developer's own settings: no test may touch the database he works with. Keep our bytecode,
+    which hundreds of processes would make anew where PYTHONDONTWRITEBYTECODE is set.
+    """
     for name in list(os.environ):
         if name == "DATABASE_URL" or (name.startswith(_NOT_YOURS) and name not in _YOURS):
             del os.environ[name]
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(hotpath.__file__).parent, quiet=2)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -136,6 +136,22 @@ def test_what_was_cut_short_is_installed_again(dev, checkout, monkeypatch):
     assert not any("venv" in command for command in commands)
 
 
+def test_bytecode_is_kept(dev, checkout, monkeypatch):
+    """What is imported later is compiled at the set-up, even where Python is told not to write bytecode."""
+    monkeypatch.setattr(dev, "find_uv", lambda _env: "a-uv")
+    monkeypatch.setattr(dev, "call", lambda c, env: _make_venv(c, env) if "venv" in c else "")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (checkout / "hotpath").mkdir()
+    (checkout / "hotpath" / "__init__.py").touch()
+    (checkout / "hotpath" / "part.py").touch()
+    (checkout / "hotpath" / "__main__.py").write_text("raise SystemExit(9)")
+    dev.ensure("run")
+    assert {file.name.split(".")[0] for file in checkout.glob("hotpath/__pycache__/*.pyc")} == {
+        "__init__",
+        "part",
+    }
+
+
 def test_a_failed_upgrade_keeps_what_worked(dev, checkout, monkeypatch):
     """Without a network the tests cannot be set up, but the demo that ran before still runs."""
     monkeypatch.setattr(dev, "find_uv", lambda _env: "a-uv")

@@ -520,8 +520,8 @@ async def test_stopped_worker_gives_back_behind_the_notes(stage: Stage, how):
 
 @pytest.mark.parametrize("at", ["notes", "release"])
 async def test_cancelled_worker_claims_nothing_more(stage: Stage, monkeypatch, at):
-    """I12: a worker that is cancelled while a statement is under way, and whose jobs are gone before the reply,
-    gives them back and claims nothing: no job begins again in it.
+    """I12: a worker that is cancelled while a statement is under way, and whose jobs are gone before the
+    reply, gives them back and claims nothing: no job begins again in it.
     """
     from hotpath.worker.ledger import Ledger
 
