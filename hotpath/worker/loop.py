@@ -374,7 +374,7 @@ class Loop:
 
     async def _run(self, hand: Hand, given: list[Any]) -> None:
         try:
-            await trio.lowlevel.checkpoint_if_cancelled()  # claimed as the worker was cancelled: nothing begins
+            await trio.lowlevel.checkpoint_if_cancelled()  # what a cancelled worker claims does not begin
             await feed(self.runtime, hand, self.link, given)
         finally:
             hand.over = True
