@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hotpath.model import Job as Job
     from hotpath.model import JobContext as JobContext
     from hotpath.model import Retry as Retry
+    from hotpath.model import Secret as Secret
     from hotpath.model import State as State
     from hotpath.runtime.context import current_job as current_job
     from hotpath.runtime.context import progress as progress
@@ -91,7 +92,7 @@ _HOME = {
         "UsageError",
     ),
     "hotpath.flows.code": ("approval", "gather", "resume_token", "sleep", "step", "task"),
-    "hotpath.model": ("Attempt", "Job", "JobContext", "Retry", "State"),
+    "hotpath.model": ("Attempt", "Job", "JobContext", "Retry", "Secret", "State"),
     "hotpath.runtime.context": ("current_job", "progress"),
     "hotpath.runtime.protocol": ("Batch", "Interruptible", "Outcome", "Runtime", "Script"),
     "hotpath.runtime.sync": ("SyncRuntime",),

@@ -33,6 +33,7 @@ from hotpath.model import Attempt, Job, ScriptVersion, State
 from hotpath.runs import Runs
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import locate
+from hotpath.shown import Shown
 from hotpath.store import approvals, listing
 from hotpath.store import jobs as store
 from hotpath.store.completions import Completions, open_completions
@@ -69,7 +70,7 @@ class ClientStatistics:
     """Connections open in its pool."""
 
 
-class Client(Runs):
+class Client(Runs, Shown):
     """Made by `open_client`; may be used by any number of tasks."""
 
     def __init__(

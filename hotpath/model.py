@@ -9,6 +9,22 @@ from uuid import UUID
 
 import attrs
 
+MASK = "\N{BULLET}" * 6
+"""What is shown in the place of a secret."""
+
+
+class Secret(str):
+    """A text that nobody is to see: as the type of a parameter of `main`, or of a part of one, it marks args
+    that are masked wherever jobs are shown, and in the logs, results and errors of the job itself.
+
+    It is a `str`, for a client to use as it is; only its `repr` does not show it.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Secret({MASK!r})"
+
 
 class State(enum.StrEnum):
     """The state of a job, as users see it; nothing else exists."""

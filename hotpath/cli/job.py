@@ -47,6 +47,9 @@ async def _show(given: Given, job_id: UUID) -> int:
         if job.kind == "flow":
             steps = await client.steps(job_id, limit=STEPS)
             waits = await client.waits(job_id)
+            steps = await client.masked_steps(job, steps)
+        attempts = await client.masked_attempts(job, attempts)
+        (job,) = await client.masked([job])
     if given.json:
         document = job_document(job) | {"attempts": [attempt_document(each) for each in attempts]}
         if job.kind == "flow":

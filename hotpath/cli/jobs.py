@@ -38,7 +38,7 @@ async def _list(given: Given, limit: int, before: UUID | None, asked: dict[str, 
         while limit > 0:
             size = min(limit, 1000)
             page = await client.jobs(**asked, limit=size, before=before)
-            for job in page:
+            for job in await client.masked(page):
                 if given.json:
                     print_json(job_document(job))
                     continue

@@ -119,6 +119,7 @@ async def _run(given: Given, request: Request) -> int:
                 f"job {job_id} has not ended after {request.patience:g} s; {note}: see `hotpath job {job_id}`"
             )
             return 1
+        (job,) = await client.masked([job])
     if given.json:
         print_json(job_document(job))
     elif job.state not in (State.FAILURE, State.CANCELED):  # it may go on, with an early result

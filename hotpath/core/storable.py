@@ -15,6 +15,8 @@ from typing import Any
 import attrs
 import msgspec
 
+from hotpath.model import Secret
+
 MAX_BYTES = 16 * 1024 * 1024
 """Size up to which args and results are stored, in bytes of JSON."""
 
@@ -48,8 +50,8 @@ def has_nul(raw: bytes) -> bool:
 
 
 def encode_custom(value: Any) -> Any:
-    """msgspec's hook for values it knows no JSON form of: paths become text."""
-    if hasattr(value, "__fspath__"):
+    """msgspec's hook for values it knows no JSON form of: paths and secrets become text."""
+    if isinstance(value, Secret) or hasattr(value, "__fspath__"):
         return str(value)
     raise TypeError(f"`{type(value).__qualname__}` has no JSON form")
 

@@ -28,6 +28,7 @@ from hotpath.runtime.code_run import CodeRun, current_run
 from hotpath.runtime.context import CLOSED, BatchInHand, RunningJob, current
 from hotpath.runtime.ending import delay_of
 from hotpath.runtime.joblog import JobLog
+from hotpath.runtime.masking import Masking, mask_outcome
 from hotpath.runtime.stepping import resume
 from hotpath.scripts.signature import decode_custom, is_async
 
@@ -312,6 +313,9 @@ class Execute:
     def _begin(self, run: CodeRun) -> Context:
         hand = BatchInHand(self.step, run.job.of.script)
         hand.timeout, hand.retry = self.target.options.timeout, self.target.options.retry
+        masking = run.job.of.masking
+        if masking is not None:
+            hand.mask(Masking(hand, None, [masking.masker(run.index)]))
         self._job = RunningJob(hand, 0)
         context = copy_context()  # what the step sets in its context ends with it
         context.run(current.set, self._job)
@@ -339,6 +343,9 @@ class Execute:
             body = payload.failure(error)
         else:
             body = payload.error_object("TimeoutError", str(error), kind)
+        masking = self._job.of.masking
+        if masking is not None:
+            _, body = mask_outcome(masking.masker(0), FAILURE, body)
         delay = delay_of(self._job.of, 0, error, kind)
         return self._ended(FAILURE, body, error, delay, ended)
 

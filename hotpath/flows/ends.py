@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.runtime import payload
+from hotpath.runtime.masking import mask_outcome
 
 if TYPE_CHECKING:
     from hotpath.flows.held import Held, Kept, Outside
@@ -48,6 +49,8 @@ class Ends:
 
     def _finish(self, held: Held, state: int, body: bytes) -> None:
         held.over = True
+        if held.masker is not None:
+            state, body = mask_outcome(held.masker, state, body)
         if len(body) > payload.MAX_BYTES or (payload.NUL in body and not payload.is_storable(body)):
             state, body = FAILURE, payload.bad_result(None, body, None)
         now = time.perf_counter_ns() // 1000

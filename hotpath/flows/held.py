@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hotpath.core.flow.engine import Run
     from hotpath.core.flow.waits import StepCall
     from hotpath.core.notes import Recalled
+    from hotpath.core.secrets import Masker
     from hotpath.flows.steps import StepBatch
     from hotpath.model import ErrorKind
     from hotpath.runtime.protocol import Batch
@@ -98,6 +99,7 @@ class Held:
         "group",
         "index",
         "limit",
+        "masker",
         "over",
         "run",
         "started_us",
@@ -123,6 +125,8 @@ class Held:
         self.started_us = time.perf_counter_ns() // 1000
         self.limit: float | None = None
         """Seconds that it may take."""
+        self.masker: Masker | None = None
+        """What hides the secrets of its args."""
         self.timer: int | None = None
         """When it is to be ticked, by the database's clock in microseconds."""
 

@@ -18,7 +18,8 @@ import msgspec
 
 from hotpath.core.flow.engine import Run
 from hotpath.core.flow.waits import Ask, StepCall
-from hotpath.core.notes import Mark, Parking, StepNote
+from hotpath.core.notes import Early, Mark, Parking, StepNote
+from hotpath.core.secrets import masker_of
 from hotpath.flows.cache import Cache, cache_key
 from hotpath.flows.ends import Ends
 from hotpath.flows.held import Group, Held, Kept, Outside
@@ -29,6 +30,7 @@ from hotpath.runtime import payload
 if TYPE_CHECKING:
     from hotpath.core.flow.program import Program
     from hotpath.core.notes import Recalled
+    from hotpath.core.secrets import Places
     from hotpath.runtime.protocol import Outcome
 
 log = logging.getLogger("hotpath.worker")
@@ -58,8 +60,11 @@ class Home(Ends):
         outside: Outside,
         *,
         in_lane: bool,
+        places: Places | None = None,
     ) -> None:
         self.program = program
+        self._places = places
+        """Where the args of its runs hold secrets."""
         super().__init__(kept, outside)
         self.flow_script = flow_script
         """`script.id` of the flow: of the steps that run no script of their own."""
@@ -133,6 +138,8 @@ class Home(Ends):
             return None
         apart = self.in_lane and kept.is_async
         batch = StepBatch(kept, calls, self.heard, self.endings, timed=self._timed, apart=apart)
+        if self._places is not None:
+            batch.maskers = [call.run.holder.masker for call in calls]
         self.given.add(batch)
         return batch
 
@@ -192,6 +199,9 @@ class Home(Ends):
                 break
             run = Run(self.program, raw, run_id=batch.ids[index], recalled=recalled.get(index))
             held = run.holder = group.held[index] = Held(group, index, run)
+            if self._places is not None:
+                given = msgspec.json.decode(self.program.defaults(raw))
+                held.masker = masker_of(tuple(self._places.texts(given)))
             limit = limits[index]
             if limit is not None:
                 held.limit, self._timed = limit, True
@@ -252,6 +262,8 @@ class Home(Ends):
                     held.batch.note(held.index, command._replace(script=self.flow_script, started_us=now))
                 elif type(command) is Ask:
                     self._ask(held)
+                elif type(command) is Early and held.masker is not None:
+                    held.batch.note(held.index, Early(held.masker.json(command.value)))
                 else:
                     held.batch.note(held.index, command)  # type: ignore[arg-type]  # a note of another kind
         if run.over is not None:

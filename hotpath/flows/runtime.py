@@ -28,6 +28,7 @@ import trio
 
 from hotpath.core.flow.program import compile_flow
 from hotpath.core.notes import Mark
+from hotpath.core.secrets import places_of
 from hotpath.flows.held import Group, Held, Kept
 from hotpath.flows.home import RUNNING, Home
 from hotpath.flows.javascript import JavaScript
@@ -95,7 +96,10 @@ class FlowRuntime:
             program = compile_flow(flow, JavaScript().evaluate, functools.partial(foreign, script))
             in_lane = self._chain is not None
             version = script.version
-            self._home = Home(program, kept, version.script, version.description.hash, self, in_lane=in_lane)
+            places = places_of(version.description.schema)
+            self._home = Home(
+                program, kept, version.script, version.description.hash, self, in_lane=in_lane, places=places
+            )
             self._nursery = await stack.enter_async_context(trio.open_nursery())
             self._nursery.start_soon(self._serve)
             self._nursery.start_soon(self._watch_clock)

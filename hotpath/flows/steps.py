@@ -15,6 +15,7 @@ from hotpath.core.flow.waits import StepCall
 from hotpath.errors import HotpathError
 
 if TYPE_CHECKING:
+    from hotpath.core.secrets import Masker
     from hotpath.model import ErrorKind
     from hotpath.runtime.protocol import Batch, Outcome
 
@@ -100,7 +101,7 @@ class StepBatch:
 
     __slots__ = (
         "_ended", "_open", "_parents", "args", "attempts", "begun", "calls", "canceling", "ids", "kept",
-        "left", "mark", "tag", "timeouts", "tokens",
+        "left", "mark", "maskers", "tag", "timeouts", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -124,6 +125,8 @@ class StepBatch:
         parents = {id(holder.batch): holder.batch for holder in holders}
         self._parents = list(parents.values())
         self.begun = 0
+        self.maskers: Sequence[Masker | None] | None = None
+        """What hides the secrets of their runs; None: they have none."""
         self.args = b"[" + b",".join([call.args for call in calls]) + b"]"
         self.attempts = [call.attempt for call in calls]
         self.ids = _Ids(calls)

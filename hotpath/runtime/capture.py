@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from hotpath.runtime.context import CLOSED, RunningJob, current
 from hotpath.runtime.joblog import JobLog, Tee
+from hotpath.runtime.masking import late, log_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,7 @@ def log_of(job: RunningJob | None) -> JobLog | None:
         return None
     log = job.log
     if log is None:
-        log = job.log = JobLog(job.started)
+        log = job.log = log_for(job)
     return None if log is CLOSED else log  # type: ignore[return-value]
 
 
@@ -80,7 +81,7 @@ class Router(io.TextIOBase):
         job = current.get()
         log = log_of(job)
         if log is None:
-            return self.real.write(text)
+            return self.real.write(text if job is None else late(job, text))
         _emit(job, log, text)
         return len(text)
 
@@ -163,6 +164,9 @@ class RouterBuffer(io.BufferedIOBase):
         job = current.get()
         log = log_of(job)
         if log is None:
+            if job is not None and job.of.masking is not None:
+                self._router.real.write(late(job, bytes(view).decode("utf-8", "backslashreplace")))
+                return view.nbytes
             real = getattr(self._router.real, "buffer", None)
             if real is None:
                 self._router.real.write(bytes(view).decode("utf-8", "backslashreplace"))

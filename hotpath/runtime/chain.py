@@ -133,7 +133,7 @@ class LaneRunner:
         cancelled, nothing more is reported either; the job in hand runs on in the lane, and what is given
         later waits for it.
         """
-        hand = BatchInHand(batch, script)
+        hand = BatchInHand(batch, script, warm.places)
         hand.trio_token = trio.lowlevel.current_trio_token()
         chain = self._hands[hand] = _Chain(None, hand, warm)
         await self._follow(chain)
@@ -245,7 +245,7 @@ class LaneRunner:
             if link is None:
                 return
             warm, script, batch = link
-            hand = BatchInHand(batch, script)
+            hand = BatchInHand(batch, script, warm.places)
             self._hands[hand] = chain
             chain.hand = hand
             if chain.given_up:
@@ -267,7 +267,7 @@ class LaneRunner:
             return  # while the batch waited
         main, decoder = warm.main, warm.decoder
         batch = hand.batch
-        report, mark = batch.report, batch.mark
+        report, mark = hand.report, batch.mark
         try:
             calls, faults = decoder.calls(batch.args)
         except BadArgsError as error:

@@ -20,12 +20,16 @@ from hotpath.errors import HotpathError
 from hotpath.model import JobContext
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trio.lowlevel import TrioToken
 
+    from hotpath.core.secrets import Places
     from hotpath.model import ErrorKind
     from hotpath.runtime.interrupt import Press
     from hotpath.runtime.joblog import JobLog
-    from hotpath.runtime.protocol import Batch, Script
+    from hotpath.runtime.masking import Masking
+    from hotpath.runtime.protocol import Batch, Outcome, Script
 
 CLOSED = False
 """`RunningJob.log` once the job has ended: what it still prints goes to the real stream."""
@@ -38,11 +42,11 @@ class BatchInHand:
     """What the jobs of one batch share while they run."""
 
     __slots__ = (
-        "_raw", "batch", "disturbed", "given_up", "lock", "press", "refused", "retry", "script", "timed",
-        "timeout", "trio_token",
+        "_raw", "again", "batch", "disturbed", "given_up", "lock", "masking", "press", "refused", "report",
+        "retry", "script", "timed", "timeout", "trio_token",
     )  # fmt: skip
 
-    def __init__(self, batch: Batch, script: Script) -> None:
+    def __init__(self, batch: Batch, script: Script, places: Places | None = None) -> None:
         settings = script.version.description.settings
         self.batch = batch
         self.script = script
@@ -62,6 +66,19 @@ class BatchInHand:
         self.trio_token: TrioToken | None = None
         """Where Trio runs, for a `main` in another thread; only `LaneRunner.run` says it."""
         self._raw: list[msgspec.Raw] | None = None
+        self.report: Callable[[Outcome], object] = batch.report
+        self.again: Callable[[Outcome, float], object] = batch.retry
+        self.masking: Masking | None = None
+        """None: no job of it has secrets."""
+        given = getattr(batch, "maskers", None)
+        if places is not None or given is not None:
+            from hotpath.runtime.masking import Masking  # here: what other scripts need not pay for
+
+            self.mask(Masking(self, places, given))
+
+    def mask(self, masking: Masking) -> None:
+        """Let nothing out that has a secret in it."""
+        self.masking, self.report, self.again = masking, masking.report, masking.retry
 
     def give_up(self) -> None:
         """Nothing more of it starts or is reported."""

@@ -29,7 +29,7 @@ def refuse(hand: BatchInHand, index: int) -> None:
         outcome = (index, CANCELED, now, 0, payload.canceled(), None)
     else:
         outcome = (index, FAILURE, now, 0, payload.bad_args(why), None)
-    hand.batch.report(outcome)
+    hand.report(outcome)
 
 
 def fail(
@@ -54,9 +54,9 @@ def fail(
     state = CANCELED if kind is ErrorKind.CANCELED else FAILURE if delay is None else RETRY
     outcome = (index, state, started // 1000, (ended - started) // 1000, body, text)
     if delay is None:
-        hand.batch.report(outcome)
+        hand.report(outcome)
     else:
-        hand.batch.retry(outcome, delay)
+        hand.again(outcome, delay)
 
 
 def _text(job: RunningJob) -> str | None:

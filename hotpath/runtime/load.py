@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from hotpath.core.secrets import Places, places_of
 from hotpath.errors import ScriptError
 from hotpath.scripts.load import import_error, load, scrub_environment
 from hotpath.scripts.load_step import load_step
@@ -29,6 +30,8 @@ class WarmScript:
     main: Callable[..., Any]
     decoder: ArgsDecoder
     preload: Callable[[], Any] | None
+    places: Places | None = None
+    """Where its args hold secrets; None: nowhere."""
 
 
 def warm(script: Script, *, wants_async: bool) -> WarmScript:
@@ -43,7 +46,8 @@ def warm(script: Script, *, wants_async: bool) -> WarmScript:
         kind, other = ("async", "AsyncRuntime") if not wants_async else ("not async", "SyncRuntime")
         raise ScriptError(f"`main` of {name} is {kind}: run it with {other}")
     try:
-        decoder = ArgsDecoder(read_signature(loaded.main))
+        signature = read_signature(loaded.main)
+        decoder = ArgsDecoder(signature)
     except ScriptError as error:
         raise ScriptError(f"{name}: {error}") from None
     main = loaded.main
@@ -51,7 +55,10 @@ def warm(script: Script, *, wants_async: bool) -> WarmScript:
         from hotpath.runtime.code_run import as_flow  # here: what other scripts need not pay for
 
         main = as_flow(main, is_async=wants_async)
-    return WarmScript(name, main, decoder, loaded.preload)
+    places = places_of(script.version.description.schema)
+    if places is not None:
+        places.defaults = tuple(places.texts(signature.defaults()))
+    return WarmScript(name, main, decoder, loaded.preload, places)
 
 
 def call_preload(script: WarmScript) -> None:

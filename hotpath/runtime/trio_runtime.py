@@ -62,7 +62,7 @@ class _Run:
         self.refused.update(faults)
         self.next = 0
         self.left = len(calls)
-        self.report = hand.batch.report
+        self.report = hand.report
         self.done = trio.Event()
 
 
@@ -147,7 +147,7 @@ class AsyncRuntime:
         if not len(batch):
             await trio.lowlevel.checkpoint()
             return
-        hand = BatchInHand(batch, self._script)
+        hand = BatchInHand(batch, self._script, self._warm.places)
         try:
             calls, faults = self._warm.decoder.calls(batch.args)
         except BadArgsError as error:

@@ -5,9 +5,9 @@ date-time without an offset, a number where a Decimal is wanted). What is refuse
 itself would refuse must be the same thing, so the schema is written here and read in `hotpath.core.schema`;
 nothing else needs to understand every word of it.
 
-Words beyond the obvious ones: `format` is `date-time`, `date`, `time`, `duration`, `uuid`, `decimal` or
-`path`; `x-tz` says whether a time must (true) or must not (false) have an offset; `discriminator` names the
-property that tells the members of a union apart.
+Words beyond the obvious ones: `format` is `date-time`, `date`, `time`, `duration`, `uuid`, `decimal`, `path`
+or, with `writeOnly`, `password`: what nobody is to see; `x-tz` says whether a time must (true) or must not
+(false) have an offset; `discriminator` names the property that tells the members of a union apart.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect as info
 
+from hotpath.core.secrets import places_of
+from hotpath.model import Secret
 from hotpath.scripts.signature import Signature
 
 _FORMATS: dict[type, dict[str, Any]] = {
@@ -27,10 +29,11 @@ _FORMATS: dict[type, dict[str, Any]] = {
     info.TimeDeltaType: {"type": "string", "format": "duration"},
     info.UUIDType: {"type": "string", "format": "uuid"},
     info.DecimalType: {"type": ["string", "number"], "format": "decimal"},
-    info.CustomType: {"type": "string", "format": "path"},  # the only ones that `read_signature` lets through
     info.AnyType: {},
     info.RawType: {},
 }
+_PATH = {"type": "string", "format": "path"}
+_SECRET = {"type": "string", "writeOnly": True, "format": "password"}
 _NUMBERS = {
     "gt": "exclusiveMinimum",
     "ge": "minimum",
@@ -56,6 +59,11 @@ def args_schema(signature: Signature) -> dict[str, Any]:
         schema["additionalProperties"] = writer.schema(info.type_info(signature.extra)) or True
     if writer.defs:
         schema["$defs"] = writer.defs
+    if places := places_of(schema):
+        for part in (schema, *writer.defs.values()):
+            for field in (*part.get("properties", {}).values(), *part.get("prefixItems", ())):
+                if places.leads(field):
+                    field.pop("default", None)
     return schema
 
 
@@ -70,6 +78,8 @@ class _Writer:
         """The schema of one type."""
         if type(node) in _FORMATS:
             return dict(_FORMATS[type(node)])
+        if isinstance(node, info.CustomType):  # there are but these two
+            return dict(_SECRET if issubclass(node.cls, Secret) else _PATH)
         if isinstance(node, info.Metadata):
             extra = node.extra_json_schema or {}
             return self.schema(node.type) | {

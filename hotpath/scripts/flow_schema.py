@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hotpath.core.schema import ArgsValidator
+from hotpath.core.secrets import Places
 
 _TYPES = frozenset({"string", "integer", "number", "boolean", "null", "array", "object"})
 _NUMBER_LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
@@ -70,7 +71,7 @@ def _field(field: Mapping[str, Any], depth: int, *, nullable: bool) -> dict[str,
     for word in ("title", "description"):
         if isinstance(field.get(word), str) and field[word]:
             told[word] = field[word]
-    if field.get("default") is not None:
+    if field.get("default") is not None and not Places({}).leads(checked):
         told["default"] = field["default"]
     return told | checked
 
@@ -89,6 +90,8 @@ def _value(schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         return {"anyOf": members} if members and all(members) and len(members) == len(kind) else {}
     if kind not in _TYPES or any(word in schema for word in ("anyOf", "oneOf", "allOf", "not", "$ref")):
         return {}
+    if kind == "string" and _is_secret(schema):
+        return {"type": kind, "writeOnly": True, "format": "password"}
     options = schema.get("enum")
     if isinstance(options, list) and options:
         return _enum(options, str(kind))
@@ -105,6 +108,11 @@ def _value(schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
     if kind == "object" and schema.get("properties") and isinstance(schema["properties"], dict):
         return _object(schema, depth + 1)
     return found
+
+
+def _is_secret(schema: Mapping[str, Any]) -> bool:
+    """Whether Windmill's form, or JSON Schema's own word, says that nobody is to see it."""
+    return schema.get("format") == "password" or True in (schema.get("password"), schema.get("writeOnly"))
 
 
 def _enum(options: list[Any], kind: str) -> dict[str, Any]:

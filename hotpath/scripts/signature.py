@@ -10,6 +10,7 @@ JSON or not.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import inspect
@@ -23,17 +24,24 @@ import msgspec
 import msgspec.inspect
 
 from hotpath.core.schema import explain
+from hotpath.core.storable import encode_custom
 from hotpath.errors import BadArgsError, ScriptError
+from hotpath.model import Secret
 
 STRUCT = "MainArgs"
+_CUSTOM = (PurePath, Secret)
+"""The types that `decode_custom` reads."""
+_SECRET_KEY = object()
 _PLAIN = (bool, int, float, str, bytes, type(None), enum.Enum)
 
 
 def decode_custom(kind: Any, value: Any) -> Any:
-    """msgspec's hook for the types it leaves to us: paths."""
-    if isinstance(kind, type) and issubclass(kind, PurePath) and isinstance(value, str):
+    """msgspec's hook for the types it leaves to us: paths and secrets."""
+    if isinstance(kind, type) and issubclass(kind, _CUSTOM) and isinstance(value, str):
         return kind(value)
-    raise ValueError(f"Expected `{getattr(kind, '__name__', kind)}`, got `{type(value).__name__}`")
+    is_secret = isinstance(kind, type) and issubclass(kind, Secret)
+    wanted = "str" if is_secret else getattr(kind, "__name__", kind)
+    raise ValueError(f"Expected `{wanted}`, got `{type(value).__name__}`")
 
 
 def is_async(main: Callable[..., Any]) -> bool:
@@ -60,6 +68,15 @@ class Signature:
     def takes_extra(self) -> bool:
         """Whether `main` has `**kwargs`."""
         return self.extra is not inspect.Parameter.empty
+
+    def defaults(self) -> dict[str, Any]:
+        """What args there are that nobody gives, as far as they have a JSON form."""
+        found: dict[str, Any] = {}
+        for field in msgspec.structs.fields(self.struct):
+            with contextlib.suppress(Exception):  # a default is any object
+                value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+                found[field.name] = msgspec.to_builtins(value, enc_hook=encode_custom, str_keys=True)
+        return found
 
 
 def read_signature(main: Callable[..., Any]) -> Signature:
@@ -137,7 +154,9 @@ def _check_type(name: str, annotation: Any) -> None:
             f"parameter `{name}` of `main` has a type that cannot be read from JSON: {error}"
         ) from None
     for kind in custom:
-        if not (isinstance(kind, type) and issubclass(kind, PurePath)):
+        if kind is _SECRET_KEY:
+            raise ScriptError(f"parameter `{name}` of `main` has a `Secret` for a key: keys are shown")
+        if not (isinstance(kind, type) and issubclass(kind, _CUSTOM)):
             shown = getattr(kind, "__qualname__", repr(kind))
             message = (
                 f"parameter `{name}` of `main` has type `{shown}`, which has no JSON form: "
@@ -153,7 +172,11 @@ def _custom_types(node: Any, seen: set[int]) -> typing.Iterator[Any]:
     seen.add(id(node))
     if isinstance(node, msgspec.inspect.CustomType):
         yield node.cls
-    elif isinstance(node, list | tuple):
+        return
+    key = getattr(node, "key_type", None)
+    if isinstance(key, msgspec.inspect.CustomType) and issubclass(key.cls, Secret):
+        yield _SECRET_KEY
+    if isinstance(node, list | tuple):
         for item in node:
             yield from _custom_types(item, seen)
     elif isinstance(node, msgspec.inspect.Type | msgspec.inspect.Field):

@@ -51,7 +51,11 @@ def completion(result: Any = None) -> AbstractAsyncContextManager[Connection]:
     if not job.of.script.version.description.is_async:
         raise HotpathError("completion() is for an async main: make `main` async")
     hand, index = _place_of(job)
-    return _complete(job, hand, index, _encoded(result))
+    body = _encoded(result)
+    masking = job.of.masking
+    if masking is not None:
+        body = masking.masker(job.index).json(body)
+    return _complete(job, hand, index, body)
 
 
 def _place_of(job: RunningJob) -> tuple[Hand, int]:

@@ -792,3 +792,30 @@ async def test_step_that_cannot_be_imported(flow_stage: RuntimeStage) -> None:
             await opened()
     assert "a" in str(caught.value)
     assert "not today" in str(caught.value)
+
+
+async def test_secrets_of_a_run(flow_stage: RuntimeStage):
+    """A flow's schema may mark what is secret, in Windmill's words too: steps have it as it is, and what they
+    say, and what comes of the run, is masked.
+    """
+    stage = flow_stage
+    stage.script("first", "def main(text: str) -> str:\n    print('has', text)\n    return f'<{text}>'\n")
+    stage.script(
+        "second",
+        "import hotpath\nasync def main(text: str, own: hotpath.Secret):\n    print('has', text, own)\n"
+        "    assert text == '<correct-horse>', text\n    return {'text': text, 'own': own}\n",
+    )
+    stage.flow(
+        step("a", "first", {"text": "flow_input.key"}),
+        step("b", "second", {"text": "results.a", "own": "'of-' + 'the-step'"}),
+        schema={"type": "object", "properties": {"key": {"type": "string", "password": True}}},
+    )
+    run, other = stage.run(key="correct-horse"), stage.run(key="correct-hors")
+    async with stage.open():
+        await stage.play(run, other)
+    assert run.value == {"text": "<••••••>", "own": "of-the-step"}
+    assert [note.log for note in run.steps] == ["has ••••••\n", "has <••••••> ••••••\n"]
+    assert json.loads(run.steps[0].outcome) == "<correct-horse>"  # which the next step had
+    assert other.state == "failure"
+    assert other.value["message"] == "<••••••>"
+    assert "correct" not in str(other.value)

@@ -151,12 +151,16 @@ def make_script(tmp_path: Path) -> Iterator[Callable[..., GivenScript]]:
     """Makes a script of the text given; modules and the module path are as before afterwards."""
     path, modules = sys.path.copy(), set(sys.modules)
 
-    def make(text: str, *, name: str | None = None, **settings: Any) -> GivenScript:
+    def make(
+        text: str, *, name: str | None = None, schema: dict[str, Any] | None = None, **settings: Any
+    ) -> GivenScript:
         name = name or f"script_{next(_serial)}"
         file = tmp_path / f"{name}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(textwrap.dedent(text))
-        description = Description(name, "0" * 64, "async def main" in text, {}, Settings(**settings))
+        description = Description(
+            name, "0" * 64, "async def main" in text, schema or {}, Settings(**settings)
+        )
         return GivenScript(ScriptVersion(1, 1, description), file, tmp_path)
 
     yield make

@@ -149,3 +149,41 @@ def test_signatures_refused(text, words):
         read_signature(define(text))
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_secrets():
+    """A `Secret` says so in the schema, wherever it is; a default of one is not shown, and it is a text for
+    `main`, that only its `repr` hides.
+    """
+    main = define(
+        "import dataclasses, hotpath\n"
+        "from hotpath import Secret\n"
+        "class Token(Secret): ...\n"
+        "@dataclasses.dataclass\n"
+        "class Login: user: str; password: Secret = 'by-default'\n"
+        "def main(key: Secret, other: Token | None = None, login: Login = Login('u'),\n"
+        "         more: dict[str, Secret] = {}, default: Secret = 'by-default', plain: str = 'shown'):\n"
+        "    return key, str(key), f'{key}', repr([key]), type(other), login.password, more, plain\n"
+    )
+    schema = args_schema(read_signature(main))
+    marked = {"type": "string", "writeOnly": True, "format": "password"}
+    properties = schema["properties"]
+    assert properties["key"] == properties["default"] == marked
+    assert properties["other"] == {"anyOf": [marked, {"type": "null"}]}
+    assert properties["more"] == {"type": "object", "additionalProperties": marked}
+    assert schema["$defs"]["Login"]["properties"]["password"] == marked
+    assert "by-default" not in str(schema)
+    assert properties["plain"]["default"] == "shown"
+    raw = b'[{"key": "abc", "other": "def", "login": {"user": "u", "password": "pw"}, "more": {"a": "b"}}]'
+    key, text, formatted, shown, kind, password, more, _ = call(main, raw)
+    assert (key, text, formatted, password, more) == ("abc", "abc", "abc", "pw", {"a": "b"})
+    assert shown == "[Secret('\u2022\u2022\u2022\u2022\u2022\u2022')]"
+    assert kind.__name__ == "Token"
+    assert type(text) is str
+
+
+def test_secret_as_key():
+    """A key of a map is shown, and so cannot be a secret."""
+    main = define("import hotpath\ndef main(names: list[dict[hotpath.Secret, int]]): ...\n")
+    with pytest.raises(ScriptError, match="parameter `names` of `main` has a `Secret` for a key"):
+        read_signature(main)

@@ -26,6 +26,7 @@ import hotpath.store
 from hotpath import asyncpg_trio
 from hotpath.core.schema import ArgsValidator
 from hotpath.errors import BadArgsError
+from hotpath.model import Secret
 from hotpath.scripts.args_schema import args_schema
 from hotpath.scripts.signature import ArgsDecoder, read_signature
 
@@ -142,6 +143,20 @@ def bounded(
 
 
 def keyword_only(*, b: int, c: str = "c"): ...
+
+
+class Login(TypedDict, total=False):
+    user: Required[str]
+    password: Secret
+
+
+def secrets(
+    key: Secret,
+    maybe: Secret | None = None,
+    login: Login | None = None,
+    keys: list[Secret] = [],  # noqa: B006
+    by_name: dict[str, Secret] | None = None,
+): ...
 
 
 def amount(price: Decimal | None = None): ...
@@ -268,6 +283,21 @@ CASES = [
     (bounded, {"fields": {"a": 1, "b": 2}}, False),
     (keyword_only, {"b": 1}, True),
     (keyword_only, {"c": "x"}, False),
+    (secrets, {"key": "k"}, True),
+    (secrets, {"key": "", "maybe": None, "login": {"user": "u"}, "keys": [], "by_name": {}}, True),
+    (
+        secrets,
+        {"key": "k", "login": {"user": "u", "password": "p"}, "keys": ["a"], "by_name": {"b": "c"}},
+        True,
+    ),
+    (secrets, {}, False),
+    (secrets, {"key": None}, False),
+    (secrets, {"key": 3}, False),
+    (secrets, {"key": ["k"]}, False),
+    (secrets, {"key": "k", "maybe": 1}, False),
+    (secrets, {"key": "k", "login": {"user": "u", "password": 1}}, False),
+    (secrets, {"key": "k", "keys": ["a", 1]}, False),
+    (secrets, {"key": "k", "by_name": {"b": 1}}, False),
     (amount, {"price": "1.50"}, True),
     (amount, {"price": 1.5}, True),
     (amount, {"price": True}, False),

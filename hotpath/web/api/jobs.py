@@ -75,12 +75,13 @@ async def list_jobs(request: Request, asked: ListJobs) -> Response:
     The next page is `before` the id that `next` gives. Its cost follows the page, not the millions behind it.
     """
     fields = _fields(asked.fields)
-    found = await state_of(request).client.jobs(
+    client = state_of(request).client
+    found = await client.jobs(
         state=asked.state, script=asked.script, tag=asked.tag, since=asked.since, limit=asked.limit,
         before=asked.before, steps=asked.steps, parent=asked.parent,
         payloads=any(name in LARGE for name in fields),
     )  # fmt: skip
-    documents = map(job_document, found)
+    documents = map(job_document, await client.masked(found))
     jobs = [shapes.ListedJob(**{name: document[name] for name in fields}) for document in documents]
     return reply(shapes.JobList(jobs, found[-1].id if len(found) == asked.limit else None))
 
@@ -98,13 +99,15 @@ def _fields(text: str | None) -> tuple[str, ...]:
 
 async def get_job(request: Request, asked: OneJob) -> Response:
     """One job, wherever it is: its state, times, args, result or error."""
-    job = await state_of(request).client.job(asked.id)
+    client = state_of(request).client
+    (job,) = await client.masked([await client.job(asked.id)])
     return reply(shapes.JobDocument(**job_document(job)))
 
 
 async def get_attempts(request: Request, asked: OneJob) -> Response:
     """Every run of a job: those that ended, with their errors, and the one under way."""
-    found = await state_of(request).client.attempts(asked.id)
+    client = state_of(request).client
+    found = await client.masked_attempts(await client.job(asked.id), await client.attempts(asked.id))
     return reply(shapes.Attempts([shapes.AttemptDocument(**attempt_document(each)) for each in found]))
 
 
