@@ -29,10 +29,11 @@ const rgb = (r, g, b) => `rgb(${r}, ${g}, ${b})`;
 
 function apply(style, parameters) {
   const codes = parameters.split(/[;:]/).map(Number);
-  let next = {...style};
+  let next = style;
   for (let k = 0; k < codes.length; k += 1) {
     const code = codes[k];
-    if (code === 0) next = {...PLAIN};
+    if (code !== 0) next = {...next};
+    if (code === 0) next = PLAIN;
     else if (code === 22) next.bold = next.dim = false;
     else if (FLAGS[code]) next[FLAGS[code][0]] = FLAGS[code][1];
     else if (code >= 30 && code < 38) next.fg = code - 30;
@@ -47,24 +48,29 @@ function apply(style, parameters) {
 
 // The style behind a text that began in this one.
 export function carry(text, style) {
+  const reset = text.lastIndexOf('\u001b[0m'); // most colours end so, and nothing before it counts
+  if (reset >= 0) [text, style] = [text.slice(reset + 4), PLAIN];
   if (!text.includes('\u001b')) return style;
   for (const match of text.matchAll(SGR)) style = apply(style, match[1]);
   return style;
 }
 
-export const strip = (text) => visible(text.includes('\u001b') ? text.replace(SGR, '') : text);
+// Tabs as blanks, so that a row has as many columns as characters.
+const shown = (text) => visible(text.includes('\t') ? text.replaceAll('\t', '    ') : text);
+
+export const strip = (text) => shown(text.includes('\u001b') ? text.replace(SGR, '') : text);
 
 // [{text, style}…], with text made visible.
 export function segments(text, style) {
-  if (!text.includes('\u001b')) return [{text: visible(text), style}];
+  if (!text.includes('\u001b')) return [{text: shown(text), style}];
   const found = [];
   let last = 0;
   for (const match of text.matchAll(SGR)) {
-    if (match.index > last) found.push({text: visible(text.slice(last, match.index)), style});
+    if (match.index > last) found.push({text: shown(text.slice(last, match.index)), style});
     style = apply(style, match[1]);
     last = match.index + match[0].length;
   }
-  if (last < text.length) found.push({text: visible(text.slice(last)), style});
+  if (last < text.length) found.push({text: shown(text.slice(last)), style});
   return found;
 }
 

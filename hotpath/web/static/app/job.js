@@ -14,7 +14,12 @@ const page = (job) => `${job.kind === 'flow' ? '/runs' : '/jobs'}/${job.id}`;
 
 export function Job({of: [id]}) {
   const it = useLive((signal) => api(`/jobs/${encodeURIComponent(id)}`, {signal}), [id], {name: 'job', what: () => ({job: id})},
-    (event, {put, reload}) => (event.type === 'job' ? put((old) => ({...old, ...event.job})) : event.type === 'resync' && reload()));
+    (event, {put, reload}) => {
+      if (event.type !== 'job') return;
+      for (const name of event.job.cut ?? []) delete event.job[name]; // too long to be pushed: asked for instead
+      put((old) => ({...old, ...event.job}));
+      if (event.job.cut && ended(event.job)) reload();
+    });
   if (it.error?.status === 404 || it.error?.status === 400 || it.error?.status === 422) {
     return html`<${Empty} title="There is no such job"><code>${id}</code> is not in this database: mistyped, of another workspace, or gone with its retention. <a href="/jobs">All jobs</a>.<//>`;
   }

@@ -74,6 +74,6 @@ export function JobTable({jobs, stale, plain}) {
         ${job.error && html`<div class="why" title=${strip(job.error.message)}>${strip(`${job.error.name}: ${job.error.message}`.slice(0, 300))}</div>`}</td>
       <td class="tag">${job.tag === job.script ? html`<span class="muted" title=${job.tag}>own</span>` : visible(job.tag)}</td>
       <td class="when"><${Time} at=${when(job)} relative now=${now} /></td>
-      <td class="right took">${span(job.duration_ms ?? (job.state === 'running' && job.started_at ? now - Date.parse(job.started_at) : null))}</td>
+      <td class=${`right took ${job.started_at || job.duration_ms ? '' : 'none'}`}>${span(job.duration_ms ?? (job.state === 'running' && job.started_at ? now - Date.parse(job.started_at) : null))}</td>
       <td class="worker" title=${job.worker}>${job.worker ? visible(job.worker) : html`<span class="muted">–</span>`}</td></tr>`)}</tbody></table></div>`;
 }

@@ -33,7 +33,14 @@ export class LogText {
     return this.attempt ? [this.attempt, this.position] : null;
   }
 
+  // The style goes on from line to line. An escape may have come in two pieces: it is read when the line is whole.
+  settle() {
+    const line = this.lines[this.lines.length - 1];
+    if (line && !line.note) this.style = carry(line.text, line.style);
+  }
+
   note(text) {
+    this.settle();
     this.open = false;
     this.lines.push({note: text, text: '', plain: text, style: PLAIN, time: 0});
   }
@@ -78,13 +85,16 @@ export class LogText {
   }
 
   add(piece) {
-    const number = this.lines.length - 1;
-    const line = this.open ? this.lines[number] : {text: '', style: this.style, time: this.last};
-    if (!this.open) this.lines.push(line);
-    else this.cache.delete(line);
+    let line = this.lines[this.lines.length - 1];
+    if (this.open) {
+      this.cache.delete(line);
+    } else {
+      this.settle();
+      line = {text: '', plain: '', style: this.style, time: this.last};
+      this.lines.push(line);
+    }
     line.text += piece;
     line.plain = strip(settled(line.text));
-    this.style = carry(piece, this.style);
     this.open = true;
   }
 

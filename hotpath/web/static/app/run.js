@@ -17,7 +17,7 @@ export function Run({job, ended, reload}) {
     if (event.type !== 'run') return;
     seq.last = event.seq;
     put((old) => {
-      const steps = new Map((old?.steps ?? []).map((each) => [each.step, each]));
+      const steps = new Map(event.full ? [] : (old?.steps ?? []).map((each) => [each.step, each]));
       event.steps.forEach((each) => steps.set(each.step, each));
       return {...old, steps: [...steps.values()], waits: event.waits ?? old?.waits ?? []};
     });
