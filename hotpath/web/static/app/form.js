@@ -74,10 +74,10 @@ function Field({name, form, text, set, required, fault, id}) {
     control = html`<select ...${common} value=${text}>${(!required || text === '') && html`<option value="">${required ? 'choose' : standard}</option>`}
       ${[...options, ...(form.nullable ? [null] : [])].map((each) => html`<option key=${JSON.stringify(each)} value=${JSON.stringify(each)}>${visible(typeof each === 'string' ? each : JSON.stringify(each))}</option>`)}</select>`;
   } else if (kind === 'json' || text.includes('\n')) {
-    control = html`<textarea ...${common} rows=${Math.min(Math.max(text.split('\n').length, 2), 12)} spellcheck="false" placeholder=${standard} value=${text}></textarea>`;
+    control = html`<textarea ...${common} rows=${Math.min(Math.max(text.split('\n').length, 2), 12)} spellcheck=${false} placeholder=${standard} value=${text}></textarea>`;
   } else {
     control = html`<input ...${common} type=${kind === 'secret' ? 'password' : 'text'} inputmode=${kind === 'integer' ? 'numeric' : kind === 'number' ? 'decimal' : undefined}
-      autocomplete=${kind === 'secret' ? 'new-password' : 'off'} spellcheck="false" placeholder=${standard} value=${text} />`;
+      autocomplete=${kind === 'secret' ? 'new-password' : 'off'} spellcheck=${false} placeholder=${standard} value=${text} />`;
   }
   return html`<div class="field"><label for=${id}><code>${visible(name)}</code>${required && html`<b title="needed" aria-label="needed">*</b>`} <span class="muted">${hint(form)}</span></label>${control}
     ${(it.description || fault) && html`<small id=${bad} class=${fault ? 'bad' : 'muted'}>${visible(fault ?? it.description)}</small>`}</div>`;
@@ -171,8 +171,8 @@ export function SchemaForm({schema, value, submit, label, children, close, quiet
     ${raw === null ? html`${names.map((name) => html`<${Field} key=${name} id=${`${prefix}-${name}`} name=${name} form=${forms[name]} required=${needed.has(name)} text=${texts[name]} fault=${faults[name]}
         set=${(text) => setTexts((old) => ({...old, [name]: text}))} />`)}
       ${!names.length && !open && !quiet && html`<p class="muted">It takes no args.</p>`}
-      ${open && html`<div class="field"><label for=${`${prefix}-more`}>${names.length ? 'More args' : 'Args'} <span class="muted">a JSON object</span></label><textarea id=${`${prefix}-more`} rows="3" spellcheck="false" placeholder="{}" value=${more} onInput=${(event) => setMore(event.target.value)}></textarea></div>`}`
-      : html`<div class="field"><label for=${`${prefix}-json`}>JSON</label><textarea id=${`${prefix}-json`} class="tallest" spellcheck="false" rows=${Math.min(Math.max(raw.split('\n').length + 1, 6), 24)} value=${raw} onInput=${(event) => setRaw(event.target.value)}></textarea></div>`}
+      ${open && html`<div class="field"><label for=${`${prefix}-more`}>${names.length ? 'More args' : 'Args'} <span class="muted">a JSON object</span></label><textarea id=${`${prefix}-more`} rows="3" spellcheck=${false} placeholder="{}" value=${more} onInput=${(event) => setMore(event.target.value)}></textarea></div>`}`
+      : html`<div class="field"><label for=${`${prefix}-json`}>JSON</label><textarea id=${`${prefix}-json`} class="tallest" spellcheck=${false} rows=${Math.min(Math.max(raw.split('\n').length + 1, 6), 24)} value=${raw} onInput=${(event) => setRaw(event.target.value)}></textarea></div>`}
     ${children}
     ${faults[''] && html`<p class="bad" role="alert">${visible(faults[''])}</p>`}
     <div class="actions"><button type="submit" class="main" disabled=${busy} aria-busy=${busy}>${label}</button>

@@ -28,7 +28,7 @@ function Filter({name, label, value, set, type = 'search', options, first, list}
     const now = event.target.value.trim();
     timer.current = setTimeout(() => set(now), 350);
   };
-  return html`<label><span>${label}</span><input type=${type} name=${name} value=${text} list=${list} autocomplete="off" spellcheck="false"
+  return html`<label><span>${label}</span><input type=${type} name=${name} value=${text} list=${list} autocomplete="off" spellcheck=${false}
     data-search=${first} placeholder="all" onInput=${typed} /></label>`;
 }
 

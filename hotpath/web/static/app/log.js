@@ -209,7 +209,7 @@ export function Log({job, ended, state}) {
   const toggle = (name, value, set) => () => { set(!value); remember(name, !value); };
   const count = text.lines.length;
   const bar = html`<div class="logbar">
-    <label class="find"><span class="hide">Search the log</span><input type="search" data-search placeholder="Search  ( / )" value=${words} spellcheck="false"
+    <label class="find"><span class="hide">Search the log</span><input type="search" data-search placeholder="Search  ( / )" value=${words} spellcheck=${false}
       onInput=${(event) => setWords(event.target.value)} onKeyDown=${(event) => { if (event.key === 'Enter') { event.preventDefault(); turn(event.shiftKey ? -1 : 1); } }} /></label>
     ${words && html`<span class="muted" role="status">${matches.length ? `${Math.max(at + 1, 1)} of ${plural(matches.length, 'line')}` : 'no line has it'}</span>
       <button type="button" class="plain" aria-label="Previous match" title="Previous (N)" onClick=${() => turn(-1)}><${Icon} of="up" /></button><button type="button" class="plain" aria-label="Next match" title="Next (n)" onClick=${() => turn(1)}><${Icon} of="down" /></button>`}

@@ -15,7 +15,7 @@ function Figure({name, value, note, tone, href}) {
 }
 
 export function Overview() {
-  const it = useLive((signal) => api('/overview', {signal}), [], {name: 'overview'}, (event, {put}) => event.type === 'overview' && put((old) => ({...old, ...event.data})));
+  const it = useLive((signal) => api('/overview', {signal}), [], {name: 'overview'}, (event, {put}) => event.type === 'overview' && put((old) => old && {...old, ...event.data}));
   const list = (state, every) => useData((signal) => api('/jobs', {signal, query: {state, limit: 8}}), [state], {every});
   const running = list('running', 2000);
   const failed = list('failure', 5000);
