@@ -17,6 +17,7 @@ import trio
 from hotpath.store.database import Database
 from hotpath.web.feeds import Jobs, Overview
 from hotpath.web.glance import read_overview
+from hotpath.web.live import Logs
 from hotpath.web.outbox import Viewer
 from hotpath.web.reads import Reads, ReadStatistics
 from hotpath.web.runs_feed import Runs
@@ -27,7 +28,7 @@ class Look:
     """What a subscription looks at."""
 
     channel: str
-    """`overview`, `job` or `run`."""
+    """`overview`, `job`, `run` or `log`."""
     job: UUID | None = None
     after: Any = None
     """The last that the viewer has seen, where the channel can go on from there."""
@@ -41,6 +42,9 @@ class HubStatistics:
     jobs: int
     """Jobs that are looked at, for whatever channel."""
     runs: int
+    logs: int
+    hears: bool
+    """Whether notifications come in; until somebody looks at a log, nobody listens."""
     reads: ReadStatistics
 
 
@@ -52,6 +56,7 @@ class Hub:
         self._overview = Overview(self._reads, read_overview)
         self._jobs = Jobs(self._reads)
         self._runs = Runs(self._reads, self._jobs, nursery)
+        self._logs = Logs(database, self._reads, self._jobs, nursery)
         self._looks: dict[Viewer, Look] = {}
         nursery.start_soon(self._overview.run)
         nursery.start_soon(self._jobs.run)
@@ -64,6 +69,8 @@ class Hub:
                 self._jobs.join(viewer, job)
             case Look("run", UUID() as job):
                 self._runs.join(viewer, job, look.after)
+            case Look("log", UUID() as job):
+                self._logs.join(viewer, job, look.after)
             case _:
                 self._overview.join(viewer)
 
@@ -76,6 +83,8 @@ class Hub:
                 self._jobs.leave(viewer, job)
             case Look("run", UUID() as job):
                 self._runs.leave(viewer, job)
+            case Look("log", UUID() as job):
+                self._logs.leave(viewer, job)
             case _:
                 self._overview.leave(viewer)
 
@@ -85,5 +94,7 @@ class Hub:
             viewers=len(self._looks),
             jobs=len(self._jobs),
             runs=len(self._runs),
+            logs=len(self._logs),
+            hears=self._logs.hears,
             reads=self._reads.statistics(),
         )

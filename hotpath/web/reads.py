@@ -62,6 +62,14 @@ class Reads:
                 self._trouble = ""
                 return result
 
+    async def once(self, function: Callable[..., Awaitable[Any]], *values: Any) -> None:
+        """The same, tried once: for what is good to do and need not be done."""
+        try:
+            async with self._database.connection(within=READ_SECONDS) as connection:
+                await function(connection, *values)
+        except ANY_TROUBLE as error:
+            self._say(f"{type(error).__name__}: {error}")
+
     def statistics(self) -> ReadStatistics:
         """What was read so far."""
         return ReadStatistics(self._reads, self._failed)

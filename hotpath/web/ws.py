@@ -40,6 +40,7 @@ _CLOSE_SECONDS = 1.0
 
 _Id = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
 _Number = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+_Position = Annotated[list[_Number], Meta(min_length=2, max_length=2)]
 
 
 class Subscribe(Struct, tag_field="op", tag="subscribe", forbid_unknown_fields=True):
@@ -47,9 +48,10 @@ class Subscribe(Struct, tag_field="op", tag="subscribe", forbid_unknown_fields=T
 
     id: _Id
     """By which its events are known; the client's choice."""
-    channel: Literal["overview", "job", "run"]
+    channel: Literal["overview", "job", "run", "log"]
     job: UUID | None = None
-    after: _Number | None = None
+    after: _Number | _Position | None = None
+    """Of a run: the last `seq` seen; of a log: the attempt and the position."""
 
 
 class Unsubscribe(Struct, tag_field="op", tag="unsubscribe", forbid_unknown_fields=True):
@@ -62,6 +64,8 @@ class Ping(Struct, tag_field="op", tag="ping", forbid_unknown_fields=True):
     """Are you there?"""
 
 
+_AFTER: dict[str, type] = {"run": int, "log": list}
+_AFTER_TEXT = "a run goes on after a number (seq), a log after [attempt, position]"
 _decode = msgspec.json.Decoder(Subscribe | Unsubscribe | Ping).decode
 
 
@@ -146,9 +150,15 @@ class Session:
             )
         elif message.channel != "overview" and message.job is None:
             viewer.end(refusal(422, "Bad subscription", f"channel {message.channel} needs the field `job`"))
+        elif message.after is not None and not isinstance(message.after, _AFTER.get(message.channel, ())):
+            viewer.end(
+                refusal(
+                    422, "Bad subscription", f"channel {message.channel} has no such `after`: {_AFTER_TEXT}"
+                )
+            )
         else:
             self._viewers[message.id] = viewer
-            self._hub.join(viewer, Look(message.channel, message.job, message.after))
+            self._hub.join(viewer, _look(message))
 
     def _left(self, viewer: Viewer) -> None:
         if self._viewers.get(viewer.id) is viewer:
@@ -193,6 +203,11 @@ class Session:
     async def _close(self, closing: _CloseError) -> None:
         with trio.move_on_after(_CLOSE_SECONDS):
             await self._websocket.close(closing.code, closing.reason)
+
+
+def _look(message: Subscribe) -> Look:
+    after = message.after
+    return Look(message.channel, message.job, tuple(after) if isinstance(after, list) else after)
 
 
 async def _wait_stop(stopping: trio.Event) -> None:
