@@ -2,7 +2,8 @@
 
 `HOTPATH_DATABASE_URL`, else `DATABASE_URL`, else an embedded PostgreSQL (`embedded` asks for that one by
 name); `HOTPATH_LISTEN_URL` for LISTEN when the database URL goes through a pooler; `HOTPATH_HOME` for the
-embedded server; `HOTPATH_WORKSPACE` for the scripts. No message and no `repr` shows a password.
+embedded server; `HOTPATH_WORKSPACE` for the scripts; `HOTPATH_LOG_STORE` for logs that leave the database, so
+many seconds (`HOTPATH_LOG_STORE_AFTER`) after they were written. No message and no `repr` shows a password.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from hotpath.errors import UsageError
 
 EMBEDDED = "embedded"
 """The value of a database URL that means the embedded PostgreSQL."""
+
+LOG_STORES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "file")
+"""What the address of a log store may begin with; anything else is a directory."""
 
 _PASSWORD_IN_QUERY = re.compile(r"(?i)\b(\w*password)=[^&]*")
 
@@ -50,6 +54,10 @@ class Config:
     """Direct address for LISTEN, where `database_url` goes through a pooler."""
     home: Path | None = None
     """Directory of the embedded PostgreSQL; None means the usual one."""
+    log_store: str | None = None
+    """Where logs go that leave the database, such as `s3://bucket/prefix` or a directory; None: they stay."""
+    log_store_after: float = 60.0
+    """Seconds after which a log of a job that has ended goes there."""
     debug: bool = False
     """Whether errors show their traceback."""
 
@@ -82,6 +90,8 @@ def read_config(
         database_url=url,
         listen_url=_check_url("HOTPATH_LISTEN_URL", listen_url) if listen_url else None,
         home=Path(home).absolute() if home else None,
+        log_store=_check_store(environ.get("HOTPATH_LOG_STORE")),
+        log_store_after=_seconds(environ, "HOTPATH_LOG_STORE_AFTER", 60.0),
         debug=debug,
     )
 
@@ -101,6 +111,43 @@ def _check_url(source: str, url: str) -> str:
     if "\0" in url or "%00" in url:
         raise UsageError(f"{source} is not a database URL: it holds a NUL; {shape}")
     return url
+
+
+def _check_store(location: str | None) -> str | None:
+    """`location` if it can be the address of a store; a directory is made absolute."""
+    if not location:
+        return None
+    name = "HOTPATH_LOG_STORE"
+    scheme, found, rest = location.partition("://")
+    if not found:
+        if location.startswith(("/", ".", "~")):
+            return str(Path(location).expanduser().absolute())
+        raise UsageError(
+            f"{name} {location!r} is neither an address such as s3://bucket/prefix nor a directory that "
+            "begins with / or ."
+        )
+    if scheme.lower() not in LOG_STORES:
+        raise UsageError(f"{name} has the scheme {scheme!r}; give one of {', '.join(LOG_STORES)}")
+    place = rest.partition("/")[0]
+    if "@" in place and not scheme.lower().startswith("abfs"):
+        raise UsageError(f"{name} holds credentials; give them by the cloud's own variables instead")
+    if not place and scheme.lower() != "file":
+        raise UsageError(f"{name} {location!r} names no bucket; expected s3://bucket/prefix")
+    return location
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    """A number of seconds, 0 or more."""
+    value = environ.get(name)
+    if not value:
+        return default
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UsageError(f"{name} must be a number of seconds, 0 or more, not {value!r}")
+    return seconds
 
 
 def _find_workspace(given: str | Path | None, environ: Mapping[str, str]) -> Path:
