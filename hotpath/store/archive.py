@@ -123,6 +123,7 @@ class Archiver:
     async def _move(self, connection: asyncpg_trio.Connection, day: date, rows: Sequence[_Row]) -> None:
         name = f"{day:%Y-%m-%d}/{secrets.token_hex(12)}.gz"
         parts: list[bytes] = []
+        chars: list[int] = []
         moved: list[_Row] = []
         for some in _portions(rows):
             texts = await connection.fetch(query("archive_read"), *_keys(some))
@@ -130,6 +131,7 @@ class Archiver:
             there = [row for row in some if (row.id.int, row.attempt, row.seq) in got]
             wanted = [got[row.id.int, row.attempt, row.seq] for row in there]
             parts += await trio.to_thread.run_sync(_compressed, wanted)
+            chars += map(len, wanted)
             moved += there
         if not moved:
             return
@@ -143,7 +145,7 @@ class Archiver:
             at += len(part)
         sizes = [len(part) for part in parts]
         await connection.execute(
-            query("archive_move"), number, len(body), *_keys(moved), starts, sizes
+            query("archive_move"), number, len(body), *_keys(moved), starts, sizes, chars
         )  # one statement: all of it or nothing
 
     async def clean(self, connection: asyncpg_trio.Connection) -> int:
@@ -171,9 +173,11 @@ class Archiver:
         return len(rows)
 
 
-async def keep_moving(database: Database, store: LogStore, after: float) -> None:
-    """Move logs until cancelled. Trouble with the store or the database is said, and tried again."""
-    archiver = Archiver(store, after)
+async def keep_moving(database: Database, location: str, after: float) -> None:
+    """Move logs to the store at `location`, `after` so many seconds, until cancelled. Trouble with the store
+    or the database is said, and tried again.
+    """
+    archiver = Archiver(open_log_store(location), after)
     clean_at = trio.current_time()
     said_at = -float("inf")
     while True:
@@ -190,15 +194,6 @@ async def keep_moving(database: Database, store: LogStore, after: float) -> None
                 log.warning("logs stay in the database for now: %s", error)
         if moved is None:
             await trio.sleep(EVERY * random.uniform(0.5, 1.5))
-
-
-async def read_moved(location: str, name: str, at: int, size: int) -> str:
-    """Text of a log that has moved to the store at `location`. Raises `LogStoreError`."""
-    raw = await open_log_store(location).read(name, at, size)
-    try:
-        return gzip.decompress(raw).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise LogStoreError(f"object {name} of the log store {location} is damaged: {error}") from error
 
 
 def _some(rows: Sequence[_Row]) -> Sequence[_Row]:

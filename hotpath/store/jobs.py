@@ -19,6 +19,7 @@ import msgspec
 from hotpath import asyncpg_trio
 from hotpath.errors import BadArgsError, UnknownScriptError, UsageError
 from hotpath.model import Attempt, Job, State
+from hotpath.store.log_store import read_moved
 from hotpath.store.queries import query
 from hotpath.store.scripts import is_text
 
@@ -130,8 +131,17 @@ def job_of(row: Any) -> Job:
 
 
 async def get_log(connection: asyncpg_trio.Connection, job_id: UUID) -> list[tuple[int, str]]:
-    """What the job printed and logged: (attempt, text) in order; empty when it said nothing."""
-    return [(row["attempt"], row["text"]) for row in await connection.fetch(query("job_log"), job_id)]
+    """What the job printed and logged: (attempt, text) in order; empty when it said nothing.
+
+    Raises `LogStoreError` for a log that has moved to a store that cannot be reached.
+    """
+    return [(row["attempt"], await text_of(row)) for row in await connection.fetch(query("job_log"), job_id)]
+
+
+async def text_of(row: Any) -> str:
+    """The text of a row of a log, wherever it is."""
+    text: str | None = row["text"]
+    return text if text is not None else await read_moved(row["store"], row["object"], row["at"], row["size"])
 
 
 async def cancel(connection: asyncpg_trio.Connection, job_id: UUID) -> bool:

@@ -9,9 +9,11 @@ when the first object is read or written.
 from __future__ import annotations
 
 import functools
+import gzip
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 import trio
@@ -84,6 +86,29 @@ class LogStore:
             raise LogStoreError(f"the log store {self.location} cannot be {what}: {_line(error)}") from error
 
 
+_MOVED: Final = 4  # texts, of 5 MiB at most
+_read: OrderedDict[tuple[str, str, int], str] = OrderedDict()
+
+
+async def read_moved(location: str, name: str, at: int, size: int) -> str:
+    """Text of a log that has moved to the store at `location`; the last few are kept for who reads on.
+
+    Raises `LogStoreError`.
+    """
+    key = (location, name, at)
+    text = _read.pop(key, None)
+    if text is None:
+        raw = await open_log_store(location).read(name, at, size)
+        try:
+            text = gzip.decompress(raw).decode()
+        except (OSError, EOFError, UnicodeDecodeError) as error:
+            raise LogStoreError(f"object {name} of the log store {location} is damaged: {error}") from error
+    _read[key] = text
+    while len(_read) > _MOVED:
+        _read.popitem(last=False)
+    return text
+
+
 @functools.cache
 def open_log_store(location: str) -> LogStore:
     """The store at this address, which `config` has checked. Nothing is asked of it yet."""
@@ -96,7 +121,8 @@ def _open(location: str) -> ObjectStore:
     if "://" not in location or location.startswith("file://"):
         return LocalStore(Path(location.removeprefix("file://")), mkdir=True)
     opener: Callable[..., ObjectStore] = from_url  # its overloads know each cloud's options, we none
-    options = {"timeout": f"{SECONDS:.0f}s", "connect_timeout": "5s"}
+    # http is what a store's own address asks for, or not: there is no going down to it.
+    options = {"timeout": f"{SECONDS:.0f}s", "connect_timeout": "5s", "allow_http": True}
     return opener(location, client_options=options, retry_config=_RETRIES)
 
 

@@ -18,6 +18,7 @@ import attrs
 
 from hotpath import asyncpg_trio
 from hotpath.core.logtext import Gap, unpack
+from hotpath.store.log_store import read_moved
 from hotpath.store.queries import query
 
 Position: TypeAlias = "tuple[int, int]"
@@ -70,6 +71,8 @@ async def read_log(
 ) -> LogPage:
     """What is stored of a job's log behind `after` (an earlier chunk's attempt and end; None: from the
     start), about `limit_chars` characters of it. Empty for a job that said nothing, or is unknown.
+
+    Raises `LogStoreError` for a log that has moved to a store that cannot be reached.
     """
     attempt, position = after or START
     # The state first: what the flush that ended the job wrote is there when it is asked for after that.
@@ -79,11 +82,17 @@ async def read_log(
     )
     chunks: list[LogChunk] = []
     more = False
+    size = 0
     for row in rows:
-        chunks += _chunks(row, position if row["attempt"] == attempt else 0)
+        text = row["text"]
+        if text is None:
+            whole = await read_moved(row["store"], row["object"], row["place"], row["size"])
+            text = whole[row["skip"] : row["skip"] + row["take"]]
+        chunks += _chunks(row, text, position if row["attempt"] == attempt else 0)
+        size += len(text)
         more = row["cut"]
     reached = (chunks[-1].attempt, chunks[-1].end) if chunks else None
-    if not more and rows and sum(len(row["text"]) for row in rows) >= limit_chars:
+    if not more and size >= limit_chars:
         more = True  # another row may follow
     return LogPage(chunks, reached if more else None, complete=state is not None and not more)
 
@@ -94,10 +103,10 @@ async def log_state(connection: asyncpg_trio.Connection, job: UUID) -> int | Non
     return state
 
 
-def _chunks(row: Any, wanted: int) -> list[LogChunk]:
+def _chunks(row: Any, text: str, wanted: int) -> list[LogChunk]:
     """The parts of a row of `read_log.sql`: up to three, if the log's middle was not kept."""
     gap, marks = unpack(row["marks"])
-    base, skip, text = row["at"], row["skip"], row["text"]
+    base, skip = row["at"], row["skip"]
     if not marks or marks[0][0] > 0:
         marks = [(0, row["started"]), *marks]
     found = []

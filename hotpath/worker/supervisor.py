@@ -196,6 +196,12 @@ class Supervisor:
             nursery.start_soon(guard, self.lives.values)
             nursery.start_soon(self.reporter.run, self.statistics)
             nursery.start_soon(self._end_in_time)
+            if self.config.log_store is not None:
+                from hotpath.store.archive import keep_moving  # imported by who has such a store
+
+                nursery.start_soon(
+                    keep_moving, self.database, self.config.log_store, self.config.log_store_after
+                )
             async with trio.open_nursery() as self._burials:
                 async with trio.open_nursery() as workers:
                     for _ in range(self.options.processes):

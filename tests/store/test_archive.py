@@ -8,6 +8,7 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import trio
@@ -21,6 +22,7 @@ from hotpath.store.archive import Archiver, keep_moving
 from hotpath.store.database import open_database
 from hotpath.store.jobs import get_log
 from hotpath.store.log_store import LogStoreError, open_log_store
+from hotpath.store.logs import LogPage, read_log
 
 
 async def say(stage: Stage, *logs: str) -> list:
@@ -45,6 +47,29 @@ async def move_all(stage: Stage, store, after: float = 0.0) -> int:
     while (moved := await archiver.step(stage.connection)) is not None:
         total += moved
     return total
+
+
+async def read_pages(stage: Stage, job: UUID) -> list[LogPage]:
+    """A log as readers see it, five characters at a time."""
+    pages = [await read_log(stage.connection, job, limit_chars=5)]
+    while pages[-1].next is not None:
+        pages.append(await read_log(stage.connection, job, pages[-1].next, limit_chars=5))
+    return pages
+
+
+def objects(directory: Path) -> list[Path]:
+    """The objects that are there."""
+    return list(directory.rglob("*.gz"))
+
+
+def block(directory: Path) -> None:
+    """A file, where a directory should be."""
+    directory.write_text("in the way")
+
+
+def unblock(directory: Path) -> None:
+    """Take it away."""
+    directory.unlink()
 
 
 @pytest.fixture
@@ -97,7 +122,7 @@ async def test_a_directory_will_do(stage: Stage, directory: Path):
     """Objects are files below the day's folder; several objects where one would be too large."""
     ids = await say(stage, *LOGS)
     assert await move_all(stage, open_log_store(str(directory))) == len(LOGS)
-    (found,) = directory.rglob("*.gz")
+    (found,) = objects(directory)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d/[0-9a-f]{24}\.gz", str(found.relative_to(directory)))
     assert await texts(stage, ids) == list(LOGS)
 
@@ -115,10 +140,13 @@ async def test_an_object_holds_so_much(stage: Stage, directory: Path, monkeypatc
 async def test_positions_move_with_the_log(stage: Stage, directory: Path):
     """Marks of time, and where something is missing, are kept beside the place."""
     text = LogText("head[notice]tail", [0, 5_000, 4, 9_000], (4, 100, 8))
-    await say(stage, text)
+    ids = await say(stage, text)
     before = await stage.connection.fetchval("select marks from hotpath.job_log")
+    pages = await read_pages(stage, ids[0])
+    assert len(pages) > 3
     await move_all(stage, open_log_store(str(directory)))
     assert await stage.connection.fetchval("select marks from hotpath.log_moved") == before
+    assert await read_pages(stage, ids[0]) == pages
 
 
 async def test_young_logs_stay(stage: Stage, directory: Path):
@@ -131,12 +159,12 @@ async def test_young_logs_stay(stage: Stage, directory: Path):
 async def test_a_store_that_is_away_delays_and_loses_nothing(stage: Stage, directory: Path):
     """While the store refuses, logs stay where they are; then they move."""
     ids = await say(stage, "patient\n")
-    directory.write_text("a file, where a directory should be")
+    block(directory)
     with pytest.raises(LogStoreError, match="cannot be"):
         await move_all(stage, open_log_store(str(directory)))
     assert await texts(stage, ids) == ["patient\n"]
     assert await stage.count("job_log") == 1
-    directory.unlink()
+    unblock(directory)
     open_log_store.cache_clear()
     assert await move_all(stage, open_log_store(str(directory))) == 1
     assert await texts(stage, ids) == ["patient\n"]
@@ -159,10 +187,10 @@ async def test_an_object_that_nobody_noted_is_deleted(stage: Stage, directory: P
         patched.setattr(archive, "LOOSE_AFTER", 0.0)
         with pytest.raises(KeyboardInterrupt):
             await move_all(stage, store)
-        assert len(list(directory.rglob("*.gz"))) == 1
+        assert len(objects(directory)) == 1
         assert await texts(stage, ids) == ["twice\n"]
         assert await Archiver(store).clean(stage.connection) == 1
-    assert not list(directory.rglob("*.gz"))
+    assert not objects(directory)
     assert await stage.count("log_object") == 0
 
 
@@ -176,7 +204,7 @@ async def test_days_are_dropped_with_their_objects(stage: Stage, directory: Path
     assert await texts(stage, ids) == ["old\n"]
     await stage.connection.execute("update hotpath.log_object set day = day - 30")
     assert await Archiver(store).drop_before(stage.connection, today) == 1
-    assert not list(directory.rglob("*.gz"))
+    assert not objects(directory)
     assert await texts(stage, ids) == [""]
 
 
@@ -195,7 +223,7 @@ async def test_a_keeper_moves_them_in_the_background(stage: Stage, directory: Pa
     config = Config(workspace=directory.parent, database_url=stage.url)
     ids = await say(stage, "moved\n")
     async with open_database(config) as database, trio.open_nursery() as nursery:
-        nursery.start_soon(keep_moving, database, open_log_store(str(directory)), 0.0)
+        nursery.start_soon(keep_moving, database, str(directory), 0.0)
         with trio.fail_after(20):
             while await stage.count("job_log"):  # noqa: ASYNC110 - of another connection
                 await trio.sleep(0.02)
@@ -213,7 +241,7 @@ async def test_a_keeper_moves_them_in_the_background(stage: Stage, directory: Pa
     ],
 )
 def test_addresses_that_cannot_be(value: str, said: str, tmp_path: Path):
-    """A wrong HOTPATH_LOG_STORE is refused by name, before anything is read or written; no secret is shown."""
+    """A wrong HOTPATH_LOG_STORE is refused by name before anything is read or written; no secret is shown."""
     with pytest.raises(UsageError, match=said) as caught:
         read_config(tmp_path, {"HOTPATH_LOG_STORE": value})
     assert "HOTPATH_LOG_STORE" in str(caught.value)

@@ -22,6 +22,8 @@ create table hotpath.log_moved (
     object int8 not null,
     at int8 not null,                  -- byte of the object where it begins
     size integer not null,             -- bytes, compressed
+    chars integer not null,            -- characters of its text
+    done_at timestamptz not null,
     marks int8[],
     primary key (id, attempt, seq)
 );
