@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from html import escape
 from http.cookies import CookieError, SimpleCookie
+from math import ceil
 from urllib.parse import quote
 
 import attrs
@@ -29,6 +30,7 @@ from hotpath.store.tokens import SCOPES, ApiToken, allows, any_usable, read_toke
 from hotpath.web.options import ServeOptions
 from hotpath.web.origins import PROXY_HEADERS, SAFE_METHODS, header, host_fault, origin_fault
 from hotpath.web.problem import NO_STORE, problem
+from hotpath.web.rates import RateLimiter
 from hotpath.web.sessions import Session, Signer
 
 FRESH_SECONDS = 2.0
@@ -37,6 +39,8 @@ RECHECK_SECONDS = 2.5
 """How often the credential of an open WebSocket is looked at."""
 WITHIN_SECONDS = 5.0
 """By then the database must have said whether a token is good."""
+FAILURE_RATE, FAILURE_BURST = 0.5, 20.0
+"""Wrong tokens that may come from one address a second for long, and at once."""
 _KEPT = 1000  # tokens remembered
 _POLICY = 1008  # close code of a WebSocket: policy violation
 _REALM = 'Bearer realm="hotpath"'
@@ -75,6 +79,13 @@ def principal_of(connection: HTTPConnection) -> Principal:
     return found
 
 
+def address_of(scope: Scope) -> str:
+    """The client's address; of IPv6, the network of one customer."""
+    client = scope.get("client")
+    address: str = client[0] if client else ""
+    return ":".join(address.split(":")[:4]) if ":" in address else address
+
+
 def needed_scope(method: str, path: str) -> str | None:
     """The scope that a request needs; None: none."""
     if path in PUBLIC or path.startswith(PUBLIC_BELOW):
@@ -89,12 +100,14 @@ def _is_below(path: str, roots: Iterable[str]) -> bool:
 
 
 class RefusedError(Exception):
-    """A request that goes no further: `status` (401, 403) and a sentence why, which tells nothing secret."""
+    """A request that goes no further: `status` (401, 403, 429) and a sentence why, with nothing secret."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, retry_after: float = 0.0) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.retry_after = retry_after
+        """Seconds, with a 429."""
 
 
 @attrs.define
@@ -112,6 +125,7 @@ class Access:
         self._known: dict[str, _Known] = {}
         self._lock = trio.Lock()  # one question at a time: a thousand WebSockets of one token ask once
         self._signer: Signer | None = None
+        self._failures = RateLimiter(FAILURE_RATE, FAILURE_BURST)
         self.cookie = "__Host-hotpath_session" if self.is_secure else "hotpath_session"
         """Name of the session's cookie."""
 
@@ -164,13 +178,22 @@ class Access:
             return None
         return known.token
 
-    async def by_token(self, text: str) -> Principal | None:
-        """Whom this token is of; None when it opens nothing. Raises `DatabaseUnavailableError`."""
-        parts = read_token(text)
-        if parts is None:
-            return None
-        token = await self.find(parts[0])
-        if token is None or not token.opens_with(parts[1]):
+    async def by_token(self, text: str, address: str) -> Principal | None:
+        """Whom this token is of; None when it opens nothing, which counts against the address.
+
+        Raises `RefusedError` (429) when too much has failed from there, unless the token has been seen to be
+        good, and `DatabaseUnavailableError`.
+        """
+        token_id, secret = read_token(text) or ("", "")
+        known = self._known.get(token_id)
+        now = trio.current_time()
+        if known is None or not known.token.opens_with(secret):
+            wait = self._failures.wait(address, now)
+            if wait > 0:
+                raise RefusedError(429, "too many wrong tokens came from this address", wait)
+        token = await self.find(token_id) if token_id else None
+        if token is None or not token.opens_with(secret):
+            self._failures.take(address, now)
             return None
         return Principal(name=token.name, scopes=token.scopes, token_id=token.id)
 
@@ -203,18 +226,18 @@ class Access:
         needed = needed_scope(method, scope["path"])
         if needed is None:
             return NOBODY
-        principal = await self._identify(headers)
+        principal = await self._identify(headers, address_of(scope))
         if not principal.may(needed):
             raise RefusedError(
                 403, f"this needs the scope {needed}; the token has {', '.join(principal.scopes)}"
             )
         return principal
 
-    async def _identify(self, headers: list[tuple[bytes, bytes]]) -> Principal:
+    async def _identify(self, headers: list[tuple[bytes, bytes]], address: str) -> Principal:
         given = header(headers, b"authorization")
         if given is not None:
             kind, _, text = given.partition(" ")
-            found = await self.by_token(text.strip()) if kind.lower() == "bearer" else None
+            found = await self.by_token(text.strip(), address) if kind.lower() == "bearer" else None
             if found is None:
                 raise RefusedError(401, "the token is unknown, revoked or expired")
             return found
@@ -312,10 +335,12 @@ def _refusal(scope: Scope, refused: RefusedError) -> Response:
         if header(headers, b"sec-fetch-site") == "cross-site":
             return _by_ourselves(login)
         return RedirectResponse(login, status_code=303, headers=NO_STORE)
-    title = {401: "Not logged in", 403: "Not allowed"}[refused.status]
-    name = {401: "no-credentials", 403: "not-allowed"}[refused.status]
-    ask = {"www-authenticate": _REALM} if refused.status == 401 else None
-    return problem(refused.status, title, refused.detail, type=name, headers=ask)
+    title, name, more = {
+        401: ("Not logged in", "no-credentials", {"www-authenticate": _REALM}),
+        403: ("Not allowed", "not-allowed", {}),
+        429: ("Too many requests", "too-many-requests", {"retry-after": str(ceil(refused.retry_after))}),
+    }[refused.status]
+    return problem(refused.status, title, refused.detail, type=name, headers=more)
 
 
 def _by_ourselves(url: str) -> Response:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from html import escape
+from math import ceil
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from hotpath.web.access import Principal, cookies_of
+from hotpath.web.access import Principal, RefusedError, address_of, cookies_of
 from hotpath.web.sessions import is_binding, new_binding
 from hotpath.web.state import state_of
 
@@ -72,7 +73,11 @@ async def log_in(request: Request) -> Response:
     if not signer.is_form_token(form.get("form", ""), "login", binding, time.time()):
         fault = "This form was open for too long, or your browser keeps no cookies. Try again."
         return await _login_form(request, wanted, fault, 403)
-    found = await access.by_token(form.get("token", "").strip())
+    try:
+        found = await access.by_token(form.get("token", "").strip(), address_of(request.scope))
+    except RefusedError as refused:
+        fault = f"Too many wrong tokens came from your address. Try again in {ceil(refused.retry_after)} s."
+        return await _login_form(request, wanted, fault, refused.status)
     if found is None or found.token_id is None:
         return await _login_form(request, wanted, "This token is unknown, revoked or expired.", 401)
     token = await access.find(found.token_id)

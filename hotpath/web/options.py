@@ -40,9 +40,9 @@ class ServeOptions:
     """Bytes of one request's body."""
     max_batch: int = 1 << 30
     """Bytes of a body with many jobs, which is read as a stream."""
-    rate: float = 200.0
-    """Requests a second that one caller may make for long."""
-    burst: int = 400
+    rate: float = 500.0
+    """Requests a second that one caller may make for long; 0: any number."""
+    burst: int = 1000
     """Requests that one caller may make at once."""
     max_connections: int = 4096
     """Connections open at a time; further ones replace such as wait for a request, or are refused."""

@@ -1,52 +1,70 @@
-"""The server: Hypercorn's Trio worker around the application, from its start to SIGTERM."""
+"""The server, from its start to SIGTERM."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from typing import Any
 
 import msgspec
 import trio
-from hypercorn.config import Config as HypercornConfig
 
 from hotpath.client import open_client
 from hotpath.config import Config
 from hotpath.web.app import make_app
-from hotpath.web.connections import MAX_MESSAGE, PING_SECONDS, serve_app
+from hotpath.web.listener import Listener, open_sockets, tls_context
 from hotpath.web.options import ServeOptions
+from hotpath.web.requests import log as requests_log
 from hotpath.web.state import ServerState
 
 CONNECTIONS = 10
 """To the database, at a time; what many look at is read once (`hub.py`)."""
+SLACK_SECONDS = 0.5
+"""What is not done so long after the grace is not waited for."""
 
 
 async def serve(config: Config, options: ServeOptions, *, json: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        opened = open_client(config=config, registers=False, connections=CONNECTIONS)
-        async with opened as client, trio.open_nursery() as nursery:
-            state = ServerState(client=client, options=options, nursery=nursery)
-            await state.access.check_start()
+    """Serve until SIGTERM or SIGINT, a second of which ends it at once; returns the exit code.
 
-            async def asked_to_stop() -> None:
+    Raises `HotpathError` when it cannot listen, `UsageError` when nobody could log in.
+    """
+    tls = tls_context(options)
+    if options.access_log:
+        _show_requests()
+    sockets = open_sockets(options)  # before the database is opened: a port in use is known at once
+    try:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            opened = open_client(config=config, registers=False, connections=CONNECTIONS)
+            async with opened as client, trio.open_nursery() as nursery:
+                state = ServerState(client=client, options=options, nursery=nursery)
+                await state.access.check_start()
+                listener = Listener(make_app(state), options)
+
+                async def run(task_status: trio.TaskStatus[list[str]]) -> None:
+                    await listener.run(sockets, tls, state.stopping, options.grace, task_status=task_status)
+                    nursery.cancel_scope.cancel(reason="the server has stopped")
+
+                _say(await nursery.start(run), json=json)
                 await anext(aiter(signals))
                 state.stopping.set()
-
-            server = HypercornConfig()
-            server.bind = [f"{options.host}:{options.port}"]
-            server.graceful_timeout = options.grace
-            server.loglevel = "WARNING"
-            server.include_server_header = False
-            server.websocket_max_message_size = MAX_MESSAGE
-            server.websocket_ping_interval = PING_SECONDS
-
-            async def run(task_status: trio.TaskStatus[list[str]]) -> None:
-                await serve_app(make_app(state), server, asked_to_stop, task_status=task_status)
-                nursery.cancel_scope.cancel(reason="the server has stopped")
-
-            _say(await nursery.start(run), json=json)
+                nursery.cancel_scope.deadline = trio.current_time() + options.grace + SLACK_SECONDS
+                await anext(aiter(signals))
+                nursery.cancel_scope.cancel(reason="told to stop twice")
+    finally:
+        for each in sockets:
+            each.close()
     return 0
+
+
+def _show_requests() -> None:
+    """Write the log of requests to stderr, unless somebody has set up where logs go."""
+    requests_log.setLevel(logging.INFO)
+    if not requests_log.hasHandlers():
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        requests_log.addHandler(handler)
+        requests_log.propagate = False
 
 
 def _say(urls: list[str], *, json: bool) -> None:

@@ -7,8 +7,7 @@ not be left alone.
 
 from __future__ import annotations
 
-import inspect
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -17,9 +16,9 @@ from msgspec import Meta, Struct
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from hotpath.web.connections import MAX_MESSAGE
 from hotpath.web.feeds import refusal
 from hotpath.web.hub import Hub, Look
+from hotpath.web.listener import MAX_MESSAGE
 from hotpath.web.outbox import Outbox, Viewer
 from hotpath.web.state import state_of
 
@@ -31,8 +30,6 @@ BURST = 512
 """Messages that a client may send at once, and ..."""
 PER_SECOND = 50
 """... how many a second it may go on with."""
-RIGHTS_SECONDS = 5.0
-"""Seconds between two looks whether the client may still be here."""
 GOING_AWAY = 1001
 VIOLATION = 1008
 TOO_LARGE = 1009
@@ -95,7 +92,6 @@ class Session:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
-                nursery.start_soon(self._keep_rights)
                 nursery.start_soon(_wait_stop, stopping)
                 await self._read()
                 nursery.cancel_scope.cancel(reason="the client has gone")
@@ -185,20 +181,6 @@ class Session:
             if frame := self._outbox.take():
                 await self._websocket.send_text(frame)
                 due = trio.current_time() + FRAME_SECONDS
-
-    async def _keep_rights(self) -> None:
-        """End the connection of somebody whose token was revoked, or has expired."""
-        principal: Any = self._websocket.scope.get("hotpath.principal")
-        still_valid = getattr(principal, "still_valid", None)
-        while still_valid is not None:
-            await trio.sleep(RIGHTS_SECONDS)
-            valid: Any = True
-            with trio.move_on_after(RIGHTS_SECONDS):
-                valid = still_valid()
-                if inspect.isawaitable(valid):
-                    valid = await valid
-            if valid is False:
-                raise _CloseError(VIOLATION, "the token is no longer valid")
 
     async def _close(self, closing: _CloseError) -> None:
         with trio.move_on_after(_CLOSE_SECONDS):

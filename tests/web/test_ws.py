@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, open_websocket_url
 
-from hotpath.web.connections import MAX_MESSAGE
+from hotpath.web.listener import MAX_MESSAGE
 
 
 class Peer:

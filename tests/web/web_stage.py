@@ -11,13 +11,12 @@ from typing import Any
 import attrs
 import httpx
 import trio
-from hypercorn.config import Config as HypercornConfig
 
 from hotpath.client import Client, open_client
 from hotpath.model import Description, Settings
 from hotpath.store.scripts import register_version
 from hotpath.web.app import make_app
-from hotpath.web.connections import MAX_MESSAGE, serve_app
+from hotpath.web.listener import Listener, open_sockets
 from hotpath.web.options import ServeOptions
 from hotpath.web.state import ServerState
 
@@ -105,15 +104,13 @@ async def serving(database_url: str, workspace: Path, **options: Any) -> AsyncIt
             for description in DESCRIPTIONS:
                 await register_version(connection, description)
         state = ServerState(client=client, options=chosen, nursery=nursery)
-        config = HypercornConfig()
-        config.bind = [f"{chosen.host}:{chosen.port}"]
-        config.graceful_timeout = chosen.grace
-        config.loglevel = "WARNING"
-        config.websocket_max_message_size = MAX_MESSAGE
         done = trio.Event()
 
         async def run(task_status=trio.TASK_STATUS_IGNORED):
-            await serve_app(make_app(state), config, state.stopping.wait, task_status=task_status)
+            listener = Listener(make_app(state), chosen)
+            await listener.run(
+                open_sockets(chosen), None, state.stopping, chosen.grace, task_status=task_status
+            )
             done.set()
 
         (url,) = await nursery.start(run)

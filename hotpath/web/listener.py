@@ -1,0 +1,217 @@
+"""Listens, accepts connections, and ends them when the server stops."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import resource
+import socket
+import ssl
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.trio.worker_context import WorkerContext
+from starlette.types import ASGIApp
+
+from hotpath.errors import HotpathError, UsageError
+from hotpath.web.connection import Connection, Stream
+from hotpath.web.options import ServeOptions
+
+log = logging.getLogger("hotpath.web")
+
+BACKLOG = 1024
+MAX_HEAD = 32 << 10
+"""Bytes of a request's head."""
+MAX_MESSAGE = 16 << 10
+"""Characters of one WebSocket message from a client."""
+PING_SECONDS = 20.0
+_SPARE_FILES = 256  # descriptors for all that is no client's connection
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n"
+    b"content-type: text/plain\r\ncontent-length: 22\r\n\r\ntoo many connections.\n"
+)
+
+
+def open_sockets(options: ServeOptions) -> list[socket.socket]:
+    """Sockets bound to all addresses of the host, of one port. Raises `HotpathError`, `UsageError` for a host
+    that is none.
+    """
+    try:
+        found = socket.getaddrinfo(
+            options.host,
+            options.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG,
+        )
+    except (socket.gaierror, UnicodeError) as error:
+        raise UsageError(f"--host {options.host} is no address of this machine: {error}") from None
+    sockets: list[socket.socket] = []
+    port = options.port
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            sockets.append(_bind(family, (address[0], port, *address[2:])))
+            port = sockets[0].getsockname()[1]
+    except OSError as error:
+        for each in sockets:
+            each.close()
+        raise _say(error, options.host, port) from None
+    return sockets
+
+
+def _bind(family: int, address: Any) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+        bound.listen(BACKLOG)
+        bound.setblocking(False)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def _say(error: OSError, host: str, port: int) -> HotpathError:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return HotpathError(
+                f"port {port} of {host} is in use: stop what listens there, or give another --port"
+            )
+        case errno.EACCES:
+            return HotpathError(
+                f"port {port} needs rights that this user does not have: give a --port above 1023"
+            )
+        case errno.EADDRNOTAVAIL:
+            return UsageError(f"--host {host} is no address of this machine")
+    return HotpathError(f"cannot listen on port {port} of {host}: {error.strerror or error}")
+
+
+def tls_context(options: ServeOptions) -> ssl.SSLContext | None:
+    """What TLS needs; None without it. Raises `UsageError` for files that are none."""
+    if options.certfile is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(options.certfile, options.keyfile)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or getattr(error, "reason", None) or error
+        raise UsageError(
+            f"--certfile {options.certfile} with its --keyfile cannot be used: {reason}"
+        ) from None
+    return context
+
+
+def settings() -> HypercornConfig:
+    """Hypercorn's settings, as far as its protocols look at them."""
+    config = HypercornConfig()
+    config.include_server_header = False
+    config.h11_max_incomplete_size = MAX_HEAD
+    config.websocket_max_message_size = MAX_MESSAGE
+    config.websocket_ping_interval = PING_SECONDS
+    config.keep_alive_max_requests = 100_000
+    config.errorlog = None  # what there is to say, we say
+    return config
+
+
+class Listener:
+    """The connections of a server, at most so many at a time. One that comes then replaces the oldest that
+    waits for a request; where none does, it is refused.
+    """
+
+    def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
+        self._app = ASGIWrapper(cast("Any", app))
+        self._config = settings()
+        self._context = WorkerContext(None)
+        self._most = _raise_limit(options.max_connections)
+        self._connections: dict[Connection, None] = {}  # by age
+        self._all_gone = trio.Event()
+
+    async def run(
+        self,
+        sockets: Sequence[socket.socket],
+        tls: ssl.SSLContext | None,
+        stopping: trio.Event,
+        grace: float,
+        *,
+        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until `stopping` is set and then, within `grace` seconds, requests have ended."""
+        plain = [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in sockets]
+        listeners: list[Any] = plain if tls is None else [
+            trio.SSLListener(each, tls, https_compatible=True) for each in plain
+        ]  # fmt: skip
+        async with trio.open_nursery() as nursery:
+            try:
+                async with trio.open_nursery() as accepting:
+                    accept = partial(trio.serve_listeners, self._serve, listeners, handler_nursery=nursery)
+                    accepting.start_soon(accept)
+                    task_status.started([_url(each, tls) for each in sockets])
+                    await stopping.wait()
+                    accepting.cancel_scope.cancel(reason="the server stops")
+                await self._context.terminated.set()
+                for connection in list(self._connections):
+                    if connection.is_idle:
+                        connection.abort()
+                if self._connections:
+                    with trio.move_on_after(grace):
+                        await self._all_gone.wait()
+            finally:
+                for connection in list(self._connections):
+                    connection.abort()
+                nursery.cancel_scope.cancel(reason="the grace is over")
+
+    async def _serve(self, stream: Stream) -> None:
+        if not self._make_room():
+            if isinstance(stream, trio.SocketStream):
+                with trio.move_on_after(1):
+                    await stream.send_all(_FULL)
+            return
+        connection = Connection(stream, self._config, self._context)
+        self._connections[connection] = None
+        try:
+            await connection.run(self._app)
+        except* Exception:
+            log.exception("a connection ended by a fault of the server's own")
+        finally:
+            del self._connections[connection]
+            if not self._connections and self._context.terminated.is_set():
+                self._all_gone.set()
+
+    def _make_room(self) -> bool:
+        if len(self._connections) < self._most:
+            return True
+        waiting = next((each for each in self._connections if each.is_idle), None)
+        if waiting is None:
+            return False
+        waiting.abort()
+        return True
+
+
+def _raise_limit(wanted: int) -> int:
+    """Have the system allow that many connections, or as many as it does; return the number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+        soft = max(soft, most)
+    allowed = wanted if soft == resource.RLIM_INFINITY else min(wanted, max(soft - _SPARE_FILES, soft // 2))
+    if allowed < wanted:
+        log.warning("the system allows %d open files: at most %d connections", soft, allowed)
+    return allowed
+
+
+def _url(listening: socket.socket, tls: ssl.SSLContext | None) -> str:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'http' if tls is None else 'https'}://{shown}:{port}"
