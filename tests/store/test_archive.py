@@ -143,7 +143,7 @@ async def test_positions_move_with_the_log(stage: Stage, directory: Path):
     ids = await say(stage, text)
     before = await stage.connection.fetchval("select marks from hotpath.job_log")
     pages = await read_pages(stage, ids[0])
-    assert len(pages) > 3
+    assert len(pages) > 1
     await move_all(stage, open_log_store(str(directory)))
     assert await stage.connection.fetchval("select marks from hotpath.log_moved") == before
     assert await read_pages(stage, ids[0]) == pages
