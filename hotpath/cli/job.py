@@ -47,7 +47,7 @@ async def _show(given: Given, job_id: UUID) -> int:
         if job.kind == "flow":
             steps = await client.steps(job_id, limit=STEPS)
             waits = await client.waits(job_id)
-            steps = await client.masked_steps(job, steps)
+            steps = await client.masked_steps(job_id, steps)
         attempts = await client.masked_attempts(job, attempts)
         (job,) = await client.masked([job])
     if given.json:

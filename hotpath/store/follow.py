@@ -12,6 +12,7 @@ from hotpath import asyncpg_trio
 from hotpath.model import State
 from hotpath.store.flows import RunStep, Wait, read_steps, suspended
 from hotpath.store.queries import query
+from hotpath.store.secrets import masked_steps
 
 ENDED = frozenset((State.SUCCESS, State.FAILURE, State.CANCELED))
 RUN_STEPS = 100_000
@@ -55,6 +56,7 @@ async def look_at(connection: asyncpg_trio.Connection, jobs: Sequence[UUID]) -> 
 
 
 async def read_run(connection: asyncpg_trio.Connection, run: UUID) -> tuple[list[RunStep], list[Wait]]:
-    """The steps of a run, and what it waits for, in one snapshot."""
+    """The steps of a run as they may be shown, and what it waits for, in one snapshot."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        return await read_steps(connection, run, RUN_STEPS), await suspended(connection, run)
+        steps = await masked_steps(connection, run, await read_steps(connection, run, RUN_STEPS))
+        return steps, await suspended(connection, run)

@@ -14,8 +14,8 @@ import msgspec
 import trio
 
 from hotpath.documents import job_document
-from hotpath.store import jobs as store
 from hotpath.store.follow import Look, look_at
+from hotpath.store.secrets import shown_job
 from hotpath.web.outbox import Viewer
 from hotpath.web.reads import Pause, Reads
 
@@ -174,7 +174,7 @@ class Jobs:
         feed.look = look
         feed.body = ""
         if feed.viewers:
-            job = await self._reads.read(store.get_job, feed.job)
+            job = await self._reads.read(shown_job, feed.job)
             if job is not None:
                 feed.body = f'"type":"job","job":{_job_text(job)}'
                 for viewer in tuple(feed.viewers):

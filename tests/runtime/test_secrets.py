@@ -7,6 +7,7 @@ import json
 import pytest
 
 from hotpath.model import MASK
+from hotpath.runtime.capture import set_tee
 
 SECRET = 'hunter2-"quoted"'
 PASSWORD = {"type": "string", "writeOnly": True, "format": "password"}
@@ -146,3 +147,18 @@ async def test_late_output(play, capsys):
         """
     await play(text, {"key": SECRET}, {"key": "", "how": "wait"}, schema=SCHEMA)
     assert capsys.readouterr().out == f"late {MASK}\nbytes {MASK}\n"
+
+
+@KINDS
+async def test_live_text(play, kind):
+    """What others are told while the job runs is masked, too, and stands where it says."""
+    told = []
+    set_tee(lambda token, text, position, now: told.append((position, text)))
+    try:
+        batch = await play(TEXT.format(kind=kind), {"key": SECRET, "how": "log"}, schema=SCHEMA)
+    finally:
+        set_tee(None)
+    (job,) = batch.ended
+    assert job.log == "".join(text for _, text in told) + SECRET[:5]  # its beginning waited to the end
+    assert all(job.log[at:].startswith(text) for at, text in told)
+    assert MASK in job.log

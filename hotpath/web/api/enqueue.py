@@ -191,7 +191,7 @@ async def run(request: Request, asked: Patience, body: NewJob) -> Response:
         nursery.cancel_scope.cancel(reason="no more waiting")
     if failed is not None:
         raise failed
-    job = ended or await client.job(once.job)
+    (job,) = await client.masked([ended or await client.job(once.job)])
     headers = {"location": f"{PREFIX}/jobs/{once.job}"}
     if once.replayed:
         headers["idempotent-replayed"] = "true"
