@@ -63,6 +63,11 @@ class Status:
     jobs_per_second: float
 
 
+async def ping(connection: asyncpg_trio.Connection) -> None:
+    """Have the database say something."""
+    await connection.fetchval(query("clock"))
+
+
 async def read_status(connection: asyncpg_trio.Connection) -> Status:
     """Look at tags and workers now, in one snapshot."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from hotpath.web import api, login, pages, ws
@@ -14,14 +12,9 @@ from hotpath.web.stack import guarded
 from hotpath.web.state import ServerState
 
 
-async def healthy(_request: Request) -> PlainTextResponse:
-    """The process answers."""
-    return PlainTextResponse("ok\n")
-
-
 def routes() -> list[BaseRoute]:
     """All of them."""
-    return [Route("/healthz", healthy), *login.routes(), *api.routes(), *pages.routes(), *ws.routes()]
+    return [*login.routes(), *api.routes(), *pages.routes(), *ws.routes()]
 
 
 def make_app(state: ServerState) -> ASGIApp:

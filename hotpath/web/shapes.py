@@ -145,3 +145,186 @@ class ScriptVersions(msgspec.Struct):
     """A script: its current version first, then the others, the newest first."""
 
     versions: list[VersionDocument]
+
+
+class FlowNode(msgspec.Struct, kw_only=True):
+    """One box of a flow's graph."""
+
+    id: str
+    """The key that the step has in a run, with `[*]` for the number of a loop's iteration."""
+    label: str
+    kind: str
+    """`script`, `inline`, `flow`, `identity`, `forloop`, `whileloop`, `branchone`, `branchall`, or `branch`:
+    one of a step's branches, which is no step itself.
+    """
+    parent: str | None
+    """The box that it is in."""
+    summary: str
+    does: str
+    """What it runs or goes through, for people."""
+    around: list[str]
+    """What happens before and behind it, for people."""
+    role: str
+    """`step`, `preprocessor` or `failure`."""
+
+
+class FlowEdge(msgspec.Struct, kw_only=True, rename={"source": "from", "target": "to"}):
+    """What comes behind what, within one box."""
+
+    source: str
+    target: str
+    label: str
+
+
+class FlowGraph(msgspec.Struct, kw_only=True):
+    """A flow as a graph."""
+
+    script: str
+    hash: str
+    """Of the version that new runs have."""
+    summary: str
+    nodes: list[FlowNode] = []
+    edges: list[FlowEdge] = []
+    reason: str | None = None
+    """Why there is no graph, or why it may not be that of the version that runs."""
+
+
+class StepDocument(msgspec.Struct, kw_only=True):
+    """One step of a run; it is a job, with args and a result."""
+
+    step: str
+    """Its key, such as `l[3]/b`."""
+    iteration: str
+    id: UUID
+    script: str | None
+    state: State
+    attempt: int
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_ms: float | None
+    worker: str | None
+    error: dict[str, Any] | None
+
+
+class WaitDocument(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One thing that a run waits for."""
+
+    kind: str
+    """`sleep`, `retry`, `suspend`: an approval, or `child`: a job."""
+    step: str
+    since: datetime | UnsetType | None = UNSET
+    until: datetime | UnsetType | None = UNSET
+    required: int | UnsetType = UNSET
+    """Approvals that it needs."""
+    answers: int | UnsetType = UNSET
+    """Approvals that it has."""
+    form: Any = UNSET
+    """JSON Schema of an approval's payload."""
+    job: UUID | UnsetType | None = UNSET
+    script: str | UnsetType | None = UNSET
+    tag: str | UnsetType | None = UNSET
+    state: str | UnsetType | None = UNSET
+
+
+class RunDocument(msgspec.Struct, kw_only=True):
+    """A run of a flow."""
+
+    job: JobDocument
+    steps: list[StepDocument]
+    more_steps: bool
+    """Whether it has more steps than these."""
+    waits: list[WaitDocument]
+
+
+class Resumed(msgspec.Struct):
+    """What was said to a run."""
+
+    id: UUID
+    step: str
+    approved: bool
+
+
+class TagDocument(msgspec.Struct, kw_only=True):
+    """One tag."""
+
+    tag: str
+    waiting: int
+    """Jobs that wait, later ones included."""
+    more_waiting: bool
+    """Whether the count stopped before the end."""
+    running: int
+    oldest_due: datetime | None
+    """Since when the oldest job that may run now has been due."""
+    oldest_due_age_ms: float | None
+    jobs_per_second: float
+    workers: int
+    """Live workers that listen to it."""
+
+
+class TagList(msgspec.Struct):
+    """The tags."""
+
+    tags: list[TagDocument]
+
+
+class WorkerDocument(msgspec.Struct, kw_only=True):
+    """One worker."""
+
+    name: str
+    group: str | None
+    script: str | None
+    """What it is dedicated to."""
+    tags: list[str]
+    host: str
+    pid: int
+    concurrency: int
+    started_at: datetime
+    last_ping: datetime
+    state: str
+    """`running`, `idle`, or `lost`: past its lease, its jobs go to others."""
+    running: int
+    jobs: int
+
+
+class WorkerList(msgspec.Struct):
+    """The workers."""
+
+    workers: list[WorkerDocument]
+
+
+class GroupDocument(msgspec.Struct, kw_only=True):
+    """Workers of one group."""
+
+    group: str | None
+    """Null: those that belong to none."""
+    workers: int
+    lost: int
+    running: int
+    """Jobs that they run."""
+    jobs: int
+    """Jobs that they have run."""
+    scripts: list[str]
+    tags: list[str]
+
+
+class GroupList(msgspec.Struct):
+    """The groups."""
+
+    groups: list[GroupDocument]
+
+
+class WorkerCounts(msgspec.Struct):
+    """Workers, and what they have in hand."""
+
+    alive: int
+    running: int
+    lost: int
+
+
+class Overview(msgspec.Struct, kw_only=True):
+    """How the queue is doing."""
+
+    now: datetime
+    jobs_per_second: float
+    tags: list[TagDocument]
+    workers: WorkerCounts

@@ -1,4 +1,4 @@
-"""A flow as a Mermaid flowchart, for pages and documents that draw it.
+"""A flow as a graph: as a Mermaid flowchart, and as boxes within boxes for whoever draws it himself.
 
 Ids of nodes are our own and labels hold nothing that Mermaid or HTML could take for more than text, so that a
 summary cannot break out of its box.
@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
+import attrs
+
+from hotpath.core.flow.keys import DEFAULT, FAILURE, PREPROCESSOR, child_key, iteration_key
 from hotpath.core.flow.model import (
+    Branch,
     BranchAll,
     BranchOne,
     Call,
@@ -172,3 +177,98 @@ def _text(transform: Transform) -> str:
             return raw.decode()
         case Expression(text=text):
             return text
+
+
+@attrs.frozen
+class Node:
+    """One box of a flow's graph."""
+
+    id: str
+    """The key that the step has in a run, with `[*]` for the number of a loop's iteration."""
+    label: str
+    """The step's own id, or what a branch is for."""
+    kind: str
+    """`script`, `inline`, `flow`, `identity`, `forloop`, `whileloop`, `branchone`, `branchall`, or `branch`:
+    one of a step's branches, which is no step itself.
+    """
+    parent: str | None
+    """The box that it is in."""
+    summary: str = ""
+    does: str = ""
+    """What it runs or goes through, for people."""
+    around: tuple[str, ...] = ()
+    """What happens before and behind it, for people."""
+    role: str = "step"
+    """`step`, `preprocessor` or `failure`: the flow's modules for special occasions."""
+
+
+@attrs.frozen
+class Edge:
+    """What comes behind what, within one box."""
+
+    source: str
+    target: str
+    label: str = ""
+
+
+def graph_of(flow: Flow) -> tuple[list[Node], list[Edge]]:
+    """The flow as boxes within boxes, those outside first, and what comes behind what."""
+    nodes: list[Node] = []
+    edges: list[Edge] = []
+    _add_flow(flow, "", None, nodes, edges)
+    return nodes, edges
+
+
+def _add_flow(flow: Flow, outer: str, parent: str | None, nodes: list[Node], edges: list[Edge]) -> None:
+    """The modules of a flow, or of one that is a part of another."""
+    chain = [_add(module, child_key(outer, module.id), parent, nodes, edges) for module in flow.modules]
+    if flow.preprocessor is not None:
+        key = child_key(outer, PREPROCESSOR)
+        chain.insert(0, _add(flow.preprocessor, key, parent, nodes, edges, role=PREPROCESSOR))
+    edges += [Edge(before, behind) for before, behind in pairwise(chain)]
+    if flow.failure is not None:
+        _add(flow.failure, child_key(outer, FAILURE), parent, nodes, edges, role=FAILURE)
+
+
+def _add_chain(
+    modules: tuple[Module, ...], outer: str, parent: str, nodes: list[Node], edges: list[Edge]
+) -> None:
+    chain = [_add(module, child_key(outer, module.id), parent, nodes, edges) for module in modules]
+    edges += [Edge(before, behind) for before, behind in pairwise(chain)]
+
+
+def _add(
+    module: Module, key: str, parent: str | None, nodes: list[Node], edges: list[Edge], *, role: str = "step"
+) -> str:
+    """A module and all within it; returns its key."""
+    value = module.value
+    kind = type(value).__name__.lower()
+    match value:
+        case Call(inline=inline):
+            kind = "inline" if inline else "script"
+        case SubFlow():
+            kind = "flow"
+    nodes.append(
+        Node(key, module.id, kind, parent, module.summary, _kind(module), tuple(_around(module)), role)
+    )
+    match value:
+        case ForLoop(modules=modules) | WhileLoop(modules=modules):
+            _add_chain(modules, iteration_key(key, "*"), key, nodes, edges)
+        case SubFlow(flow=flow):
+            _add_flow(flow, key, key, nodes, edges)
+        case BranchOne(branches=branches, default=default):
+            numbered: list[tuple[int | str, Branch]] = [*enumerate(branches), (DEFAULT, default)]
+            for number, branch in numbered:
+                _add_branch(branch, iteration_key(key, number), key, nodes, edges)
+        case BranchAll(branches=branches):
+            for number, branch in enumerate(branches):
+                _add_branch(branch, iteration_key(key, number), key, nodes, edges)
+    return key
+
+
+def _add_branch(branch: Branch, key: str, parent: str, nodes: list[Node], edges: list[Edge]) -> None:
+    way = f"if {branch.expression.text}" if branch.expression else ""
+    if not way:
+        way = "otherwise" if key.endswith(f"[{DEFAULT}]") else "branch"
+    nodes.append(Node(key, branch.summary or way, "branch", parent, branch.summary, way))
+    _add_chain(branch.modules, key, key, nodes, edges)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from hotpath.web.api import enqueue, jobs, scripts
+from hotpath.web.api import enqueue, jobs, logs, runs, scripts, server, status
 from hotpath.web.endpoints import Endpoint, routes_of
 
-TABLE: list[Endpoint] = [*enqueue.TABLE, *jobs.TABLE, *scripts.TABLE]
+TABLE: list[Endpoint] = [
+    *enqueue.TABLE,
+    *jobs.TABLE,
+    *logs.TABLE,
+    *scripts.TABLE,
+    *runs.TABLE,
+    *status.TABLE,
+    *server.TABLE,
+]
 
 
 def routes() -> list[BaseRoute]:

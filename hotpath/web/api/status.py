@@ -1,0 +1,88 @@
+"""How the queue is doing: tags, workers, groups of workers, all of it at a glance."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hotpath.documents import tag_document, worker_document
+from hotpath.store.status import Status, WorkerStatus, read_status
+from hotpath.web import shapes
+from hotpath.web.endpoints import PREFIX, Answer, Endpoint, reply
+from hotpath.web.glance import read_overview
+from hotpath.web.state import state_of
+
+
+async def _status(request: Request) -> Status:
+    async with state_of(request).database.connection() as connection:
+        return await read_status(connection)
+
+
+async def list_tags(request: Request) -> Response:
+    """Every tag with jobs, or with a worker that listens to it."""
+    status = await _status(request)
+    now = datetime.now(UTC)
+    return reply(shapes.TagList([shapes.TagDocument(**tag_document(tag, now)) for tag in status.tags]))
+
+
+async def list_workers(request: Request) -> Response:
+    """Every worker that has not stopped."""
+    status = await _status(request)
+    return reply(
+        shapes.WorkerList([shapes.WorkerDocument(**worker_document(each)) for each in status.workers])
+    )
+
+
+async def list_groups(request: Request) -> Response:
+    """The groups that workers belong to; workers without one are together."""
+    workers = (await _status(request)).workers
+    names = sorted({worker.group for worker in workers}, key=lambda name: (name is None, name))
+    return reply(
+        shapes.GroupList(
+            [_group(name, [worker for worker in workers if worker.group == name]) for name in names]
+        )
+    )
+
+
+def _group(name: str | None, workers: list[WorkerStatus]) -> shapes.GroupDocument:
+    return shapes.GroupDocument(
+        group=name,
+        workers=len(workers),
+        lost=sum(worker.state == "lost" for worker in workers),
+        running=sum(worker.running for worker in workers),
+        jobs=sum(worker.jobs for worker in workers),
+        scripts=sorted({worker.script for worker in workers if worker.script}),
+        tags=sorted({tag for worker in workers for tag in worker.tags}),
+    )
+
+
+async def get_overview(request: Request) -> Response:
+    """All of it at a glance."""
+    async with state_of(request).database.connection() as connection:
+        found: dict[str, Any] = await read_overview(connection)
+    return reply(msgspec.convert(found, shapes.Overview))
+
+
+_GROUP: dict[str, Any] = {"method": "GET", "scope": "read", "group": "status"}
+TABLE = [
+    Endpoint(
+        **_GROUP, path=f"{PREFIX}/overview", handler=get_overview,
+        answers={200: Answer("At a glance.", shapes.Overview)},
+    ),
+    Endpoint(
+        **_GROUP, path=f"{PREFIX}/tags", handler=list_tags,
+        answers={200: Answer("The tags.", shapes.TagList)},
+    ),
+    Endpoint(
+        **_GROUP, path=f"{PREFIX}/workers", handler=list_workers,
+        answers={200: Answer("The workers.", shapes.WorkerList)},
+    ),
+    Endpoint(
+        **_GROUP, path=f"{PREFIX}/groups", handler=list_groups,
+        answers={200: Answer("The groups.", shapes.GroupList)},
+    ),
+]  # fmt: skip
