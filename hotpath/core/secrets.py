@@ -140,7 +140,7 @@ def places_of(schema: Mapping[str, Any]) -> Places | None:
 class Masker:
     """Takes certain secrets out of texts. May be shared between threads."""
 
-    __slots__ = ("_first", "_longest", "forms", "secrets")
+    __slots__ = ("_first", "_letters", "_longest", "forms", "secrets")
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self.secrets = frozenset(text for text in secrets if len(text) >= SHORTEST and text not in MASK)
@@ -148,6 +148,7 @@ class Masker:
         """What is looked for, the longest first."""
         first = {form[0] for form in self.forms}
         self._first = re.compile(f"[{re.escape(''.join(sorted(first)))}]") if first else None
+        self._letters = frozenset("".join(self.forms))
         self._longest = len(self.forms[0]) if self.forms else 0
 
     def __bool__(self) -> bool:
@@ -193,8 +194,8 @@ class Masker:
 
     def begun(self, text: str) -> int:
         """How many of the last characters may be the beginning of a secret."""
-        if self._first is None:
-            return 0
+        if self._first is None or text[-1:] not in self._letters:
+            return 0  # as a rule: a line has ended
         start = max(0, len(text) - self._longest + 1)
         for match in self._first.finditer(text, start):
             rest = text[match.start() :]
