@@ -120,6 +120,8 @@ async def get_run(request: Request, asked: LookAtRun) -> Response:
         raise ProblemError(404, "No such run", f"job {job.id} is no run of a flow", type="not-a-run")
     steps = await client.steps(job.id, limit=asked.limit + 1)
     waits = await client.waits(job.id)
+    steps = await client.masked_steps(job.id, steps)
+    (job,) = await client.masked([job])
     return reply(
         shapes.RunDocument(
             job=shapes.JobDocument(**job_document(job)),
