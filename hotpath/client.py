@@ -27,6 +27,7 @@ from hotpath.errors import (
     JobCanceled,
     JobFailed,
     ScriptError,
+    UnknownJobError,
     UnknownScriptError,
 )
 from hotpath.model import Attempt, Job, ScriptVersion, State
@@ -41,7 +42,8 @@ from hotpath.store.database import Database, open_database
 from hotpath.store.load import enqueue_many
 from hotpath.store.scripts import Registered, find_script, register_version
 from hotpath.store.seal import AsyncSeal, Contents, JobIds, Sealer
-from hotpath.store.status import Status, read_status
+from hotpath.store.status import Status, WorkerStatus, read_status, read_workers
+from hotpath.store.waiting import Waiting, why_waiting
 
 FRESH_SECONDS = 5.0
 """How long a client believes what it knows of a script before it asks again."""
@@ -299,6 +301,21 @@ class Client(Runs, Shown):
         if not found:
             await self.job(job)
         return found
+
+    async def waiting(self, job: UUID) -> Waiting:
+        """Why a job waits: what it waits for itself, who could run it, how many are before it. No reasons for
+        one that does not wait. Raises `UnknownJobError`.
+        """
+        async with self.database.connection() as connection:
+            found = await why_waiting(connection, job)
+        if found is None:
+            raise UnknownJobError(f"no job has the id {job} in this database")
+        return found
+
+    async def workers(self) -> list[WorkerStatus]:
+        """Workers by name, those too that have stopped within the hour."""
+        async with self.database.connection() as connection:
+            return await read_workers(connection)
 
     async def status(self) -> Status:
         """Tags, workers and rates as they are now."""

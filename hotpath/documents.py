@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hotpath.store.flows import RunStep, Wait
     from hotpath.store.scripts import ListedVersion
     from hotpath.store.status import Status, TagStatus, WorkerStatus
+    from hotpath.store.waiting import Waiting
 
 
 def job_document(job: Job) -> dict[str, Any]:
@@ -96,7 +97,17 @@ def tag_document(tag: TagStatus, now: datetime) -> dict[str, Any]:
 def worker_document(worker: WorkerStatus) -> dict[str, Any]:
     """A worker as programs see it."""
     document = attrs.asdict(worker)
-    document["started_at"], document["last_ping"] = utc(worker.started_at), utc(worker.last_ping)
+    for name in ("started_at", "last_ping", "stopped_at", "current_since"):
+        document[name] = utc(document[name])
+    return document
+
+
+def waiting_document(waiting: Waiting) -> dict[str, Any]:
+    """Why a job waits as programs see it."""
+    document = attrs.asdict(waiting)
+    document["state"] = waiting.state.value
+    for reason in document["reasons"]:
+        reason["until"] = utc(reason["until"])
     return document
 
 

@@ -37,7 +37,14 @@ def command(given: Given, id: UUID) -> int:
 async def _show(given: Given, job_id: UUID) -> int:
     from hotpath.cli.output import print_json, printable
     from hotpath.client import open_client
-    from hotpath.documents import attempt_document, job_document, step_document, wait_document
+    from hotpath.documents import (
+        attempt_document,
+        job_document,
+        step_document,
+        wait_document,
+        waiting_document,
+    )
+    from hotpath.words import wait_text
 
     steps: list[RunStep] = []
     waits: list[Wait] = []
@@ -48,6 +55,7 @@ async def _show(given: Given, job_id: UUID) -> int:
             steps = await client.steps(job_id, limit=STEPS)
             waits = await client.waits(job_id)
             steps = await client.masked_steps(job_id, steps)
+        waiting = await client.waiting(job_id) if job.state == "queued" else None
         attempts = await client.masked_attempts(job, attempts)
         (job,) = await client.masked([job])
     if given.json:
@@ -55,9 +63,14 @@ async def _show(given: Given, job_id: UUID) -> int:
         if job.kind == "flow":
             document["steps"] = [step_document(each) for each in steps]
             document["waits_for"] = [wait_document(each) for each in waits]
+        if waiting is not None:
+            document["waiting"] = waiting_document(waiting)
         print_json(document)
         return 0
-    for name, text in _fields(job, waits):
+    why = [wait_text(wait) for wait in waits]
+    if waiting is not None:
+        why = [reason.text for reason in waiting.reasons]
+    for name, text in _fields(job, why):
         print(f"{name:<14} {printable(text)}")
     if job.error is not None and job.error.get("traceback"):
         print(f"\n{printable(job.error['traceback']).rstrip()}")
@@ -70,8 +83,9 @@ async def _show(given: Given, job_id: UUID) -> int:
     return 0
 
 
-def _fields(job: Job, waits: Sequence[Wait]) -> list[tuple[str, str]]:
-    from hotpath.cli.output import clock, pretty_json, span, wait_text
+def _fields(job: Job, why: Sequence[str]) -> list[tuple[str, str]]:
+    from hotpath.cli.output import pretty_json
+    from hotpath.words import clock, span
 
     due = "when it is woken" if job.scheduled_for - datetime.now(UTC) > _FAR else clock(job.scheduled_for)
     fields = [("id", str(job.id)), ("script", job.script)]
@@ -80,10 +94,10 @@ def _fields(job: Job, waits: Sequence[Wait]) -> list[tuple[str, str]]:
     fields += [
         ("tag", job.tag),
         ("state", job.state.value),
-        *((("" if k else "waiting"), wait_text(wait)) for k, wait in enumerate(waits[:_SHOWN])),
+        *((("" if k else "waiting"), text) for k, text in enumerate(why[:_SHOWN])),
     ]
-    if len(waits) > _SHOWN:
-        fields.append(("", f"and {len(waits) - _SHOWN} more"))
+    if len(why) > _SHOWN:
+        fields.append(("", f"and {len(why) - _SHOWN} more"))
     fields += [
         ("priority", str(job.priority)),
         ("attempt", str(job.attempt)),
@@ -120,8 +134,9 @@ def _print_steps(steps: Sequence[RunStep], waits: Sequence[Wait], flow: Flow | N
     import shutil
     import sys
 
-    from hotpath.cli.output import safe, wait_briefly
+    from hotpath.cli.output import safe
     from hotpath.core.flow.tree import ASCII, BOXES, WIDTH, draw
+    from hotpath.words import wait_briefly
 
     boxes = "utf" in (sys.stdout.encoding or "").lower()
     lines = draw(
@@ -152,7 +167,8 @@ def _row(step: RunStep) -> StepRow:
 
 
 def _print_attempts(attempts: Sequence[Attempt]) -> None:
-    from hotpath.cli.output import clock, print_table, span
+    from hotpath.cli.output import print_table
+    from hotpath.words import clock, span
 
     print_table(
         ("ATTEMPT", "STATE", "STARTED", "DURATION", "WORKER", "ERROR"),

@@ -28,9 +28,10 @@ def command(given: Given, *, limit: int, before: UUID | None, **asked: Any) -> i
 
 
 async def _list(given: Given, limit: int, before: UUID | None, asked: dict[str, Any]) -> int:
-    from hotpath.cli.output import clock, print_json, print_table, span
+    from hotpath.cli.output import print_json, print_table
     from hotpath.client import open_client
     from hotpath.documents import job_document
+    from hotpath.words import clock, span
 
     shows_steps = asked["steps"] or asked["parent"] is not None
     rows: list[tuple[str, ...]] = []

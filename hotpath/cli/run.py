@@ -169,7 +169,7 @@ async def _run_here(given: Given, client: Client, name: str, tag: str, job_id: u
         waits = await client.waits(job_id)
         await client.cancel(job_id)
         if waits and not done.returncode:
-            from hotpath.cli.output import wait_text
+            from hotpath.words import wait_text
 
             raise HotpathError(
                 f"run {job_id} {wait_text(waits[0])}; it was canceled, since nobody stays to go on with it: "

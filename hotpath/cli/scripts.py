@@ -17,10 +17,11 @@ def command(given: Given) -> int:
 
 
 async def _list(given: Given) -> int:
-    from hotpath.cli.output import clock, print_json, print_table
+    from hotpath.cli.output import print_json, print_table
     from hotpath.documents import version_document
     from hotpath.store.database import open_database
     from hotpath.store.scripts import versions
+    from hotpath.words import clock
 
     async with open_database(given.config) as database, database.connection() as connection:
         found = await versions(connection)

@@ -17,9 +17,10 @@ def command(given: Given) -> int:
 
 
 async def _show(given: Given) -> int:
-    from hotpath.cli.output import clock, print_json, print_table, span
+    from hotpath.cli.output import print_json, print_table
     from hotpath.client import open_client
     from hotpath.documents import age, status_document
+    from hotpath.words import clock, span
 
     async with open_client(config=given.config) as client:
         status = await client.status()
@@ -44,7 +45,19 @@ async def _show(given: Given) -> int:
     )
     print()
     print_table(
-        ("WORKER", "GROUP", "SCRIPT", "STATE", "RUNNING", "JOBS", "HOST", "PID", "STARTED", "LAST PING"),
+        (
+            "WORKER",
+            "GROUP",
+            "SCRIPT",
+            "STATE",
+            "RUNNING",
+            "JOBS",
+            "BUSY",
+            "PID",
+            "STARTED",
+            "LAST PING",
+            "VERSION",
+        ),
         [
             (
                 worker.name,
@@ -53,13 +66,14 @@ async def _show(given: Given) -> int:
                 worker.state,
                 str(worker.running),
                 f"{worker.jobs:,}",
-                worker.host,
+                "-" if worker.occupancy is None else f"{worker.occupancy['15s']:.0%}",
                 str(worker.pid),
                 clock(worker.started_at),
                 f"{span(age(worker.last_ping, now))} ago",
+                worker.program or "-",
             )
             for worker in status.workers
         ],
-        right=(4, 5, 7, 9),
+        right=(4, 5, 6, 7, 9),
     )
     return 0

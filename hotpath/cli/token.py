@@ -56,9 +56,10 @@ def revoke(given: Given, *, token: str) -> int:
 
 
 async def _create(given: Given, name: str, scopes: tuple[str, ...], expires: float | None) -> int:
-    from hotpath.cli.output import clock, print_json
+    from hotpath.cli.output import print_json
     from hotpath.store.database import open_database
     from hotpath.store.tokens import create_token, token_document
+    from hotpath.words import clock
 
     async with open_database(given.config) as database, database.connection() as connection:
         text, token = await create_token(connection, name, scopes, expires)
@@ -74,9 +75,10 @@ async def _create(given: Given, name: str, scopes: tuple[str, ...], expires: flo
 
 
 async def _list(given: Given, revoked: bool) -> int:  # noqa: FBT001 - called by `given.run`
-    from hotpath.cli.output import clock, print_json, print_table
+    from hotpath.cli.output import print_json, print_table
     from hotpath.store.database import open_database
     from hotpath.store.tokens import list_tokens, token_document
+    from hotpath.words import clock
 
     async with open_database(given.config) as database, database.connection() as connection:
         tokens = await list_tokens(connection, revoked=revoked)

@@ -6,7 +6,9 @@ end of `job_done`, which is appended to, so the last blocks of today's partition
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 import attrs
 
@@ -16,6 +18,10 @@ from hotpath.store.queries import query
 COUNT_LIMIT = 100_000
 """Up to this many waiting loose jobs of one tag and priority are counted."""
 RATE_SECONDS = 10.0
+STOPPED_LATELY = 3600.0
+"""Seconds for which a worker that has stopped is shown."""
+STRETCHES = ("15s", "5m", "30m")
+"""Stretches over which occupancy is told, by the names that they have everywhere."""
 
 
 @attrs.frozen
@@ -37,7 +43,7 @@ class TagStatus:
 
 @attrs.frozen
 class WorkerStatus:
-    """One worker that has not stopped."""
+    """One worker. What it has not said, or its program does not say, is None."""
 
     name: str
     group: str | None
@@ -49,9 +55,32 @@ class WorkerStatus:
     started_at: datetime
     last_ping: datetime
     state: str
-    """`running`, `idle`, or `lost`: past its lease, its jobs go to others."""
+    """`running`, `idle`, `lost`: past its lease, its jobs go to others; or `stopped`."""
     running: int
+    """Jobs that it holds."""
     jobs: int
+    """Jobs it has run."""
+    id: int = 0
+    kind: str = "script"
+    """Of the script that it is dedicated to: `script` or `flow`."""
+    stopped_at: datetime | None = None
+    program: str | None = None
+    """Version of the program."""
+    rss: int | None = None
+    """Resident bytes."""
+    cpu_seconds: float | None = None
+    under_way: int | None = None
+    """Of the jobs that it holds, those that run."""
+    current_job: UUID | None = None
+    """The job whose code runs; of several at a time, one that does."""
+    current_since: datetime | None = None
+    """When that was first seen, to a tenth of a second."""
+    occupancy: dict[str, float] | None = None
+    """Share of its time inside `main`, 0 to 1, over `15s`, `5m` and `30m`."""
+    jobs_per_second: float | None = None
+    """Over the last seconds, all its tags together."""
+    deaf: bool | None = None
+    """Whether nothing can wake it: it finds jobs by polling."""
 
 
 @attrs.frozen
@@ -68,10 +97,17 @@ async def ping(connection: asyncpg_trio.Connection) -> None:
     await connection.fetchval(query("clock"))
 
 
+async def read_workers(
+    connection: asyncpg_trio.Connection, *, stopped: float | None = STOPPED_LATELY
+) -> list[WorkerStatus]:
+    """Workers by name, those too that stopped no longer than `stopped` seconds ago."""
+    return [_worker(row) for row in await connection.fetch(query("status_workers"), stopped)]
+
+
 async def read_status(connection: asyncpg_trio.Connection) -> Status:
     """Look at tags and workers now, in one snapshot."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        workers = [_worker(row) for row in await connection.fetch(query("status_workers"))]
+        workers = await read_workers(connection, stopped=None)
         tags = {row["tag"]: row for row in await connection.fetch(query("status_tags"), COUNT_LIMIT + 1)}
         rates = {
             row["tag"]: row["rate"] for row in await connection.fetch(query("status_rates"), RATE_SECONDS)
@@ -100,6 +136,10 @@ async def read_status(connection: asyncpg_trio.Connection) -> Status:
 
 def _worker(row: asyncpg_trio.Record) -> WorkerStatus:
     state = "lost" if not row["alive"] else "running" if row["running"] else "idle"
+    if row["stopped_at"] is not None:
+        state = "stopped"
+    alive = state in ("running", "idle")
+    occupied = row["occupied"] if alive else None
     return WorkerStatus(
         name=row["name"],
         group=row["worker_group"],
@@ -113,4 +153,21 @@ def _worker(row: asyncpg_trio.Record) -> WorkerStatus:
         state=state,
         running=row["running"],
         jobs=row["jobs"],
+        id=row["id"],
+        kind=row["kind"],
+        stopped_at=row["stopped_at"],
+        program=row["program"],
+        rss=row["rss"] if alive else None,
+        cpu_seconds=None if row["cpu_us"] is None else row["cpu_us"] / 1e6,
+        under_way=row["under_way"] if alive else None,
+        current_job=UUID(int=row["job"].int) if alive and row["job"] is not None else None,
+        current_since=row["since"] if alive else None,
+        occupancy=None if occupied is None else rounded(occupied),
+        jobs_per_second=None if row["rates"] is None or not alive else round(sum(row["rates"]), 3),
+        deaf=row["deaf"] if alive else None,
     )
+
+
+def rounded(occupied: Sequence[float]) -> dict[str, float]:
+    """Occupancy by the names of its stretches."""
+    return {name: round(share, 4) for name, share in zip(STRETCHES, occupied, strict=True)}

@@ -268,26 +268,48 @@ class TagList(msgspec.Struct):
 
 
 class WorkerDocument(msgspec.Struct, kw_only=True):
-    """One worker."""
+    """One worker. What it has not said is null."""
 
+    id: int
     name: str
     group: str | None
     script: str | None
-    """What it is dedicated to."""
+    """The script or flow that it is dedicated to."""
+    kind: str
+    """`script` or `flow`."""
     tags: list[str]
     host: str
     pid: int
     concurrency: int
+    """Jobs at a time."""
     started_at: datetime
     last_ping: datetime
+    stopped_at: datetime | None
     state: str
-    """`running`, `idle`, or `lost`: past its lease, its jobs go to others."""
+    """`running`, `idle`, `lost`: past its lease, its jobs go to others; or `stopped`."""
     running: int
+    """Jobs that it holds."""
+    under_way: int | None
+    """Of these, the jobs that run."""
     jobs: int
+    """Jobs it has run."""
+    jobs_per_second: float | None
+    program: str | None
+    """Version of the program."""
+    rss: int | None
+    """Resident bytes."""
+    cpu_seconds: float | None
+    current_job: UUID | None
+    """The job whose code runs; of several at a time, one that does."""
+    current_since: datetime | None
+    occupancy: dict[str, float] | None
+    """Share of its time inside `main`, 0 to 1, over `15s`, `5m` and `30m`."""
+    deaf: bool | None
+    """Whether nothing can wake it: it finds jobs by polling."""
 
 
 class WorkerList(msgspec.Struct):
-    """The workers."""
+    """Workers, by name."""
 
     workers: list[WorkerDocument]
 
@@ -328,3 +350,35 @@ class Overview(msgspec.Struct, kw_only=True):
     jobs_per_second: float
     tags: list[TagDocument]
     workers: WorkerCounts
+
+
+class WaitingReason(msgspec.Struct, kw_only=True):
+    """One reason why a job waits."""
+
+    kind: str
+    """`scheduled`, `retry`, `sleep`, `approval`, `child`, `limit`, `suspect`, `no_worker`, `other_script`,
+    `busy` or `next`.
+    """
+    text: str
+    """The whole of it, for people."""
+    until: datetime | None
+    """When it is over, if that is known."""
+    step: str | None
+    """Of a run: the step that it is about."""
+    job: UUID | None
+    """Of a `child`: the job that is waited for."""
+    workers: int | None
+    """Live workers that could run it."""
+
+
+class WaitingDocument(msgspec.Struct, kw_only=True):
+    """Why a job waits; the reason that matters most first."""
+
+    state: State
+    reasons: list[WaitingReason]
+    ahead: int | None
+    """Jobs that are claimed before it; null: it is not due."""
+    more_ahead: bool
+    """Whether the count stopped before the end."""
+    eta_seconds: float | None
+    """About how long the workers that are there need for those; null: nobody can tell."""

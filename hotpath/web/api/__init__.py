@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from hotpath.web.api import enqueue, jobs, logs, runs, scripts, server, status
+from hotpath.web.api import enqueue, jobs, logs, runs, scripts, server, status, waiting
 from hotpath.web.endpoints import Endpoint, routes_of
 
 TABLE: list[Endpoint] = [
     *enqueue.TABLE,
     *jobs.TABLE,
+    *waiting.TABLE,
     *logs.TABLE,
     *scripts.TABLE,
     *runs.TABLE,

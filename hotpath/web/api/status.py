@@ -30,11 +30,9 @@ async def list_tags(request: Request) -> Response:
 
 
 async def list_workers(request: Request) -> Response:
-    """Every worker that has not stopped."""
-    status = await _status(request)
-    return reply(
-        shapes.WorkerList([shapes.WorkerDocument(**worker_document(each)) for each in status.workers])
-    )
+    """Workers by name, those too that have stopped within the last hour."""
+    found = await state_of(request).client.workers()
+    return reply(shapes.WorkerList([shapes.WorkerDocument(**worker_document(each)) for each in found]))
 
 
 async def list_groups(request: Request) -> Response:
