@@ -13,6 +13,7 @@ from hotpath.version import __version__
 
 if TYPE_CHECKING:
     from hotpath.client import open_client as open_client
+    from hotpath.client import tail as tail
     from hotpath.core.flow.tokens import TokenError as TokenError
     from hotpath.errors import ApprovalError as ApprovalError
     from hotpath.errors import ApprovalTimeout as ApprovalTimeout
@@ -59,12 +60,13 @@ if TYPE_CHECKING:
     from hotpath.runtime.sync import SyncRuntime as SyncRuntime
     from hotpath.runtime.trio_runtime import AsyncRuntime as AsyncRuntime
     from hotpath.scripts.settings import settings as settings
+    from hotpath.store.logs import LogChunk as LogChunk
     from hotpath.worker import dedicated as dedicated
     from hotpath.worker import serve_worker as serve_worker
     from hotpath.worker.completion import completion as completion
 
 _HOME = {
-    "hotpath.client": ("open_client",),
+    "hotpath.client": ("open_client", "tail"),
     "hotpath.core.flow.tokens": ("TokenError",),
     "hotpath.errors": (
         "ApprovalError",
@@ -98,6 +100,7 @@ _HOME = {
     "hotpath.runtime.sync": ("SyncRuntime",),
     "hotpath.runtime.trio_runtime": ("AsyncRuntime",),
     "hotpath.scripts.settings": ("settings",),
+    "hotpath.store.logs": ("LogChunk",),
     "hotpath.worker": ("dedicated", "serve_worker"),
     "hotpath.worker.completion": ("completion",),
 }

@@ -44,6 +44,7 @@ from hotpath.store.scripts import Registered, find_script, register_version
 from hotpath.store.seal import AsyncSeal, Contents, JobIds, Sealer
 from hotpath.store.status import Status, WorkerStatus, read_status, read_workers
 from hotpath.store.waiting import Waiting, why_waiting
+from hotpath.tailing import Tail, open_tail
 
 FRESH_SECONDS = 5.0
 """How long a client believes what it knows of a script before it asks again."""
@@ -263,6 +264,22 @@ class Client(Runs, Shown):
             await self.job(job)
         return "".join(text for _, text in chunks)
 
+    @asynccontextmanager
+    async def tail(self, job: UUID, after: tuple[int, int] | None = None) -> AsyncIterator[Tail]:
+        """Follow a job's log: iterate what this gives for `LogChunk`s, of a job that waits, runs or has
+        ended; the iteration ends when the job has ended and all of its log was given.
+
+            async with client.tail(job_id) as tail:
+                async for chunk in tail:
+                    print(chunk.text, end="")
+
+        What is printed comes within a fraction of a second. `after`: an earlier chunk's `(attempt, end)`, to
+        go on from there; `tail.after` is that of the last one given. Raises `UnknownJobError`.
+        """
+        await self.job(job)
+        async with open_tail(self.database, self._completions, job, after) as tail:
+            yield tail
+
     async def cancel(self, job: UUID) -> bool:
         """Cancel a job: True when it waited and is canceled now, or runs and its worker has been asked to
         end it (which it does within a second, unless the job is done first); False when it has ended.
@@ -440,3 +457,10 @@ async def open_client(
         open_completions(database) as completions,
     ):
         yield Client(database, completions, chosen, registers=registers)
+
+
+@asynccontextmanager
+async def tail(job: UUID, after: tuple[int, int] | None = None) -> AsyncIterator[Tail]:
+    """`Client.tail` by a client of its own, for the database that the environment names."""
+    async with open_client() as client, client.tail(job, after) as following:
+        yield following

@@ -104,7 +104,7 @@ class Marks:
 
     __slots__ = ("due", "every", "found")
 
-    def __init__(self, started: int) -> None:
+    def __init__(self, started: int = -MARK_EVERY) -> None:
         self.every = MARK_EVERY
         self.due = started + MARK_EVERY
         """`time.perf_counter_ns()` from which the next write is to be marked."""
@@ -131,7 +131,7 @@ class Piece:
     text: str
 
 
-def from_pieces(pieces: Iterable[Piece], started: int, limit: int) -> str:
+def from_pieces(pieces: Iterable[Piece], limit: int) -> str:
     """The log that these pieces, in the order in which they were written, are the end of: at most `limit`
     characters. Those of unknown position stand where they were written, and make all positions behind them
     unknown.
@@ -142,12 +142,12 @@ def from_pieces(pieces: Iterable[Piece], started: int, limit: int) -> str:
     if any(piece.position < 0 for piece in told):
         return "".join(piece.text for piece in told)[-limit:]
     told.sort(key=lambda piece: piece.position)
-    marks = Marks(started)
+    marks = Marks()
     position = first = told[0].position if told else 0
     parts: list[str] = []
     for piece in told:
         if piece.position != position:  # a piece before it was lost: only what follows without a break counts
-            parts, position, first, marks = [], piece.position, piece.position, Marks(started)
+            parts, position, first, marks = [], piece.position, piece.position, Marks()
         if piece.at >= marks.due:
             marks.add(position, piece.at)
         parts.append(piece.text)

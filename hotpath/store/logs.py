@@ -217,12 +217,13 @@ class Watched:
     """Position at which what it prints in this hand begins."""
 
 
-async def watched(connection: asyncpg_trio.Connection, workers: Sequence[int]) -> list[Watched]:
-    """The jobs in these workers' hands that somebody watches, at most `MOST_WATCHED`."""
-    return [
-        Watched(UUID(int=row["job"].int), *row[1:])
-        for row in await connection.fetch(query("watched"), list(workers), MOST_WATCHED)
-    ]
+async def watched(connection: asyncpg_trio.Connection, workers: Sequence[int]) -> tuple[list[Watched], int]:
+    """The jobs in these workers' hands that somebody watches, at most `MOST_WATCHED`, and the database's
+    clock in microseconds since the epoch, 0 if there are none.
+    """
+    rows = await connection.fetch(query("watched"), list(workers), MOST_WATCHED)
+    found = [Watched(UUID(int=row["job"].int), *row[1:6]) for row in rows]
+    return found, rows[0]["clock"] if rows else 0
 
 
 async def say_live(

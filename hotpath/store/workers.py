@@ -58,6 +58,8 @@ class Beat:
     """Workers whose lease was still theirs; one that is not here has lost it."""
     cancels: dict[int, list[tuple[int, int]]]
     """By worker, the (lease, place) of each job in hand that somebody asked to cancel."""
+    watching: int = 0
+    """1: somebody watches the log of a job; 2: of one that waits."""
 
 
 @attrs.frozen(kw_only=True)
@@ -110,15 +112,19 @@ async def heartbeat(
     In the same statement, what some of them say of themselves, and what was counted: all of it each time, so
     that saying it again after a lost reply counts nothing twice.
     """
-    beat = Beat(set(), {})
+    renewed: set[int] = set()
+    cancels: dict[int, list[tuple[int, int]]] = {}
+    watching = 0
     for worker, held, place in await connection.fetch(
         query("heartbeat"), list(jobs), list(jobs.values()), lease, _records(facts), _records(counts)
     ):
-        if held is None:
-            beat.renewed.add(worker)
+        if worker is None:
+            watching = place
+        elif held is None:
+            renewed.add(worker)
         else:
-            beat.cancels.setdefault(worker, []).append((held, place))
-    return beat
+            cancels.setdefault(worker, []).append((held, place))
+    return Beat(renewed, cancels, watching)
 
 
 def _records(values: Sequence[Facts] | Sequence[Counts]) -> str | None:

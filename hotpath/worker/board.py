@@ -23,6 +23,7 @@ import struct
 import tempfile
 import threading
 import weakref
+from collections.abc import Container
 from typing import Final, Self
 
 import attrs
@@ -42,6 +43,8 @@ _GENERATION: Final = 5
 """How often a half of the log was begun; the last bit says which one is being filled."""
 _USED: Final = 6
 """Two words: bytes published in each half."""
+_CHANGES: Final = 8
+"""How often the table of leases has changed."""
 LEASES: Final = 64
 """First word of the table: entry h is the lease of hand number h, 0 where there is none."""
 NUMBERS: Final = 65_536
@@ -123,11 +126,17 @@ class Board:
     def set_lease(self, number: int, lease: int) -> None:
         """Hand `number` (1 to 65535) holds this lease, or with 0 none any more."""
         self.words[LEASES + number] = lease
+        self.words[_CHANGES] += 1
         self.words[_HIGHEST] = max(self.words[_HIGHEST], number)
 
     def lease(self, token: int) -> int:
         """Lease of the hand that the token names; 0 if it has none."""
         return self.words[LEASES + (token >> 16) % NUMBERS]
+
+    @property
+    def changes(self) -> int:
+        """How often `set_lease` was called."""
+        return self.words[_CHANGES]
 
     def leases(self) -> list[int]:
         """All leases held."""
@@ -187,11 +196,13 @@ class Board:
     def read_log(self, token: int) -> list[Piece]:
         """What the job in hand of this token has printed, as far as it is kept, in order."""
         lease = self.lease(token)
-        printed, _ = self.new_logs()
-        return [one.piece for one in printed if one.token == token and one.lease == lease]
+        printed, _ = self.new_logs(tokens=(token,))
+        return [one.piece for one in printed if one.lease == lease]
 
-    def new_logs(self, cursor: tuple[int, int] = (0, 0)) -> tuple[list[Printed], tuple[int, int]]:
-        """What was printed since `cursor`, and the cursor for the next call.
+    def new_logs(
+        self, cursor: tuple[int, int] = (0, 0), tokens: Container[int] | None = None
+    ) -> tuple[list[Printed], tuple[int, int]]:
+        """What was printed since `cursor`, by these jobs (None: by all), and the cursor for the next call.
 
         Start with `(0, 0)`. Who reads too seldom misses what was overwritten.
         """
@@ -201,7 +212,7 @@ class Board:
             generation, at = max(now - 1, 0), 0
         found = []
         for each in range(generation, now + 1):
-            records, at = self._records(each, at if each == generation else 0)
+            records, at = self._records(each, at if each == generation else 0, tokens)
             found += records
         return found, (now, at)
 
@@ -210,21 +221,22 @@ class Board:
         generation = self.words[_GENERATION]
         return cursor != (generation, self.words[_USED + (generation & 1)])
 
-    def _records(self, generation: int, at: int) -> tuple[list[Printed], int]:
+    def _records(self, generation: int, at: int, tokens: Container[int] | None) -> tuple[list[Printed], int]:
         """The records of one filling of a half from a position on, and the position behind them."""
         half = generation & 1
         used = min(max(self.words[_USED + half], 0), HALF)
-        start = _LOGS + half * HALF
-        raw = bytes(self._bytes[start : start + used])
+        start, first = _LOGS + half * HALF, at
+        raw = bytes(self._bytes[start + at : start + used])
         if generation < 0 or self.words[_GENERATION] - generation not in (0, 1):
             return [], at  # begun anew while it was read
         records = []
         while at + _RECORD.size <= used:
-            token, lease, position, when, size = _RECORD.unpack_from(raw, at)
+            token, lease, position, when, size = _RECORD.unpack_from(raw, at - first)
             end = at + _RECORD.size + size
             if end > used:
                 break
-            text = raw[at + _RECORD.size : end].decode("utf-8", "replace")
-            records.append(Printed(token, lease, Piece(position, when, text)))
+            if tokens is None or token in tokens:
+                text = raw[at - first + _RECORD.size : end - first].decode("utf-8", "replace")
+                records.append(Printed(token, lease, Piece(position, when, text)))
             at = end
         return records, at

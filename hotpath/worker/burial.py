@@ -63,7 +63,7 @@ def remains_of(child: Child, *, worker: int, name: str, several: bool, started_n
             leases=child.board.leases(),
         )
     )
-    printed = child.log(judgement.job, started_ns or 0) if judgement.job is not None else ""
+    printed = child.log(judgement.job) if judgement.job is not None else ""
     return Remains(
         worker=worker,
         name=name,

@@ -116,16 +116,15 @@ class Child:
             is_stopped=_is_stopped(self.pid),
         )
 
-    def log(self, job: JobInHand, started: int) -> str:
-        """What this job, of a lease that is held, has printed, as far as it is kept; it began at `started`,
-        `time.perf_counter_ns()`.
-        """
+    def log(self, job: JobInHand) -> str:
+        """What this job, of a lease that is held, has printed, as far as it is kept."""
         token = self.board.words[MARK]
         if self.job(token) != job:
-            token = self._token(job)
-        return from_pieces(self.board.read_log(token), started, MAX_LOG) if token else ""
+            token = self.token(job)
+        return from_pieces(self.board.read_log(token), MAX_LOG) if token else ""
 
-    def _token(self, job: JobInHand) -> int:
+    def token(self, job: JobInHand) -> int:
+        """The token of a job in its hand; 0 when it is not."""
         lease, place = job
         places = self._places.get(lease)
         if places is not None:

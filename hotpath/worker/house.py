@@ -1,6 +1,6 @@
 """What any worker's keeper does for all workers of the database: take back what the dead have left, have
-partitions for tomorrow, forget what ended runs of flows have left. None is special; several at once do no
-harm.
+partitions for tomorrow, forget what ended runs of flows and viewers of logs have left. None is special;
+several at once do no harm.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from uuid import UUID
 import attrs
 
 from hotpath.store.complete import Connection
+from hotpath.store.logs import sweep_live
 from hotpath.store.sweep import sweep
 from hotpath.store.workers import make_partitions, reap
 
@@ -21,6 +22,8 @@ log = logging.getLogger("hotpath.worker")
 REAP_EVERY = 0.8
 """Seconds between two looks for dead workers' leases; varied by half, lest all keepers look at once."""
 PARTITIONS_EVERY = 3600.0
+LIVE_EVERY = 30.0
+"""Seconds between two looks at what was said live of logs and is old; varied by half."""
 SWEEP_EVERY = 30.0
 """Seconds between two looks at what runs of flows have left; varied by half."""
 SWEEP_MORE = 2.0
@@ -43,6 +46,7 @@ class House:
     _partitions_at: float = attrs.field(factory=lambda: time.monotonic() + PARTITIONS_EVERY)
     """Opening the database has just made them."""
     _sweep_at: float = attrs.field(factory=lambda: time.monotonic() + SWEEP_EVERY * random.uniform(0.5, 1.5))
+    _live_at: float = attrs.field(factory=lambda: time.monotonic() + LIVE_EVERY * random.uniform(0.5, 1.5))
     _swept: UUID | None = None
     """The last run that was looked at; None: from the beginning."""
 
@@ -54,6 +58,9 @@ class House:
         if time.monotonic() >= self._partitions_at:
             await make_partitions(connection)
             self._partitions_at = time.monotonic() + PARTITIONS_EVERY
+        if time.monotonic() >= self._live_at:
+            self._live_at = time.monotonic() + LIVE_EVERY * random.uniform(0.5, 1.5)
+            await sweep_live(connection)
         if time.monotonic() >= self._sweep_at:
             # Whatever comes of it: one that fails is not in front of the reaping each time.
             self._sweep_at = time.monotonic() + SWEEP_EVERY * random.uniform(0.5, 1.5)

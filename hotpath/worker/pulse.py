@@ -20,10 +20,12 @@ from hotpath.core.watch import SECOND
 from hotpath.store.database import Database
 from hotpath.store.embedded import EmbeddedPostgres, database_name, default_home
 from hotpath.store.listen import PooledError, open_listener
+from hotpath.store.logs import WATCH_CHANNEL
 from hotpath.store.trouble import ANY_TROUBLE
 from hotpath.store.workers import Facts, give_back_unlisted, heartbeat
 from hotpath.worker.facts import Keeper
 from hotpath.worker.house import House, reap_pause
+from hotpath.worker.live import Live, Source
 from hotpath.worker.options import HEARTBEAT
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hotpath.worker")
 
+CANCEL_CHANNEL = "hotpath_cancel"
 AGAIN = 0.1
 """Seconds until the next try when a heartbeat did not get through."""
 TOGETHER = 0.02
@@ -82,6 +85,13 @@ class Pulse:
     )
     _killed: bool = False
     """Whether it was found killed, and is not up again."""
+    _live: Live = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._live = Live(self.database, self._sources)
+
+    def _sources(self) -> dict[int, Source]:
+        return {worker: life.child for worker, life in self.lives().items() if not life.is_over}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -90,6 +100,7 @@ class Pulse:
                 nursery.start_soon(self._beat)
                 nursery.start_soon(self._hear)
                 nursery.start_soon(self._keep_house)
+                nursery.start_soon(self._live.run)
         finally:
             if self._server is not None:
                 self._server.close()
@@ -121,6 +132,7 @@ class Pulse:
             facts = [fact for life in lives.values() if (fact := self._fact(life)) is not None]
             beat = await heartbeat(connection, jobs, self.lease, facts, self.keeper.due())
             self.keeper.heard()
+            self._live.heard(beat.watching)
             for worker, life in lives.items():
                 if life.is_over:
                     continue
@@ -157,13 +169,17 @@ class Pulse:
                 await heartbeat(connection, {}, self.lease, counts=counts)
 
     async def _hear(self) -> None:
-        """Requests to cancel come at once this way; if they do not, the next heartbeat brings them."""
+        """Requests to cancel, and viewers of logs, come at once this way; if they do not, the next heartbeat
+        brings them.
+        """
         while self.database.can_listen:
             try:
-                async with open_listener(self.database.listen_dsn, "hotpath_cancel") as listener:
+                async with open_listener(self.database.listen_dsn, CANCEL_CHANNEL, WATCH_CHANNEL) as listener:
                     self._hurry.set()
                     async for notification in listener.notifications:
-                        if any(notification.payload == str(worker) for worker in self.lives()):
+                        if notification.channel == WATCH_CHANNEL:
+                            self._live.hint()
+                        elif any(notification.payload == str(worker) for worker in self.lives()):
                             self._hurry.set()
             except PooledError:
                 return

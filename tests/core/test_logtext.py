@@ -92,14 +92,14 @@ def test_marks_of_a_long_job_are_bounded():
 def test_pieces_of_a_killed_job_make_its_log():
     """They are put in order; what came before the first is a gap; behind a break only the end counts."""
     apart = [Piece(3, 0, "d"), Piece(0, 0, "abc"), Piece(4, 50_000_000, "e")]
-    log = from_pieces(apart, 0, 100)
-    assert (log, log.marks, log.gap) == ("abcde", [4, 50_000], None)
-    late = from_pieces([Piece(7, 0, "hi"), Piece(9, 0, "j")], 0, 100)
+    log = from_pieces(apart, 100)
+    assert (log, log.marks, log.gap) == ("abcde", [0, 0, 4, 50_000], None)
+    late = from_pieces([Piece(7, 0, "hi"), Piece(9, 0, "j")], 100)
     assert late == "[hotpath: 7 characters of log are not kept here]\nhij"
     assert span_of(late) == 10
     assert behind(late, 8) == "ij"
-    broken = from_pieces([Piece(0, 0, "a"), Piece(5, 0, "f")], 0, 100)
+    broken = from_pieces([Piece(0, 0, "a"), Piece(5, 0, "f")], 100)
     assert (span_of(broken), broken[-1]) == (6, "f")
-    assert from_pieces([Piece(2, 0, "b"), Piece(-1, 0, "a step's")], 0, 100) == "ba step's"
-    assert from_pieces([], 0, 100) == ""
-    assert span_of(from_pieces([Piece(1, 0, "x" * 80), Piece(81, 0, "y" * 80)], 0, 100)) == 161
+    assert from_pieces([Piece(2, 0, "b"), Piece(-1, 0, "a step's")], 100) == "ba step's"
+    assert from_pieces([], 100) == ""
+    assert span_of(from_pieces([Piece(1, 0, "x" * 80), Piece(81, 0, "y" * 80)], 100)) == 161

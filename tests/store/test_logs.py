@@ -137,7 +137,7 @@ async def test_who_watches_is_found_with_the_worker(stage):
         await stage.connection.execute("select pg_notify('hotpath_watch', 'last')")
         with trio.fail_after(10):
             assert (await heard.receive()).payload == "last"  # the second `watch` said nothing new
-    found = {one.job: one for one in await watched(stage.connection, [session.worker])}
+    found = {one.job: one for one in (await watched(stage.connection, [session.worker]))[0]}
     assert set(found) == {ids[1], sealed_ids[1]}
     one = found[ids[1]]
     assert (one.worker, one.lease, one.place, one.attempt, one.at) == (
@@ -148,16 +148,16 @@ async def test_who_watches_is_found_with_the_worker(stage):
         0,
     )
     assert found[sealed_ids[1]].lease == sealed.lease
-    assert await watched(stage.connection, [session.worker + 1]) == []
+    assert await watched(stage.connection, [session.worker + 1]) == ([], 0)
     await add_parked_log(session, ids[1], 1, LogText("<x>second", (), (0, 10, 3)), 0)
-    (again,) = [one for one in await watched(stage.connection, [session.worker]) if one.job == ids[1]]
+    (again,) = [one for one in (await watched(stage.connection, [session.worker]))[0] if one.job == ids[1]]
     assert again.at == 16
     for index in range(3):
         report(hand, index, None)
     await session.cycle([hand.take()], None)
-    assert [one.job for one in await watched(stage.connection, [session.worker])] == [sealed_ids[1]]
+    assert [one.job for one in (await watched(stage.connection, [session.worker]))[0]] == [sealed_ids[1]]
     await logs.unwatch(stage.connection, asked, viewer)
-    assert await watched(stage.connection, [session.worker]) == []
+    assert await watched(stage.connection, [session.worker]) == ([], 0)
 
 
 async def test_what_is_said_live_is_read_from_a_position(stage):
@@ -212,3 +212,21 @@ async def test_readers_may_watch_and_read(stage):
     assert await live_after(reader, [(job, 0, 0)]) == {}
     assert (await read_log(reader, job)).chunks == []
     await logs.unwatch(reader, [job], job)
+
+
+async def test_a_heartbeat_says_whether_anybody_watches(stage):
+    """1 while somebody watches, 2 while a watched job waits to be claimed, loose or sealed; else 0."""
+    session, _, ids = await one_in_hand(stage)
+    assert (await stage.beat(session)).watching == 0
+    await watch(stage.connection, [ids[0], uuid.uuid4()], uuid.uuid4(), 20.0)
+    assert (await stage.beat(session)).watching == 1
+    (loose,) = await stage.loose(1)
+    await watch(stage.connection, [loose], uuid.uuid4(), 20.0)
+    assert (await stage.beat(session)).watching == 2
+    assert await stage.claim(session, 1) is not None
+    assert (await stage.beat(session)).watching == 1
+    sealed = await stage.sealed(2)
+    await watch(stage.connection, [sealed[1]], uuid.uuid4(), 20.0)
+    assert (await stage.beat(session)).watching == 2
+    assert await stage.claim(session, 2) is not None
+    assert (await stage.beat(session)).watching == 1

@@ -1,7 +1,8 @@
 -- The supervisor says that its workers live, and hears what they are asked to cancel. $1 workers; $2 jobs each has run so far;
 -- $3 lease, seconds; $4 what workers say of themselves, a JSON array of objects with the names below (null: nothing new); $5 likewise what
 -- was counted (null: nothing new), by script and tag. A row without a lease is a worker that was renewed (who is not there has lost
--- its lease); one with a lease is a place of it that somebody wants canceled.
+-- its lease); one with a lease is a place of it that somebody wants canceled; one without a worker says that somebody watches logs, and as its place 2 if
+-- a watched job waits, else 1.
 with said as materialized (
     select * from json_to_recordset($4::json) as x (worker int4, rss int8, cpu_us int8, lease int8, place int4, ago float8, under_way int4,
         occupied real[], rates real[], deaf boolean)
@@ -49,3 +50,9 @@ select l.worker, l.id, k
 from unnest($1) as u (id) join hotpath.lease l on l.worker = u.id
 cross join lateral generate_series(0, l.hi - l.lo - 1) k
 where l.cancels is not null and get_bit(l.cancels, k) = 1 and (l.done is null or get_bit(l.done, k) = 0)
+union all
+select null, null, case when exists (
+        select from hotpath.watch v left join hotpath.batch b on b.base = hotpath.batch_of(v.job) and b.ids is null
+        where v.until > now() and (exists (select from hotpath.job_queue q where q.id = v.job) or hotpath.ordinal_of(v.job) between b.next and b.n - 1))
+    then 2 else 1 end
+where exists (select from hotpath.watch v where v.until > now())

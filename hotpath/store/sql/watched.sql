@@ -1,5 +1,5 @@
 -- Jobs that somebody watches and one of these workers has in hand: where, which attempt it is, and the position at which what it prints
--- there begins (a run that was parked has printed before). $1 workers; $2 how many at most.
+-- there begins (a run that was parked has printed before); and the clock, in microseconds. $1 workers; $2 how many at most.
 with w as materialized (
     select distinct job from hotpath.watch where until > now() limit $2
 ),
@@ -17,5 +17,6 @@ p as (
 select p.job, l.worker, l.id as lease, p.k - l.lo as place, coalesce(p.attempts[p.k + 1], 0)::int4 + 1 as attempt,
     coalesce((select sum(char_length(g.text) + case when g.marks[2] > 0 then g.marks[2] - g.marks[3] else 0 end) from hotpath.job_log g
         where g.id = p.job and g.attempt = coalesce(p.attempts[p.k + 1], 0) + 1 and g.seq < 0
-        and g.done_at >= hotpath.uuid_time(p.job) - interval '5 minutes'), 0)::int8 as at
+        and g.done_at >= hotpath.uuid_time(p.job) - interval '5 minutes'), 0)::int8 as at,
+    (extract(epoch from clock_timestamp()) * 1000000)::int8 as clock
 from p join l on l.batch = p.base and p.k >= l.lo and p.k < l.hi and (l.done is null or get_bit(l.done, p.k - l.lo) = 0)
