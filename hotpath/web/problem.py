@@ -27,6 +27,8 @@ from hotpath.errors import (
     UsageError,
 )
 from hotpath.store.idempotency import KeyReusedError
+from hotpath.store.log_store import LogStoreError
+from hotpath.store.tokens import UnknownTokenError
 
 log = logging.getLogger("hotpath.web")
 
@@ -52,7 +54,9 @@ _ERRORS: tuple[tuple[type[HotpathError], int, str, str], ...] = (
     (TokenError, 403, "bad-token", "The token opens nothing"),
     (ScriptError, 422, "bad-script", "The script cannot be used"),
     (UsageError, 400, "bad-request", "The request is not accepted"),
+    (UnknownTokenError, 404, "unknown-token", "No such token"),
     (DatabaseUnavailableError, 503, "no-database", "The database is away"),
+    (LogStoreError, 503, "no-log-store", "The log store is away"),
 )
 
 
@@ -131,7 +135,8 @@ async def on_hotpath(request: Request, error: Exception) -> Response:
     kind, status, name, title = found
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         log.warning("%s %s: %s", request.method, request.url.path, error)  # which names hosts
-        detail = "the database does not answer at the moment: try again"
+        what = "log store" if kind is LogStoreError else "database"
+        detail = f"the {what} does not answer at the moment: try again"
         return problem(status, title, detail, type=name, headers={"retry-after": str(RETRY_SECONDS)})
     field = "script" if kind is UnknownScriptError else field_of(str(error))
     return problem(status, title, str(error), type=name, field=field)

@@ -382,3 +382,56 @@ class WaitingDocument(msgspec.Struct, kw_only=True):
     """Whether the count stopped before the end."""
     eta_seconds: float | None
     """About how long the workers that are there need for those; null: nobody can tell."""
+
+
+class LogChunk(msgspec.Struct, kw_only=True):
+    """Some of a log, from position `at` to position `end` of an attempt."""
+
+    attempt: int
+    at: int
+    """Characters of the attempt's log that came before."""
+    end: int
+    text: str
+    """What was printed; of a gap, a notice that says so."""
+    times: list[tuple[int, int]]
+    """(position, milliseconds since the epoch): what stands behind the position was written then or later."""
+    gap: bool
+    """Whether this was printed and not kept."""
+
+
+class LogPage(msgspec.Struct):
+    """Some of a job's log, in order."""
+
+    chunks: list[LogChunk]
+    next: tuple[int, int] | None
+    """Attempt and position to go on from; null: nothing more is stored."""
+    complete: bool
+    """Whether the job has ended and this is the last of its log."""
+
+
+class TokenDocument(msgspec.Struct, kw_only=True):
+    """An API token, without its secret."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    state: str
+    """`good`, `expired` or `revoked`."""
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    """To the minute."""
+    revoked_at: datetime | None
+
+
+class NewTokenDocument(TokenDocument, kw_only=True):
+    """A token that was made."""
+
+    token: str
+    """The token itself, which nobody can find out again."""
+
+
+class TokenList(msgspec.Struct):
+    """The tokens, by age."""
+
+    tokens: list[TokenDocument]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from hotpath.web.api import enqueue, jobs, logs, runs, scripts, server, status, waiting
+from hotpath.web.api import enqueue, jobs, logs, runs, scripts, server, status, tokens, waiting
 from hotpath.web.endpoints import Endpoint, routes_of
 
 TABLE: list[Endpoint] = [
@@ -15,6 +15,7 @@ TABLE: list[Endpoint] = [
     *scripts.TABLE,
     *runs.TABLE,
     *status.TABLE,
+    *tokens.TABLE,
     *server.TABLE,
 ]
 

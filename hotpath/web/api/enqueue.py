@@ -23,6 +23,7 @@ from hotpath.store import jobs as store
 from hotpath.store.idempotency import HOURS, Once, enqueue_once
 from hotpath.store.jobs import MAX_TIMEOUT, TAG_BYTES
 from hotpath.web import shapes
+from hotpath.web.access import principal_of
 from hotpath.web.api.jobs import Priority
 from hotpath.web.endpoints import JSON, PREFIX, Answer, Endpoint, reply
 from hotpath.web.lines import TYPES, Lines, check_type
@@ -108,7 +109,9 @@ async def _put_in(request: Request, body: NewJob) -> Once:
         if key is None:
             return Once(await store.enqueue(connection, body.script, raw, **options), replayed=False)
         asked = msgspec.json.encode([request.url.path, body.script, options, msgspec.Raw(raw)])
-        return await enqueue_once(connection, key, asked, body.script, raw, **options)
+        caller = principal_of(request)
+        owner = caller.token_id or caller.name
+        return await enqueue_once(connection, key, asked, body.script, raw, owner=owner, **options)
 
 
 def _key_of(request: Request) -> str | None:
