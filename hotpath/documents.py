@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from hotpath.core.flow.keys import iteration_of
+from hotpath.model import Ended
 
 if TYPE_CHECKING:
     from hotpath.model import Attempt, Job
     from hotpath.store.flows import RunStep, Wait
+    from hotpath.store.looks import Overview
     from hotpath.store.scripts import ListedVersion
     from hotpath.store.status import Status, TagStatus, WorkerStatus
     from hotpath.store.waiting import Waiting
@@ -100,6 +102,28 @@ def worker_document(worker: WorkerStatus) -> dict[str, Any]:
     for name in ("started_at", "last_ping", "stopped_at", "current_since"):
         document[name] = utc(document[name])
     return document
+
+
+def overview_document(overview: Overview) -> dict[str, Any]:
+    """The overview as programs see it."""
+    tags = []
+    for tag in overview.tags:
+        hour = overview.by_tag.get(tag.tag, Ended())
+        tags.append(tag_document(tag, overview.now) | {"hour": attrs.asdict(hour)})
+    return {
+        "now": utc(overview.now),
+        "jobs_per_second": overview.jobs_per_second,
+        "tags": tags,
+        "workers": {"alive": overview.alive, "running": overview.running, "lost": overview.lost},
+        "series": {
+            "minute": [utc(minute) for minute in overview.minutes],
+            "success": [each.success for each in overview.ended],
+            "failure": [each.failure for each in overview.ended],
+            "canceled": [each.canceled for each in overview.ended],
+            "busy_ms": [each.busy_ms for each in overview.ended],
+        },
+        "occupancy": overview.occupancy,
+    }
 
 
 def waiting_document(waiting: Waiting) -> dict[str, Any]:

@@ -115,6 +115,17 @@ class Attempt:
 
 
 @attrs.frozen
+class Ended:
+    """How jobs ended over some time."""
+
+    success: int = 0
+    failure: int = 0
+    canceled: int = 0
+    busy_ms: float = 0.0
+    """Time inside `main`, all together."""
+
+
+@attrs.frozen
 class Retry:
     """When a failed attempt runs again: up to `attempts` runs in all, `delay` seconds apart, growing as
     `backoff` says (`core/retry.py` has the rules).

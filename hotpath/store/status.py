@@ -6,8 +6,9 @@ end of `job_done`, which is appended to, so the last blocks of today's partition
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import attrs
@@ -17,6 +18,8 @@ from hotpath.store.queries import query
 
 COUNT_LIMIT = 100_000
 """Up to this many waiting loose jobs of one tag and priority are counted."""
+TAGS = 2_000
+"""Pairs of tag and priority of loose jobs that are looked at."""
 RATE_SECONDS = 10.0
 STOPPED_LATELY = 3600.0
 """Seconds for which a worker that has stopped is shown."""
@@ -101,17 +104,30 @@ async def read_workers(
     connection: asyncpg_trio.Connection, *, stopped: float | None = STOPPED_LATELY
 ) -> list[WorkerStatus]:
     """Workers by name, those too that stopped no longer than `stopped` seconds ago."""
-    return [_worker(row) for row in await connection.fetch(query("status_workers"), stopped)]
+    return [worker_of(row) for row in await connection.fetch(query("status_workers"), stopped)]
+
+
+async def read_tags(connection: asyncpg_trio.Connection, count_limit: int = COUNT_LIMIT) -> dict[str, Any]:
+    """By name, the rows of tags with jobs that wait or run."""
+    rows = await connection.fetch(query("status_tags"), count_limit + 1, TAGS)
+    return {row["tag"]: row for row in rows}
 
 
 async def read_status(connection: asyncpg_trio.Connection) -> Status:
     """Look at tags and workers now, in one snapshot."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         workers = await read_workers(connection, stopped=None)
-        tags = {row["tag"]: row for row in await connection.fetch(query("status_tags"), COUNT_LIMIT + 1)}
+        tags = await read_tags(connection)
         rates = {
             row["tag"]: row["rate"] for row in await connection.fetch(query("status_rates"), RATE_SECONDS)
         }
+    return Status(tags_of(tags, rates, workers), workers, sum(rates.values()))
+
+
+def tags_of(
+    tags: Mapping[str, Any], rates: Mapping[str, float], workers: Sequence[WorkerStatus]
+) -> list[TagStatus]:
+    """Tags by name, those too that only workers listen to."""
     listeners: dict[str, int] = {}
     for worker in workers:
         for tag in worker.tags:
@@ -131,10 +147,11 @@ async def read_status(connection: asyncpg_trio.Connection) -> Status:
                 workers=listeners.get(tag, 0),
             )
         )
-    return Status(found, workers, sum(rates.values()))
+    return found
 
 
-def _worker(row: asyncpg_trio.Record) -> WorkerStatus:
+def worker_of(row: asyncpg_trio.Record) -> WorkerStatus:
+    """A row of `status_workers` as a value."""
     state = "lost" if not row["alive"] else "running" if row["running"] else "idle"
     if row["stopped_at"] is not None:
         state = "stopped"

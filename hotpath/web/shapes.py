@@ -343,13 +343,46 @@ class WorkerCounts(msgspec.Struct):
     lost: int
 
 
+class EndedCounts(msgspec.Struct, kw_only=True):
+    """How jobs ended over some time, as workers told it."""
+
+    success: int
+    failure: int
+    canceled: int
+    busy_ms: float
+    """Time inside `main`, all together."""
+
+
+class GlanceTag(TagDocument, kw_only=True):
+    """One tag, and how its jobs ended."""
+
+    hour: EndedCounts
+    """Over the last hour."""
+
+
+class Series(msgspec.Struct, kw_only=True):
+    """How jobs ended by minute, over the last hour; the last minute is under way."""
+
+    minute: list[datetime]
+    """When each minute began."""
+    success: list[int]
+    failure: list[int]
+    canceled: list[int]
+    busy_ms: list[float]
+    """Time inside `main`, all together."""
+
+
 class Overview(msgspec.Struct, kw_only=True):
     """How the queue is doing."""
 
     now: datetime
     jobs_per_second: float
-    tags: list[TagDocument]
+    """Over the last seconds."""
+    tags: list[GlanceTag]
     workers: WorkerCounts
+    series: Series
+    occupancy: dict[str, float | None]
+    """Share of the live workers' time inside `main`, 0 to 1, over `15s`, `5m` and `30m`; null: nobody says."""
 
 
 class WaitingReason(msgspec.Struct, kw_only=True):

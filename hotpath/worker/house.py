@@ -14,6 +14,7 @@ import attrs
 
 from hotpath.store.complete import Connection
 from hotpath.store.logs import sweep_live
+from hotpath.store.looks import sweep_counts
 from hotpath.store.sweep import sweep
 from hotpath.store.workers import make_partitions, reap
 
@@ -24,6 +25,8 @@ REAP_EVERY = 0.8
 PARTITIONS_EVERY = 3600.0
 LIVE_EVERY = 30.0
 """Seconds between two looks at what was said live of logs and is old; varied by half."""
+COUNTS_EVERY = 600.0
+"""Seconds between two sweeps of old counts; varied by half."""
 SWEEP_EVERY = 30.0
 """Seconds between two looks at what runs of flows have left; varied by half."""
 SWEEP_MORE = 2.0
@@ -45,6 +48,9 @@ class House:
 
     _partitions_at: float = attrs.field(factory=lambda: time.monotonic() + PARTITIONS_EVERY)
     """Opening the database has just made them."""
+    _counts_at: float = attrs.field(
+        factory=lambda: time.monotonic() + COUNTS_EVERY * random.uniform(0.1, 1.0)
+    )
     _sweep_at: float = attrs.field(factory=lambda: time.monotonic() + SWEEP_EVERY * random.uniform(0.5, 1.5))
     _live_at: float = attrs.field(factory=lambda: time.monotonic() + LIVE_EVERY * random.uniform(0.5, 1.5))
     _swept: UUID | None = None
@@ -61,6 +67,9 @@ class House:
         if time.monotonic() >= self._live_at:
             self._live_at = time.monotonic() + LIVE_EVERY * random.uniform(0.5, 1.5)
             await sweep_live(connection)
+        if time.monotonic() >= self._counts_at:
+            self._counts_at = time.monotonic() + COUNTS_EVERY * random.uniform(0.5, 1.5)
+            await sweep_counts(connection)
         if time.monotonic() >= self._sweep_at:
             # Whatever comes of it: one that fails is not in front of the reaping each time.
             self._sweep_at = time.monotonic() + SWEEP_EVERY * random.uniform(0.5, 1.5)

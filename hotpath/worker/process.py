@@ -164,11 +164,11 @@ class Process:
             with trio.move_on_after(REPORT_EVERY):
                 await self._done.wait()
             self._board.words[BEAT] = time.perf_counter_ns()
-            self._say({"counts": attrs.asdict(loop.statistics())})
-            tallies = loop.tallies()
+            counts, tallies = loop.statistics(), loop.tallies()
             if more := {tag: tally for tag, tally in tallies.items() if said.get(tag) != tally}:
                 self._say({"tallies": more})
                 said = tallies
+            self._say({"counts": attrs.asdict(counts)})
 
     async def _obey(self) -> None:
         """Read the supervisor's words; its death is one of them."""

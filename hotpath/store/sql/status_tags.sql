@@ -1,4 +1,5 @@
--- Tags with jobs that wait or run: how many, counted up to $1 a tag, and since when the oldest is due. Loose jobs are found by skipping from
+-- Tags with jobs that wait or run: how many, counted up to $1 a tag, and since when the oldest is due; of loose ones, up to
+-- $2 pairs of tag and priority. Loose jobs are found by skipping from
 -- (tag, priority) to the next in the index, so the cost follows the number of tags and priorities, and not the backlog.
 with recursive pair (tag, priority) as (
     (select tag, priority from hotpath.job_queue order by tag, priority desc limit 1)
@@ -15,7 +16,7 @@ loose as materialized (
         (select count(*) from (select from hotpath.job_queue q where q.tag = pair.tag and q.priority = pair.priority limit $1::int8) c) as waiting,
         (select q.scheduled_for from hotpath.job_queue q where q.tag = pair.tag and q.priority = pair.priority and q.scheduled_for <= now()
          order by q.scheduled_for limit 1) as due
-    from pair
+    from (select * from pair limit $2::int8) pair
 ),
 few as materialized (
     select tag, scheduled_for, n - next - case when skip is null then 0
