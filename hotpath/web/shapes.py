@@ -382,7 +382,7 @@ class Overview(msgspec.Struct, kw_only=True):
     workers: WorkerCounts
     series: Series
     occupancy: dict[str, float | None]
-    """Share of the live workers' time inside `main`, 0 to 1, over `15s`, `5m` and `30m`; null: nobody says."""
+    """Share of live workers' time inside `main`, 0 to 1, over `15s`, `5m` and `30m`; null: nobody says it."""
 
 
 class WaitingReason(msgspec.Struct, kw_only=True):
