@@ -161,8 +161,8 @@ async def test_old_counts_are_swept(stage: Stage):
     """Minutes older than two weeks go, and the oldest beyond the limit; so do keepers that are gone."""
     await say(stage, counts(stage, success=1), counts(stage, keeper=2, tag=77, success=1))
     await stage.connection.execute(
-        "insert into hotpath.minute select date_trunc('minute', now()) - (g - 0.5) * interval '1 hour', $1, $2, "
-        "1, 0, 0, 0, 0 from generate_series(1, 400) g",
+        "insert into hotpath.minute select date_trunc('minute', now()) - (g - 0.5) * interval '1 hour', "
+        "$1, $2, 1, 0, 0, 0, 0 from generate_series(1, 400) g",
         stage.script,
         stage.tag,
     )
