@@ -104,10 +104,14 @@ def _report(error: BaseException, given: Given) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     chosen = min(leaves, key=_rank)
+    trace = ""
     if given.debug and not isinstance(chosen, click.exceptions.Exit):
         import traceback
 
-        traceback.print_exception(error)
+        if _is_json():
+            trace = "".join(traceback.format_exception(error))
+        else:
+            traceback.print_exception(error)
     match chosen:
         case click.exceptions.Exit():
             return chosen.exit_code
@@ -120,12 +124,9 @@ def _report(error: BaseException, given: Given) -> int:
         case click.ClickException():
             return _say(chosen.format_message(), 2)
         case HotpathError():
-            if trace := getattr(chosen, "traceback", ""):
-                from hotpath.cli.output import safe
-
-                print(safe(trace).rstrip(), file=sys.stderr)
-            return _say(str(chosen), chosen.exit_code)
-    return _say(f"unexpected {type(chosen).__name__}: {chosen}; run it again with --debug to see where", 1)
+            return _say(str(chosen), chosen.exit_code, getattr(chosen, "traceback", "") or trace)
+    text = f"unexpected {type(chosen).__name__}: {chosen}; run it again with --debug to see where"
+    return _say(text, 1, trace)
 
 
 def _rank(error: BaseException) -> int:
@@ -155,10 +156,34 @@ def _usage(error: click.UsageError) -> str:
     return text
 
 
-def _say(text: str, code: int) -> int:
+def _say(text: str, code: int, trace: str = "") -> int:
     line = " ".join(text.split())
+    if _is_json():
+        return _log(line, code, trace)
     try:
+        if trace:
+            from hotpath.cli.output import safe
+
+            print(safe(trace).rstrip(), file=sys.stderr)
         print(f"hotpath: {line}", file=sys.stderr, flush=True)
     except (OSError, UnicodeError):
         pass  # stderr is closed: the exit code still tells
+    return code
+
+
+def _is_json() -> bool:
+    return os.environ.get("HOTPATH_LOG_FORMAT", "").lower() == "json"
+
+
+def _log(line: str, code: int, trace: str) -> int:
+    """The same for programs that read the log."""
+    import logging
+
+    from hotpath import program_log
+
+    try:
+        program_log.set_up({**os.environ, "HOTPATH_LOG_LEVEL": "error"})
+        logging.getLogger("hotpath.cli").error(line, extra={"exit_code": code, "trace": trace})
+    except (OSError, UnicodeError):
+        pass
     return code

@@ -40,9 +40,12 @@ class Given:
         return read_config(self.workspace, os.environ, database_url=self.database_url, debug=self.debug)
 
     def run(self, function: Callable[..., Awaitable[_T]], *args: Any) -> _T:
-        """Run an asynchronous function to its end."""
+        """Run an asynchronous function to its end, with the program's log set up. Raises `UsageError`."""
         import trio
 
+        from hotpath import program_log
+
+        program_log.set_up(urls=(self.database_url,) if self.database_url else ())
         result: _T = trio.run(function, *args)
         return result
 

@@ -245,7 +245,8 @@ class Home(Ends):
             step(*args)
             self._after(held)
         except Exception as error:
-            log.exception("run %s could not be advanced", held.batch.ids[held.index])
+            id_ = held.batch.ids[held.index]
+            log.exception("run %s could not be advanced", id_, extra={"job": id_})
             if not held.over:
                 self._finish(held, FAILURE, payload.failure(error))
 
@@ -413,7 +414,8 @@ class Home(Ends):
             else:
                 self._after(held)
         except Exception as error:
-            log.exception("run %s could not be advanced", held.batch.ids[held.index])
+            id_ = held.batch.ids[held.index]
+            log.exception("run %s could not be advanced", id_, extra={"job": id_})
             if not held.over:
                 self._finish(held, FAILURE, payload.failure(error))
 

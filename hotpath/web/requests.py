@@ -53,7 +53,9 @@ class RequestsMiddleware:
             method = scope.get("method", "WEBSOCKET")
             path = shown_path(scope["path"])
             name = quote(principal.name, safe="") or "-"
-            log.info("%s %s %s %s %s %d %.1f", address, name, method, path, status or "-", size, took)
+            known = {"address": address, "status": status or None}
+            what = (address, name, method, path, status or "-", size, took)
+            log.info("%s %s %s %s %s %d %.1f", *what, extra=known)
 
 
 def shown_path(path: str) -> str:

@@ -12,6 +12,7 @@ import trio
 
 from hotpath.client import open_client
 from hotpath.config import Config
+from hotpath.program_log import read_settings
 from hotpath.web.app import make_app
 from hotpath.web.listener import Listener, open_sockets, tls_context
 from hotpath.web.options import ServeOptions
@@ -58,9 +59,9 @@ async def serve(config: Config, options: ServeOptions, *, json: bool = False) ->
 
 
 def _show_requests() -> None:
-    """Write the log of requests to stderr, unless somebody has set up where logs go."""
+    """Write the log of requests to stderr: with the time where the program's own log does not say it."""
     requests_log.setLevel(logging.INFO)
-    if not requests_log.hasHandlers():
+    if read_settings().format == "text":
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         requests_log.addHandler(handler)

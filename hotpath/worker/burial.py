@@ -100,11 +100,14 @@ async def _tell_once(database: Database, version: ScriptVersion, remains: Remain
             if attempt:
                 verdicts.append(_verdict(version, remains, attempt))
         burial = await bury(connection, remains.worker, remains.jobs, verdicts, suspects=judgement.suspects)
+    known = {"worker": remains.name}
     if verdicts:
-        log.warning("worker %s: a job ended because %s", remains.name, judgement.message)
+        log.warning("worker %s: a job ended because %s", remains.name, judgement.message, extra=known)
     if burial.released:
         log.warning(
-            "worker %s left %d jobs behind: they are back in the queue", remains.name, burial.released
+            "worker %s left %d jobs behind: they are back in the queue",
+            *(remains.name, burial.released),
+            extra=known,
         )
     return burial.ended
 

@@ -50,6 +50,6 @@ async def _watch(lives: Callable[[], Iterable[Life]], heir: Heir) -> None:
             if kill is None and life.lost_at is not None and now - life.lost_at >= LOST:
                 kill = Kill(None, None, "its lease was lost")
             if kill is not None:
-                log.warning("worker %s is killed: %s", life.name, kill.reason)
+                log.warning("worker %s is killed: %s", life.name, kill.reason, extra={"worker": life.name})
                 child.kill(kill)
             life.wear()

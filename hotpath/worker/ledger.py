@@ -201,7 +201,11 @@ class Ledger:
         for hand, index, state, text in late:
             job = hand.ids[index]
             if state != OutcomeState.SUCCESS:
-                log.warning("job %s did not end in success, after its completion was committed", job)
+                log.warning(
+                    "job %s did not end in success, after its completion was committed",
+                    job,
+                    extra={"job": job},
+                )
             if text:
                 attempt = hand.attempts[index]
                 await self.link.guarded(add_log, job, attempt, text, self.clock.offset_us or 0)

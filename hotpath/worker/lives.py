@@ -136,6 +136,7 @@ class Life:
         self.was_ready = True
         self.ready.set()
         self.team.reporter.ready(self.name, self.child.rss)
+        log.info("worker %s is ready, process %d", self.name, self.child.pid, extra={"worker": self.name})
 
     def _remains(self) -> Remains:
         job = self.child.job_in_hand()
@@ -153,12 +154,15 @@ class Life:
         if self.is_worn or not self.was_ready:
             return
         jobs, rss = self.child.statistics.jobs, 0
+        known = {"worker": self.name}
         if options.max_rss is not None:
             rss = self.child.rss_now()
         if options.max_jobs is not None and jobs >= options.max_jobs:
-            log.info("worker %s has run %d jobs: another one takes its place", self.name, jobs)
+            log.info("worker %s has run %d jobs: another one takes its place", self.name, jobs, extra=known)
         elif options.max_rss is not None and rss > options.max_rss:
-            log.warning("worker %s takes %d MiB: another one takes its place", self.name, rss >> 20)
+            log.warning(
+                "worker %s takes %d MiB: another one takes its place", self.name, rss >> 20, extra=known
+            )
         else:
             return
         self.is_worn = True
@@ -167,7 +171,11 @@ class Life:
     def lose(self) -> None:
         """Its lease is lost: whatever it still runs may run elsewhere, too."""
         if self.lost_at is None:
-            log.warning("worker %s has lost its lease: it is ended and another one started", self.name)
+            log.warning(
+                "worker %s has lost its lease: it is ended and another one started",
+                self.name,
+                extra={"worker": self.name},
+            )
             self.lost_at = time.perf_counter_ns()
             self.child.stop_at_once()
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
-import logging
 import os
 import signal
 import sys
@@ -26,6 +25,7 @@ import attrs
 import msgspec
 import trio
 
+from hotpath import program_log
 from hotpath.errors import HotpathError, ScriptImportError
 from hotpath.runtime.capture import set_tee
 from hotpath.runtime.lane import Lane
@@ -227,8 +227,9 @@ def main() -> None:
     control, status = int(sys.argv[1]), int(sys.argv[2])
     board = Board.attach(int(sys.argv[3]))
     faulthandler.enable()
-    set_up_logging()
     assignment, words = _read_assignment(control)
+    urls = (assignment.dsn, assignment.listen_dsn)
+    program_log.set_up(urls=urls, worker=assignment.name, script=assignment.version.description.path)
     scrub_environment()
     os.set_inheritable(control, False)
     os.set_inheritable(status, False)
@@ -262,15 +263,6 @@ def main() -> None:
     lane.run_here()
     thread.join()
     sys.exit(process.exit_code)
-
-
-def set_up_logging() -> None:
-    """What Hotpath itself has to say goes to stderr, and not into the logs of jobs."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("hotpath: %(message)s"))
-    ours = logging.getLogger("hotpath")
-    ours.addHandler(handler)
-    ours.propagate = False
 
 
 LEAVE = 1.0

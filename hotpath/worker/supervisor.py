@@ -239,7 +239,7 @@ class Supervisor:
             return True
         if self.options.drain and child.has_drained and life.lost_at is None:
             return True  # how it ended then is nobody's business: another one would find nothing, too
-        log.warning("worker %s %s: starting another", life.name, child.ending)
+        log.warning("worker %s %s: starting another", life.name, child.ending, extra={"worker": life.name})
         return False
 
     def bury(self, remains: Remains) -> None:
