@@ -31,6 +31,16 @@ class SchemaError(DatabaseUnavailableError):
     """The database's schema is missing, or too new for this program."""
 
 
+class ServerError(HotpathError):
+    """A server of Hotpath (`hotpath serve`) cannot be reached, or refuses what it was asked; `is_final`: it
+    will go on doing so.
+    """
+
+    def __init__(self, message: str, *, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.is_final = is_final
+
+
 class ScriptError(HotpathError):
     """A script is unknown, cannot be found, or cannot be loaded."""
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "retry": ("hotpath.cli.retry", "Run jobs that have ended once more."),
     "resume": ("hotpath.cli.resume", "Approve, or not, what a flow's run waits for."),
     "status": ("hotpath.cli.status", "Show tags, workers and rates."),
+    "top": ("hotpath.cli.top", "The same, live."),
     "deploy": ("hotpath.cli.deploy", "Put the scripts' versions in the database."),
     "flow": ("hotpath.cli.flow", "Check flows, and draw them."),
     "scripts": ("hotpath.cli.scripts", "List the scripts' versions in the database."),

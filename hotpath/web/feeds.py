@@ -19,8 +19,8 @@ from hotpath.store.secrets import shown_job
 from hotpath.web.outbox import Viewer
 from hotpath.web.reads import Pause, Reads
 
-OVERVIEW_SECONDS = 1.0
-"""Seconds between two reads of the overview."""
+GLANCE_SECONDS = 1.0
+"""Seconds between two reads of what is read as a whole."""
 JOB_SECONDS = 0.5
 """Seconds between two looks at jobs that have not ended."""
 ENDED_SECONDS = 2.0
@@ -51,21 +51,22 @@ class Follower(Protocol):
         """It stands so now; None: there is no such job."""
 
 
-class Overview:
-    """The queue as a whole."""
+class Glance:
+    """What is read as a whole, once a second: the overview, and what `hotpath top` shows."""
 
-    def __init__(self, reads: Reads, document: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, name: str, reads: Reads, document: Callable[..., Awaitable[Any]]) -> None:
+        self._name = name
         self._reads = reads
         self._document = document
         self._viewers: set[Viewer] = set()
         self._pause = Pause()
         self._body = ""
-        self._read_at = -OVERVIEW_SECONDS * 2
+        self._read_at = -GLANCE_SECONDS * 2
 
     def join(self, viewer: Viewer) -> None:
         """Let this viewer see it from now on; what was just read at once."""
         self._viewers.add(viewer)
-        if trio.current_time() - self._read_at < OVERVIEW_SECONDS * 2:
+        if trio.current_time() - self._read_at < GLANCE_SECONDS * 2:
             viewer.replace(self._body)
         elif len(self._viewers) == 1:
             self._pause.wake()
@@ -81,12 +82,13 @@ class Overview:
                 await self._pause.sleep(float("inf"))
                 continue
             begun = trio.current_time()
-            self._body = f'"type":"overview","data":{to_text(await self._reads.read(self._document))}'
+            data = to_text(await self._reads.read(self._document))
+            self._body = f'"type":"{self._name}","data":{data}'
             self._read_at = trio.current_time()
             for viewer in tuple(self._viewers):
                 viewer.replace(self._body)
             cost = self._read_at - begun
-            await trio.sleep(max(OVERVIEW_SECONDS - cost, SHARE * cost))
+            await trio.sleep(max(GLANCE_SECONDS - cost, SHARE * cost))
 
 
 @attrs.define(eq=False)

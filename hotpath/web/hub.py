@@ -15,8 +15,8 @@ import attrs
 import trio
 
 from hotpath.store.database import Database
-from hotpath.web.feeds import Jobs, Overview
-from hotpath.web.glance import read_overview
+from hotpath.web.feeds import Glance, Jobs
+from hotpath.web.glance import read_overview, read_top
 from hotpath.web.live import Logs
 from hotpath.web.outbox import Viewer
 from hotpath.web.reads import Reads, ReadStatistics
@@ -28,7 +28,7 @@ class Look:
     """What a subscription looks at."""
 
     channel: str
-    """`overview`, `job`, `run` or `log`."""
+    """`overview`, `top`, `job`, `run` or `log`."""
     job: UUID | None = None
     after: Any = None
     """The last that the viewer has seen, where the channel can go on from there."""
@@ -53,12 +53,16 @@ class Hub:
 
     def __init__(self, database: Database, nursery: trio.Nursery) -> None:
         self._reads = Reads(database)
-        self._overview = Overview(self._reads, read_overview)
+        self._glances = {
+            "overview": Glance("overview", self._reads, read_overview),
+            "top": Glance("top", self._reads, read_top),
+        }
         self._jobs = Jobs(self._reads)
         self._runs = Runs(self._reads, self._jobs, nursery)
         self._logs = Logs(database, self._reads, self._jobs, nursery)
         self._looks: dict[Viewer, Look] = {}
-        nursery.start_soon(self._overview.run)
+        for glance in self._glances.values():
+            nursery.start_soon(glance.run)
         nursery.start_soon(self._jobs.run)
 
     def join(self, viewer: Viewer, look: Look) -> None:
@@ -72,11 +76,12 @@ class Hub:
             case Look("log", UUID() as job):
                 self._logs.join(viewer, job, look.after)
             case _:
-                self._overview.join(viewer)
+                self._glances[look.channel].join(viewer)
 
     def leave(self, viewer: Viewer) -> None:
         """The viewer looks no longer."""
-        match self._looks.pop(viewer, None):
+        look = self._looks.pop(viewer, None)
+        match look:
             case None:
                 pass
             case Look("job", UUID() as job):
@@ -86,7 +91,7 @@ class Hub:
             case Look("log", UUID() as job):
                 self._logs.leave(viewer, job)
             case _:
-                self._overview.leave(viewer)
+                self._glances[look.channel].leave(viewer)
 
     def statistics(self) -> HubStatistics:
         """What the hub does now."""

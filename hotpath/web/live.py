@@ -81,6 +81,7 @@ class Logs:
             feed.leave(viewer)
             if not feed.watching:
                 del self._feeds[job]
+                feed.close()
                 self._jobs.unfollow(feed, job)
                 self._watch_pause.wake()
 

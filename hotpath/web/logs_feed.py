@@ -183,6 +183,10 @@ class LogFeed:
         self.watching.discard(viewer)
         self.live.pop(viewer, None)
 
+    def close(self) -> None:
+        """Nobody looks any more."""
+        self._known.set()
+
     def _fall_behind(self, viewer: Viewer) -> None:
         position = self.live.pop(viewer)
         if not viewer.is_over:

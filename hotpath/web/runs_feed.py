@@ -43,7 +43,7 @@ class RunFeed:
         self.run = run
         self.watching: set[Viewer] = set()
         """All who look; those who are up to date are in `_live` too."""
-        self.scope = trio.CancelScope()
+        self._scope = trio.CancelScope()
         self._live: set[Viewer] = set()
         self._reads = reads
         self._jobs = jobs
@@ -57,7 +57,7 @@ class RunFeed:
 
     async def follow(self) -> None:
         """Read it until nobody looks."""
-        with self.scope:
+        with self._scope:
             self._jobs.follow(self, self.run)
             try:
                 while True:
@@ -103,6 +103,11 @@ class RunFeed:
         self.watching.discard(viewer)
         self._live.discard(viewer)
 
+    def close(self) -> None:
+        """Nobody looks any more."""
+        self._scope.cancel(reason="nobody looks at this run")
+        self._ready.set()
+
     async def _read(self) -> None:
         begun = trio.current_time()
         look = self._look
@@ -121,11 +126,11 @@ class RunFeed:
         """Note what was read, and send what of it is new."""
         told = (look.state.value, waits, look.attempt)
         is_anew = not self._since or not self._steps.keys() <= {row.key for row in rows}
-        if is_anew:
-            self._steps = {}
-        changed = [row for row in rows if (old := self._steps.get(row.key)) is None or old.row != row]
+        old_steps = {} if is_anew else self._steps
+        changed = [row for row in rows if (old := old_steps.get(row.key)) is None or old.row != row]
         if told == self._told and not changed and not is_anew:
             return
+        self._steps = old_steps
         self._told = told
         first = max(self._seq + 1, int(time.time() * 1000))
         if is_anew:
@@ -176,4 +181,4 @@ class Runs:
             feed.leave(viewer)
             if not feed.watching:
                 del self._feeds[run]
-                feed.scope.cancel(reason="nobody looks at this run")
+                feed.close()

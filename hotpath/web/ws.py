@@ -45,7 +45,7 @@ class Subscribe(Struct, tag_field="op", tag="subscribe", forbid_unknown_fields=T
 
     id: _Id
     """By which its events are known; the client's choice."""
-    channel: Literal["overview", "job", "run", "log"]
+    channel: Literal["overview", "top", "job", "run", "log"]
     job: UUID | None = None
     after: _Number | _Position | None = None
     """Of a run: the last `seq` seen; of a log: the attempt and the position."""
@@ -61,6 +61,8 @@ class Ping(Struct, tag_field="op", tag="ping", forbid_unknown_fields=True):
     """Are you there?"""
 
 
+WHOLE = ("overview", "top")
+"""Channels that are about no single job."""
 _AFTER: dict[str, type] = {"run": int, "log": list}
 _AFTER_TEXT = "a run goes on after a number (seq), a log after [attempt, position]"
 _decode = msgspec.json.Decoder(Subscribe | Unsubscribe | Ping).decode
@@ -144,7 +146,7 @@ class Session:
             viewer.end(
                 refusal(429, "Too many subscriptions", f"a connection may have {SUBSCRIPTIONS} at a time")
             )
-        elif message.channel != "overview" and message.job is None:
+        elif message.channel not in WHOLE and message.job is None:
             viewer.end(refusal(422, "Bad subscription", f"channel {message.channel} needs the field `job`"))
         elif message.after is not None and not isinstance(message.after, _AFTER.get(message.channel, ())):
             viewer.end(

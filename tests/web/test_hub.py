@@ -70,10 +70,8 @@ class Stage:
         """Have the job print this."""
         start = self.end if at is None else at
         self.end = start + len(text)
-        async with self.client.database.connection() as connection:
-            await say_live(
-                connection, [(self.job, LogChunk(attempt, start, self.end, text, [(start, 0)]))], 0
-            )
+        chunk = LogChunk(attempt, start, self.end, text, [(start, 0)])
+        await self.hub._reads.read(say_live, [(self.job, chunk)], 0)  # whatever becomes of the database
 
     async def watches(self):
         """The rows of `hotpath.watch`."""
@@ -117,7 +115,7 @@ async def test_log(stage):
     for eyes in (one, other):
         assert await eyes.read(13) == "first second "
     assert await stage.watches() == 1
-    stage.hub.leave(other.viewer)
+    other.outbox.forget(other.viewer)
     await stage.say("third")
     assert await one.read(18) == "first second third"
     await stage.client.cancel(stage.job)
@@ -245,8 +243,8 @@ async def test_nobody_looks(stage):
     eyes = stage.eyes()
     overview = Eyes(stage.hub).look("overview")
     await overview.last("overview")
-    stage.hub.leave(eyes.viewer)
-    stage.hub.leave(overview.viewer)
+    eyes.outbox.forget(eyes.viewer)
+    overview.outbox.forget(overview.viewer)
 
     async def nobody_watches():
         return await stage.watches() == 0
