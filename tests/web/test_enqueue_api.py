@@ -239,3 +239,19 @@ async def test_a_client_that_goes_away_stops_the_wait(served):
     await until(lambda: not served.client.statistics().waiting)
     (job,) = await served.client.jobs()
     assert job.state == "queued"
+
+
+async def test_a_server_that_stops_answers(served):
+    """Who waits for a job when the server is told to stop is told where it is."""
+    answers = []
+
+    async def ask():
+        body = {"script": "add", "args": {"x": 1}}
+        answers.append(await served.http.post("/api/v1/run?wait=60", json=body))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await until(lambda: served.client.statistics().waiting)
+        served.state.stopping.set()
+    assert answers[0].status_code == 202
+    assert answers[0].json()["state"] == "queued"

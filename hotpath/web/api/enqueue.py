@@ -28,7 +28,7 @@ from hotpath.web.api.jobs import Priority
 from hotpath.web.endpoints import JSON, PREFIX, Answer, Endpoint, reply
 from hotpath.web.lines import TYPES, Lines, check_type
 from hotpath.web.problem import NO_STORE, ProblemError
-from hotpath.web.state import state_of
+from hotpath.web.state import ServerState, state_of
 
 MOST_SECONDS = 60.0
 """How long a request may wait for its job."""
@@ -178,14 +178,17 @@ async def run(request: Request, asked: Patience, body: NewJob) -> Response:
     """Put one job in and wait for it.
 
     Answers with the job once it has ended, however it did; of a flow's run that has an early result, once it
-    has that. After `wait` seconds, or when the client goes away, the waiting ends and the job goes on.
+    has that. After `wait` seconds, when the server stops, or when the client goes away, the waiting ends and
+    the job goes on.
     """
     once = await _put_in(request, body)
-    client = state_of(request).client
+    state = state_of(request)
+    client = state.client
     ended: Job | None = None
     failed: HotpathError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_when_gone, request, nursery.cancel_scope)
+        nursery.start_soon(_stop_when_stopping, state, nursery.cancel_scope)
         try:
             with trio.move_on_after(asked.wait):
                 ended = await client.wait(once.job, early=True)
@@ -206,6 +209,12 @@ async def _stop_when_gone(request: Request, waiting: trio.CancelScope) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
     waiting.cancel(reason="the client has gone")
+
+
+async def _stop_when_stopping(state: ServerState, waiting: trio.CancelScope) -> None:
+    """End the waiting when the server is told to stop: there is time left to answer."""
+    await state.stopping.wait()
+    waiting.cancel(reason="the server stops")
 
 
 _KEY_HEADER = {
