@@ -256,6 +256,31 @@ class Client(Runs, Shown):
             await self.job(parent)
         return found
 
+    async def page(
+        self,
+        *,
+        state: State | str | None = None,
+        script: str | None = None,
+        tag: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        before: UUID | None = None,
+        steps: bool = False,
+        parent: UUID | None = None,
+        payloads: bool = True,
+    ) -> listing.Page:
+        """The same as `jobs`, for somebody who waits for an answer: where a filter finds few among many, it
+        comes with what the newest few hundred thousand had, and goes on `before` its `next`.
+        """
+        async with self.database.connection() as connection:
+            found = await listing.list_page(
+                connection, state=state, script=script, tag=tag, since=since, limit=limit, before=before,
+                steps=steps, parent=parent, payloads=payloads,
+            )  # fmt: skip
+        if parent is not None and not found.jobs:
+            await self.job(parent)
+        return found
+
     async def log(self, job: UUID) -> str:
         """What the job printed and logged, over all its attempts. Raises `UnknownJobError`."""
         async with self.database.connection() as connection:

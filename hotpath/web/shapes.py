@@ -70,6 +70,8 @@ class JobList(msgspec.Struct):
     jobs: list[ListedJob]
     next: UUID | None
     """For `before`, to get the next page; null: there is none."""
+    partial: bool
+    """Whether the search was stopped before the page was full: `next` goes on with it."""
 
 
 class AttemptDocument(msgspec.Struct, kw_only=True):

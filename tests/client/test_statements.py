@@ -10,9 +10,9 @@ from hotpath.store.queries import names, query
 
 FIRST = "'ffffffff-ffff-ffff-ffff-ffffffffffff', '00000000-0000-0000-0000-000000000000'"
 LISTS = {
-    "list_done": (f"{FIRST}, '-infinity', null, null, null, 50, false", "_pkey"),
-    "list_failed": (f"{FIRST}, '-infinity', null, null, 2::int2, 50, false", "_id_idx"),
-    "list_loose": (f"{FIRST}, null, null, 50, false", "job_queue_pkey"),
+    "list_done": (f"{FIRST}, '-infinity', null, null, null, 50, false, true", "_pkey"),
+    "list_failed": (f"{FIRST}, '-infinity', null, null, 2::int2, 50, false, true", "_id_idx"),
+    "list_loose": (f"{FIRST}, null, null, 50, false, true", "job_queue_pkey"),
 }
 
 
@@ -61,7 +61,7 @@ async def test_lists_follow_an_index(database_url, name):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("list_steps", "$1, null, null, null, null, 50"),
+        ("list_steps", "$1, null, null, null, null, 50, true"),
         ("steps_named", "$1, 'b', 100"),
         ("run_steps", "$1, 50"),
     ],

@@ -72,18 +72,19 @@ class Again(msgspec.Struct, forbid_unknown_fields=True):
 async def list_jobs(request: Request, asked: ListJobs) -> Response:
     """Jobs, the newest first, a page at a time.
 
-    The next page is `before` the id that `next` gives. Its cost follows the page, not the millions behind it.
+    The next page is `before` the id that `next` gives. A filter that finds few among many looks at a few
+    hundred thousand of the newest; `partial` then says that there may be more for this page further down.
     """
     fields = _fields(asked.fields)
     client = state_of(request).client
-    found = await client.jobs(
+    page = await client.page(
         state=asked.state, script=asked.script, tag=asked.tag, since=asked.since, limit=asked.limit,
         before=asked.before, steps=asked.steps, parent=asked.parent,
         payloads=any(name in LARGE for name in fields),
     )  # fmt: skip
-    documents = map(job_document, await client.masked(found))
+    documents = map(job_document, await client.masked(page.jobs))
     jobs = [shapes.ListedJob(**{name: document[name] for name in fields}) for document in documents]
-    return reply(shapes.JobList(jobs, found[-1].id if len(found) == asked.limit else None))
+    return reply(shapes.JobList(jobs, page.next, page.partial))
 
 
 def _fields(text: str | None) -> tuple[str, ...]:
