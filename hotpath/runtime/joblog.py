@@ -61,6 +61,8 @@ class JobLog:
                     text = storable(text)
                 size = len(text)
             else:
+                if "\0" in text:
+                    text = storable(text)
                 size = len(text.encode())
         except UnicodeEncodeError:
             text = storable(text)

@@ -165,6 +165,8 @@ async def test_text_that_no_database_holds(play, kind):
     """NUL and lone surrogates in a log are written out as escapes."""
     batch = await play(f"{kind} main(): print('a\\0b\\ud800c', '\\U0001f600')", {})
     assert batch.ended[0].log == "a\\x00b\\ud800c \U0001f600\n"
+    batch = await play(f"{kind} main(): print('a\\0b', end=''); print('\\0\u20ac')", {})
+    assert batch.ended[0].log == "a\\x00b\\x00\u20ac\n"
 
 
 @KINDS
