@@ -141,6 +141,12 @@ def database_url(cluster: str, template: str) -> Iterator[str]:
     yield from _fresh(cluster, template)
 
 
+@pytest.fixture(scope="module")
+def module_database_url(cluster: str, template: str) -> Iterator[str]:
+    """The same, shared by the tests of a module."""
+    yield from _fresh(cluster, template)
+
+
 @pytest.fixture
 def empty_database_url(cluster: str) -> Iterator[str]:
     """The address of a new database with nothing in it, dropped after the test whoever is still connected."""

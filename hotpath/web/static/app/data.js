@@ -4,103 +4,103 @@ import {onStatus, socketStatus, subscribe} from './socket.js';
 import {address} from './router.js';
 
 export class Problem extends Error {
-  constructor(status, said) {
-    super(said.detail || said.title || `The server answered ${status}`);
-    this.status = status;
-    this.title = said.title;
-    this.field = said.field;
-  }
+	constructor(status, said) {
+		super(said.detail || said.title || `The server answered ${status}`);
+		this.status = status;
+		this.title = said.title;
+		this.field = said.field;
+	}
 }
 
 // Asks /api/v1; `text` is a body that is JSON already. Throws a Problem: status 0 when the server cannot be reached.
 export async function api(path, {method = 'GET', query, body, text = body === undefined ? undefined : JSON.stringify(body), signal, headers = {}} = {}) {
-  let answer;
-  try {
-    answer = await fetch(address(`/api/v1${path}`, query), {
-      method, signal, credentials: 'same-origin',
-      headers: {accept: 'application/json', ...(text === undefined ? {} : {'content-type': 'application/json'}), ...headers},
-      body: text,
-    });
-  } catch (error) {
-    if (error.name === 'AbortError') throw error;
-    throw new Problem(0, {title: 'No answer', detail: 'The server cannot be reached. It may be restarting, or the network is down.'});
-  }
-  if (answer.status === 401) {
-    location.assign(address('/login', {next: location.pathname + location.search}));
-    return new Promise(() => {});
-  }
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Problem(answer.status, said);
-  return said;
+	let answer;
+	try {
+		answer = await fetch(address(`/api/v1${path}`, query), {
+			method, signal, credentials: 'same-origin',
+			headers: {accept: 'application/json', ...(text === undefined ? {} : {'content-type': 'application/json'}), ...headers},
+			body: text,
+		});
+	} catch (error) {
+		if (error.name === 'AbortError') throw error;
+		throw new Problem(0, {title: 'No answer', detail: 'The server cannot be reached. It may be restarting, or the network is down.'});
+	}
+	if (answer.status === 401) {
+		location.assign(address('/login', {next: location.pathname + location.search}));
+		return new Promise(() => {});
+	}
+	const said = await answer.json().catch(() => ({}));
+	if (!answer.ok) throw new Problem(answer.status, said);
+	return said;
 }
 
 const POLL = 2000;
 
 export function useStatus() {
-  const [status, set] = useState(socketStatus());
-  useEffect(() => {
-    set(socketStatus());
-    return onStatus(set);
-  }, []);
-  return status;
+	const [status, set] = useState(socketStatus());
+	useEffect(() => {
+		set(socketStatus());
+		return onStatus(set);
+	}, []);
+	return status;
 }
 
 // {data, error, loading, at, reload}: loads on mount and when `deps` change, then every `every` ms while the
 // page is seen. Old data stays until new data is there; an error stands beside it.
 export function useData(load, deps, {every = 0} = {}) {
-  const [state, set] = useState({loading: true});
-  const again = useRef(() => {});
-  useEffect(() => {
-    let gone = false;
-    let timer = 0;
-    let controller = null;
-    const run = async () => {
-      clearTimeout(timer);
-      controller?.abort();
-      const mine = (controller = new AbortController());
-      try {
-        const data = await load(mine.signal);
-        if (!gone && controller === mine) set({data, loading: false, at: Date.now()});
-      } catch (error) {
-        if (gone || controller !== mine || error.name === 'AbortError') return;
-        set((old) => ({...old, error, loading: false}));
-      }
-      if (!gone && every) timer = setTimeout(tick, every);
-    };
-    const tick = () => document.hidden || run();
-    again.current = run;
-    set((old) => ({...old, loading: true}));
-    run();
-    const seen = () => every && !document.hidden && run();
-    document.addEventListener('visibilitychange', seen);
-    return () => {
-      gone = true;
-      clearTimeout(timer);
-      controller?.abort();
-      document.removeEventListener('visibilitychange', seen);
-    };
-  }, [...deps, every]);
-  const put = useCallback((data) => set((old) => ({...old, data: typeof data === 'function' ? data(old.data) : data, error: undefined, loading: false, at: Date.now()})), []);
-  return {...state, put, reload: useCallback(() => again.current(), [])};
+	const [state, set] = useState({loading: true});
+	const again = useRef(() => {});
+	useEffect(() => {
+		let gone = false;
+		let timer = 0;
+		let controller = null;
+		const run = async () => {
+			clearTimeout(timer);
+			controller?.abort();
+			const mine = (controller = new AbortController());
+			try {
+				const data = await load(mine.signal);
+				if (!gone && controller === mine) set({data, loading: false, at: Date.now()});
+			} catch (error) {
+				if (gone || controller !== mine || error.name === 'AbortError') return;
+				set((old) => ({...old, error, loading: false}));
+			}
+			if (!gone && every) timer = setTimeout(tick, every);
+		};
+		const tick = () => document.hidden || run();
+		again.current = run;
+		set((old) => ({...old, loading: true}));
+		run();
+		const seen = () => every && !document.hidden && run();
+		document.addEventListener('visibilitychange', seen);
+		return () => {
+			gone = true;
+			clearTimeout(timer);
+			controller?.abort();
+			document.removeEventListener('visibilitychange', seen);
+		};
+	}, [...deps, every]);
+	const put = useCallback((data) => set((old) => ({...old, data: typeof data === 'function' ? data(old.data) : data, error: undefined, loading: false, at: Date.now()})), []);
+	return {...state, put, reload: useCallback(() => again.current(), [])};
 }
 
 // As useData, and kept fresh by a channel of the socket while it is there, by asking again while it is not.
 export function useLive(load, deps, channel, heard, {until = false} = {}) {
-  const live = useStatus() === 'live';
-  const it = useData(load, deps, {every: until ? 0 : live ? 0 : POLL});
-  const latest = useRef(heard);
-  latest.current = heard;
-  useEffect(() => channel && !until ? subscribe(channel.name, () => channel.what?.() ?? {}, (event) => latest.current(event, it)) : undefined,
-    [...deps, channel?.name, until]);
-  return it;
+	const live = useStatus() === 'live';
+	const it = useData(load, deps, {every: until ? 0 : live ? 0 : POLL});
+	const latest = useRef(heard);
+	latest.current = heard;
+	useEffect(() => channel && !until ? subscribe(channel.name, () => channel.what?.() ?? {}, (event) => latest.current(event, it)) : undefined,
+		[...deps, channel?.name, until]);
+	return it;
 }
 
 // The time now, for ages on the screen.
 export function useNow(every = 1000) {
-  const [now, set] = useState(Date.now());
-  useEffect(() => {
-    const timer = setInterval(() => document.hidden || set(Date.now()), every);
-    return () => clearInterval(timer);
-  }, [every]);
-  return now;
+	const [now, set] = useState(Date.now());
+	useEffect(() => {
+		const timer = setInterval(() => document.hidden || set(Date.now()), every);
+		return () => clearInterval(timer);
+	}, [every]);
+	return now;
 }

@@ -14,34 +14,34 @@ export const number = (n) => (n == null ? NONE : Math.abs(n) < 10 && n % 1 ? hun
 export const plural = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 
 export function span(ms) {
-  if (ms == null || Number.isNaN(ms)) return NONE;
-  if (ms < 0) ms = 0;
-  if (ms < 1000) return `${ms < 10 ? hundredths.format(ms) : whole.format(ms)} ms`;
-  const s = ms / 1000;
-  if (s < 60) return `${s < 10 ? hundredths.format(s) : tenths.format(s)} s`;
-  const pair = (a, unit, b, small) => (b ? `${a} ${unit} ${b} ${small}` : `${a} ${unit}`);
-  const r = Math.round(s);
-  if (r < 3600) return pair(Math.floor(r / 60), 'min', r % 60, 's');
-  const m = Math.round(s / 60);
-  if (m < 2880) return pair(Math.floor(m / 60), 'h', m % 60, 'min');
-  const h = Math.round(s / 3600);
-  return pair(whole.format(Math.floor(h / 24)), 'd', h < 720 ? h % 24 : 0, 'h');
+	if (ms == null || Number.isNaN(ms)) return NONE;
+	if (ms < 0) ms = 0;
+	if (ms < 1000) return `${ms < 10 ? hundredths.format(ms) : whole.format(ms)} ms`;
+	const s = ms / 1000;
+	if (s < 60) return `${s < 10 ? hundredths.format(s) : tenths.format(s)} s`;
+	const pair = (a, unit, b, small) => (b ? `${a} ${unit} ${b} ${small}` : `${a} ${unit}`);
+	const r = Math.round(s);
+	if (r < 3600) return pair(Math.floor(r / 60), 'min', r % 60, 's');
+	const m = Math.round(s / 60);
+	if (m < 2880) return pair(Math.floor(m / 60), 'h', m % 60, 'min');
+	const h = Math.round(s / 3600);
+	return pair(whole.format(Math.floor(h / 24)), 'd', h < 720 ? h % 24 : 0, 'h');
 }
 
 // A coarse span that does not flicker: whole seconds and above.
 export const coarse = (ms) => (ms < 1000 ? '0 s' : span(ms < 60000 ? Math.floor(ms / 1000) * 1000 : ms));
 
 export function ago(iso, now = Date.now()) {
-  const ms = now - Date.parse(iso);
-  if (ms >= -999 && ms < 1000) return 'just now';
-  return ms > 0 ? `${coarse(ms)} ago` : `in ${coarse(-ms)}`;
+	const ms = now - Date.parse(iso);
+	if (ms >= -999 && ms < 1000) return 'just now';
+	return ms > 0 ? `${coarse(ms)} ago` : `in ${coarse(-ms)}`;
 }
 
 export function clock(iso, now = new Date()) {
-  const at = new Date(iso);
-  const same = at.toDateString() === now.toDateString();
-  const date = same ? '' : `${(at.getFullYear() === now.getFullYear() ? day : year).format(at)}, `;
-  return date + time.format(at);
+	const at = new Date(iso);
+	const same = at.toDateString() === now.toDateString();
+	const date = same ? '' : `${(at.getFullYear() === now.getFullYear() ? day : year).format(at)}, `;
+	return date + time.format(at);
 }
 
 export const exact = (iso) => `${new Date(iso).toISOString().replace('T', ' ').replace('Z', '')} UTC`;
@@ -49,11 +49,11 @@ export const exact = (iso) => `${new Date(iso).toISOString().replace('T', ' ').r
 export const millis = (ms) => `${time.format(ms)}.${String(Math.floor(ms % 1000)).padStart(3, '0')}`;
 
 export function bytes(n) {
-  if (n == null) return NONE;
-  for (const unit of ['B', 'KiB', 'MiB', 'GiB']) {
-    if (n < 1024 || unit === 'GiB') return `${n < 10 && unit !== 'B' ? tenths.format(n) : whole.format(n)} ${unit}`;
-    n /= 1024;
-  }
+	if (n == null) return NONE;
+	for (const unit of ['B', 'KiB', 'MiB', 'GiB']) {
+		if (n < 1024 || unit === 'GiB') return `${n < 10 && unit !== 'B' ? tenths.format(n) : whole.format(n)} ${unit}`;
+		n /= 1024;
+	}
 }
 
 export const percent = (share) => (share == null ? NONE : `${share > 0 && share < 0.01 ? '<1' : whole.format(share * 100)} %`);
@@ -64,7 +64,7 @@ export const short = (id) => id.slice(-12);
 // Control and direction characters as something visible: text must not be able to lie about itself.
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 const seen = (c) => {
-  const n = c.charCodeAt(0);
-  return n < 256 ? `\\x${n.toString(16).padStart(2, '0')}` : `\\u${n.toString(16).padStart(4, '0')}`;
+	const n = c.charCodeAt(0);
+	return n < 256 ? `\\x${n.toString(16).padStart(2, '0')}` : `\\u${n.toString(16).padStart(4, '0')}`;
 };
 export const visible = (text) => String(text).replace(HIDDEN, seen);

@@ -10,51 +10,51 @@ import {Empty, Panel, Shown} from './parts.js';
 const sum = (values) => (values ?? []).reduce((all, each) => all + each, 0);
 
 function Figure({name, value, note, tone, href}) {
-  const inner = html`<dt>${name}</dt><dd><b>${value}</b>${note && html` <span>${note}</span>`}</dd>`;
-  return html`<div class=${`figure ${tone ?? ''}`}>${href ? html`<a href=${href}>${inner}</a>` : inner}</div>`;
+	const inner = html`<dt>${name}</dt><dd><b>${value}</b>${note && html` <span>${note}</span>`}</dd>`;
+	return html`<div class=${`figure ${tone ?? ''}`}>${href ? html`<a href=${href}>${inner}</a>` : inner}</div>`;
 }
 
 export function Overview() {
-  const it = useLive((signal) => api('/overview', {signal}), [], {name: 'overview'}, (event, {put}) => event.type === 'overview' && put((old) => old && {...old, ...event.data}));
-  const list = (state, every) => useData((signal) => api('/jobs', {signal, query: {state, limit: 8}}), [state], {every});
-  const running = list('running', 2000);
-  const failed = list('failure', 5000);
-  return html`<h1 class="hide">Overview</h1><${Shown} it=${it} what="Looking around">${(data) => html`<${Figures} data=${data} /><${Charts} series=${data.series} /><${Tags} tags=${data.tags} />`}<//>
-    <${Panel} title="Failed last" aside=${html`<a href="/jobs?state=failure">All failures</a>`}><${Shown} it=${failed} what="Looking for failures">${({jobs}) => (jobs.length ? html`<${JobTable} jobs=${jobs} />` : html`<${Empty} title="Nothing has failed">As far as the history goes back.<//>`)}<//><//>
-    <${Panel} title="Running now" aside=${html`<a href="/jobs?state=running">All that run</a>`}><${Shown} it=${running} what="Looking for jobs">${({jobs}) => (jobs.length ? html`<${JobTable} jobs=${jobs} />` : html`<${Empty} title="Nothing runs at this moment" />`)}<//><//>`;
+	const it = useLive((signal) => api('/overview', {signal}), [], {name: 'overview'}, (event, {put}) => event.type === 'overview' && put((old) => old && {...old, ...event.data}));
+	const list = (state, every) => useData((signal) => api('/jobs', {signal, query: {state, limit: 8}}), [state], {every});
+	const running = list('running', 2000);
+	const failed = list('failure', 5000);
+	return html`<h1 class="hide">Overview</h1><${Shown} it=${it} what="Looking around">${(data) => html`<${Figures} data=${data} />${data.series && html`<${Charts} series=${data.series} />`}<${Tags} tags=${data.tags} />`}<//>
+		<${Panel} title="Failed last" aside=${html`<a href="/jobs?state=failure">All failures</a>`}><${Shown} it=${failed} what="Looking for failures">${({jobs}) => (jobs.length ? html`<${JobTable} jobs=${jobs} />` : html`<${Empty} title="Nothing has failed">As far as the history goes back.<//>`)}<//><//>
+		<${Panel} title="Running now" aside=${html`<a href="/jobs?state=running">All that run</a>`}><${Shown} it=${running} what="Looking for jobs">${({jobs}) => (jobs.length ? html`<${JobTable} jobs=${jobs} />` : html`<${Empty} title="Nothing runs at this moment" />`)}<//><//>`;
 }
 
 function Figures({data}) {
-  const {tags, workers, occupancy = {}} = data;
-  const waiting = sum(tags.map((each) => each.waiting));
-  const more = tags.some((each) => each.more_waiting);
-  const oldest = Math.max(0, ...tags.map((each) => each.oldest_due_age_ms ?? 0));
-  const failures = sum(data.series.failure);
-  const all = failures + sum(data.series.success) + sum(data.series.canceled);
-  return html`<dl class="figures" aria-label="Now">
-    <${Figure} name="Throughput" value=${number(data.jobs_per_second)} note="jobs/s" />
-    <${Figure} name="Running" value=${number(workers.running ?? sum(tags.map((each) => each.running)))} note=${`on ${plural(workers.alive, 'worker')}`} href="/jobs?state=running" />
-    <${Figure} name="Waiting" value=${`${number(waiting)}${more ? '+' : ''}`} note=${oldest ? `oldest for ${span(oldest)}` : ''} tone=${oldest > 60_000 ? 'warn' : ''} href="/jobs?state=queued" />
-    <${Figure} name="Failed in the last hour" value=${number(failures)} note=${all ? percent(failures / all) : ''} tone=${failures ? 'bad' : ''} href="/jobs?state=failure&since=1h" />
-    <${Figure} name="Workers busy" value=${percent(occupancy['15s'])} note=${occupancy['5m'] == null ? '' : `${percent(occupancy['5m'])} over 5 min, ${percent(occupancy['30m'])} over 30`} href="/workers" />
-    ${workers.lost > 0 && html`<${Figure} name="Lost workers" value=${number(workers.lost)} note="no sign of life" tone="bad" href="/workers" />`}</dl>`;
+	const {tags, workers, series = {}, occupancy = {}} = data;
+	const waiting = sum(tags.map((each) => each.waiting));
+	const more = tags.some((each) => each.more_waiting);
+	const oldest = Math.max(0, ...tags.map((each) => each.oldest_due_age_ms ?? 0));
+	const failures = sum(series.failure);
+	const all = failures + sum(series.success) + sum(series.canceled);
+	return html`<dl class="figures" aria-label="Now">
+		<${Figure} name="Throughput" value=${number(data.jobs_per_second)} note="jobs/s" />
+		<${Figure} name="Running" value=${number(workers.running ?? sum(tags.map((each) => each.running)))} note=${`on ${plural(workers.alive, 'worker')}`} href="/jobs?state=running" />
+		<${Figure} name="Waiting" value=${`${number(waiting)}${more ? '+' : ''}`} note=${oldest ? `oldest for ${span(oldest)}` : ''} tone=${oldest > 60_000 ? 'warn' : ''} href="/jobs?state=queued" />
+		<${Figure} name="Failed in the last hour" value=${number(failures)} note=${all ? percent(failures / all) : ''} tone=${failures ? 'bad' : ''} href="/jobs?state=failure&since=1h" />
+		<${Figure} name="Workers busy" value=${percent(occupancy['15s'])} note=${occupancy['5m'] == null ? '' : `${percent(occupancy['5m'])} over 5 min, ${percent(occupancy['30m'])} over 30`} href="/workers" />
+		${workers.lost > 0 && html`<${Figure} name="Lost workers" value=${number(workers.lost)} note="no sign of life" tone="bad" href="/workers" />`}</dl>`;
 }
 
 function Charts({series}) {
-  const busy = (series.busy_ms ?? []).map((each) => each / 60_000);
-  return html`<div class="pair"><${Panel} title="Jobs ended, last hour"><${Chart} minutes=${series.minute} unit="jobs a minute" label="Jobs ended by minute, the last hour"
-      series=${[{name: 'failed', values: series.failure, tone: 'failure'}, {name: 'canceled', values: series.canceled, tone: 'canceled'}, {name: 'succeeded', values: series.success, tone: 'success'}]} /><//>
-    <${Panel} title="Time inside jobs, last hour"><${Chart} minutes=${series.minute} unit="seconds a second" label="Time spent inside jobs by minute, the last hour" series=${[{name: 'workers at work', values: busy, tone: 'running'}]} /><//></div>`;
+	const busy = (series.busy_ms ?? []).map((each) => each / 60_000);
+	return html`<div class="pair"><${Panel} title="Jobs ended, last hour"><${Chart} minutes=${series.minute} unit="jobs a minute" label="Jobs ended by minute, the last hour"
+			series=${[{name: 'failed', values: series.failure, tone: 'failure'}, {name: 'canceled', values: series.canceled, tone: 'canceled'}, {name: 'succeeded', values: series.success, tone: 'success'}]} /><//>
+		<${Panel} title="Workers at work, last hour"><${Chart} minutes=${series.minute} unit="workers, on average" label="Workers at work by minute, the last hour" series=${[{name: 'busy', values: busy, tone: 'running'}]} /><//></div>`;
 }
 
 function Tags({tags}) {
-  const rows = [...tags].sort((a, b) => (b.oldest_due_age_ms ?? -1) - (a.oldest_due_age_ms ?? -1) || b.waiting - a.waiting || a.tag.localeCompare(b.tag));
-  const worst = Math.max(1, ...rows.map((each) => each.oldest_due_age_ms ?? 0));
-  return html`<${Panel} title="What waits, by tag">${rows.length === 0 ? html`<${Empty} title="No jobs, and nobody who listens">Start a worker with <code>hotpath dedicate NAME</code>, and it appears here.<//>` : html`<div class="table"><table><thead><tr>
-      <th scope="col">Tag</th><th scope="col" class="right">Waiting</th><th scope="col">Oldest due, waiting for</th><th scope="col" class="right">Running</th><th scope="col" class="right">Jobs/s</th><th scope="col">Workers</th></tr></thead>
-    <tbody>${rows.map((each) => html`<tr key=${each.tag} data-row><td class="wide"><a class="script" href=${address('/jobs', {tag: each.tag, state: each.waiting ? 'queued' : ''})}>${visible(each.tag)}</a></td>
-      <td class="right">${number(each.waiting)}${each.more_waiting ? '+' : ''}</td>
-      <td class="age">${each.oldest_due_age_ms == null ? html`<span class="muted">${each.waiting ? 'none is due' : NONE}</span>` : html`<meter-bar class=${each.oldest_due_age_ms > 60_000 ? 'warn' : ''}><i style=${{width: `${(each.oldest_due_age_ms / worst) * 100}%`}}></i></meter-bar>${span(each.oldest_due_age_ms)}`}</td>
-      <td class="right">${number(each.running)}</td><td class="right">${number(each.jobs_per_second)}</td>
-      <td>${each.workers || (each.waiting ? html`<strong class="bad">nobody listens</strong>` : html`<span class="muted">0</span>`)}</td></tr>`)}</tbody></table></div>`}<//>`;
+	const rows = [...tags].sort((a, b) => (b.oldest_due_age_ms ?? -1) - (a.oldest_due_age_ms ?? -1) || b.waiting - a.waiting || a.tag.localeCompare(b.tag));
+	const worst = Math.max(1, ...rows.map((each) => each.oldest_due_age_ms ?? 0));
+	return html`<${Panel} title="What waits, by tag">${rows.length === 0 ? html`<${Empty} title="No jobs, and nobody who listens">Start a worker with <code>hotpath dedicate NAME</code>, and it appears here.<//>` : html`<div class="table"><table class="cards"><thead><tr>
+			<th scope="col">Tag</th><th scope="col" class="right">Waiting</th><th scope="col">Oldest due, waiting for</th><th scope="col" class="right">Running</th><th scope="col" class="right">Jobs/s</th><th scope="col">Workers</th></tr></thead>
+		<tbody>${rows.map((each) => html`<tr key=${each.tag} data-row><td class="wide"><a class="script" href=${address('/jobs', {tag: each.tag, state: each.waiting ? 'queued' : ''})}>${visible(each.tag)}</a></td>
+			<td data-l="waiting" class="right">${number(each.waiting)}${each.more_waiting ? '+' : ''}</td>
+			<td data-l="oldest for" class="age">${each.oldest_due_age_ms == null ? html`<span class="muted">${each.waiting ? 'none is due' : NONE}</span>` : html`<meter-bar class=${each.oldest_due_age_ms > 60_000 ? 'warn' : ''}><i style=${{width: `${(each.oldest_due_age_ms / worst) * 100}%`}}></i></meter-bar>${span(each.oldest_due_age_ms)}`}</td>
+			<td data-l="running" class="right">${number(each.running)}</td><td data-l="jobs/s" class="right">${number(each.jobs_per_second)}</td>
+			<td data-l="workers">${each.workers || (each.waiting ? html`<strong class="bad">nobody listens</strong>` : html`<span class="muted">0</span>`)}</td></tr>`)}</tbody></table></div>`}<//>`;
 }

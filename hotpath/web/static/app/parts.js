@@ -6,9 +6,9 @@ import {useNow} from './data.js';
 export const STATES = ['queued', 'running', 'success', 'failure', 'canceled'];
 // Drawn, not written: no font need have them.
 const ICONS = {
-  queued: 'M8 4v4l2.5 1.5M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0Z', running: 'M5 3.5v9l7.5-4.5Z', success: 'm3 8.5 3.5 3.5L13 4.5', failure: 'm4 4 8 8m0-8-8 8',
-  canceled: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM4 4l8 8', waiting: 'M5.5 3.5v9m5-9v9', idle: 'M12 8a4 4 0 1 1-8 0 4 4 0 0 1 8 0Z', lost: 'm4 4 8 8m0-8-8 8', skipped: 'M4 8h8',
-  copy: 'M6 5.5h7v8H6ZM10 5.5v-3H3v8h3', theme: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM8 2v12M8 2a6 6 0 0 1 0 12', close: 'm4 4 8 8m0-8-8 8', up: 'm4 10 4-4 4 4', down: 'm4 6 4 4 4-4',
+	queued: 'M8 4v4l2.5 1.5M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0Z', running: 'M5 3.5v9l7.5-4.5Z', success: 'm3 8.5 3.5 3.5L13 4.5', failure: 'm4 4 8 8m0-8-8 8',
+	canceled: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM4 4l8 8', waiting: 'M5.5 3.5v9m5-9v9', idle: 'M12 8a4 4 0 1 1-8 0 4 4 0 0 1 8 0Z', lost: 'm4 4 8 8m0-8-8 8', skipped: 'M4 8h8',
+	copy: 'M6 5.5h7v8H6ZM10 5.5v-3H3v8h3', theme: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM8 2v12M8 2a6 6 0 0 1 0 12', close: 'm4 4 8 8m0-8-8 8', up: 'm4 10 4-4 4 4', down: 'm4 6 4 4 4-4',
 };
 export const Icon = ({of}) => html`<svg class=${`icon i-${of}`} viewBox="0 0 16 16" aria-hidden="true"><path d=${ICONS[of] ?? ICONS.skipped} /></svg>`;
 
@@ -16,40 +16,40 @@ export const State = ({of, children}) => html`<span class=${`state ${of}`}><${Ic
 
 // A time: how long ago, or the clock; the exact one in UTC is its title.
 export function Time({at, relative = false, now}) {
-  if (!at) return html`<span class="none">${NONE}</span>`;
-  return html`<time datetime=${at} title=${exact(at)}>${relative ? ago(at, now) : clock(at)}</time>`;
+	if (!at) return html`<span class="none">${NONE}</span>`;
+	return html`<time datetime=${at} title=${exact(at)}>${relative ? ago(at, now) : clock(at)}</time>`;
 }
 
 export function Ago({at}) {
-  const now = useNow();
-  return html`<${Time} at=${at} relative now=${now} />`;
+	const now = useNow();
+	return html`<${Time} at=${at} relative now=${now} />`;
 }
 
 export function Copy({text, label = 'Copy', children}) {
-  const [done, set] = useState('');
-  useEffect(() => {
-    if (!done) return undefined;
-    const timer = setTimeout(() => set(''), 1500);
-    return () => clearTimeout(timer);
-  }, [done]);
-  const copy = async () => set(await toClipboard(typeof text === 'function' ? text() : text) ? 'Copied' : 'Not allowed');
-  return html`<button type="button" class="copy" title=${typeof text === 'function' ? label : text} aria-label=${label} onClick=${copy}>
-    ${children}<span class="said" role="status">${done || (children ? html`<${Icon} of="copy" />` : label)}</span></button>`;
+	const [done, set] = useState('');
+	useEffect(() => {
+		if (!done) return undefined;
+		const timer = setTimeout(() => set(''), 1500);
+		return () => clearTimeout(timer);
+	}, [done]);
+	const copy = async () => set(await toClipboard(typeof text === 'function' ? text() : text) ? 'Copied' : 'Not allowed');
+	return html`<button type="button" class="copy" title=${typeof text === 'function' ? label : text} aria-label=${label} onClick=${copy}>
+		${children}<span class="said" role="status">${done || (children ? html`<${Icon} of="copy" />` : label)}</span></button>`;
 }
 
 async function toClipboard(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch { // no permission, or plain http: the old way
-    const area = document.createElement('textarea');
-    area.value = text;
-    (document.querySelector('dialog[open]') ?? document.body).append(area);
-    area.select();
-    const done = document.execCommand('copy');
-    area.remove();
-    return done;
-  }
+	try {
+		await navigator.clipboard.writeText(text);
+		return true;
+	} catch { // no permission, or plain http: the old way
+		const area = document.createElement('textarea');
+		area.value = text;
+		(document.querySelector('dialog[open]') ?? document.body).append(area);
+		area.select();
+		const done = document.execCommand('copy');
+		area.remove();
+		return done;
+	}
 }
 
 export const Id = ({id, what = 'id'}) => html`<${Copy} text=${id} label=${`Copy the ${what} ${id}`}><code>${short(id)}</code><//>`;
@@ -59,81 +59,78 @@ export const Loading = ({what = 'Loading'}) => html`<p class="loading" role="sta
 export const Empty = ({title, children}) => html`<div class="empty"><strong>${title}</strong>${children && html`<p>${children}</p>`}</div>`;
 
 export function Trouble({error, retry, since}) {
-  if (!error) return null;
-  return html`<div class="trouble" role="alert"><strong>${error.title ?? 'Something went wrong'}</strong>
-    <span>${visible(error.message)}${since ? html` What you see is from <${Time} at=${new Date(since).toISOString()} />.` : ''}</span>
-    ${retry && html`<button type="button" onClick=${retry}>Try again</button>`}</div>`;
+	if (!error) return null;
+	return html`<div class="trouble" role="alert"><strong>${error.title ?? 'Something went wrong'}</strong>
+		<span>${visible(error.message)}${since ? html` What you see is from <${Time} at=${new Date(since).toISOString()} />.` : ''}</span>
+		${retry && html`<button type="button" onClick=${retry}>Try again</button>`}</div>`;
 }
 
 // Data that is loading, missing or there: one rule for all views.
 export function Shown({it, what, children}) {
-  if (it.data === undefined && it.error) return html`<${Trouble} error=${it.error} retry=${it.reload} />`;
-  if (it.data === undefined) return html`<${Loading} what=${what} />`;
-  return html`<${Trouble} error=${it.error} retry=${it.reload} since=${it.at} />${children(it.data)}`;
+	const there = it.data !== undefined;
+	return html`<div class="all"><${Trouble} error=${it.error} retry=${it.reload} since=${there ? it.at : 0} />${there ? children(it.data) : !it.error && html`<${Loading} what=${what} />`}</div>`;
 }
 
 export function Panel({title, aside, children, name, tone}) {
-  return html`<section class=${`panel ${tone ?? ''}`} aria-label=${typeof title === 'string' ? title : name}>
-    <header><h2>${title}</h2>${aside && html`<div class="aside">${aside}</div>`}</header>${children}</section>`;
+	return html`<section class=${`panel ${tone ?? ''}`} aria-label=${typeof title === 'string' ? title : name}>
+		<header><h2>${title}</h2>${aside && html`<div class="aside">${aside}</div>`}</header>${children}</section>`;
 }
 
 export const Facts = ({of}) => html`<dl class="facts">${of.filter(Boolean).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value ?? NONE}</dd></div>`)}</dl>`;
 
 // A dialog of the browser's own: it keeps the focus, Esc closes it.
 export function Dialog({title, close, children}) {
-  const ref = useRef();
-  useEffect(() => {
-    const before = document.activeElement;
-    ref.current.showModal();
-    return () => before?.focus?.();
-  }, []);
-  return html`<dialog ref=${ref} onClose=${close} aria-label=${title} onClick=${(event) => event.target === ref.current && ref.current.close()}>
-    <div class="sheet"><header><h2>${title}</h2><button type="button" class="plain" aria-label="Close" onClick=${() => ref.current.close()}><${Icon} of="close" /></button></header>${children}</div></dialog>`;
+	const ref = useRef();
+	useEffect(() => {
+		const before = document.activeElement;
+		ref.current.showModal();
+		return () => before?.focus?.();
+	}, []);
+	return html`<dialog ref=${ref} onClose=${close} aria-label=${title} onClick=${(event) => event.target === ref.current && ref.current.close()}>
+		<div class="sheet"><header><h2>${title}</h2><button type="button" class="plain" aria-label="Close" onClick=${() => ref.current.close()}><${Icon} of="close" /></button></header>${children}</div></dialog>`;
 }
 
 // A button whose work takes a while; what goes wrong is said beside it.
 export function Act({children, act, tone = '', title, disabled, id}) {
-  const [busy, setBusy] = useState(false);
-  const [said, setSaid] = useState(null);
-  const run = async () => {
-    setBusy(true);
-    setSaid(null);
-    try {
-      setSaid((await act()) ?? null);
-    } catch (error) {
-      setSaid(error);
-    }
-    setBusy(false);
-  };
-  return html`<span class="act"><button type="button" id=${id} class=${tone} title=${title} disabled=${busy || disabled} aria-busy=${busy} onClick=${run}>${children}</button>
-    ${said && html`<span role="status" class=${said instanceof Error ? 'bad' : 'muted'}>${said instanceof Error ? visible(said.message) : said}</span>`}</span>`;
+	const [busy, setBusy] = useState(false);
+	const [said, setSaid] = useState(null);
+	const run = async () => {
+		setBusy(true);
+		setSaid(null);
+		try {
+			setSaid((await act()) ?? null);
+		} catch (error) {
+			setSaid(error);
+		}
+		setBusy(false);
+	};
+	return html`<span class="act"><button type="button" id=${id} class=${tone} title=${title} disabled=${busy || disabled} aria-busy=${busy} onClick=${run}>${children}</button>
+		${said && html`<span role="status" class=${said instanceof Error ? 'bad' : 'muted'}>${said instanceof Error ? visible(said.message) : said}</span>`}</span>`;
 }
 
 const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(?:true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 const MOST = 20_000; // characters that are shown at once
 
 function coloured(text) {
-  const parts = [];
-  let last = 0;
-  for (const match of text.matchAll(TOKEN)) {
-    if (match.index > last) parts.push(text.slice(last, match.index));
-    const kind = match[2] ? 'key' : match[1] ? 'text' : 'value';
-    parts.push(html`<span class=${`j-${kind}`}>${match[1] ?? match[0]}</span>`, match[2] ?? '');
-    last = match.index + match[0].length;
-  }
-  parts.push(text.slice(last));
-  return parts;
+	const parts = [];
+	let last = 0;
+	for (const match of text.matchAll(TOKEN)) {
+		if (match.index > last) parts.push(text.slice(last, match.index));
+		const kind = match[2] ? 'key' : match[1] ? 'text' : 'value';
+		parts.push(html`<span class=${`j-${kind}`}>${match[1] ?? match[0]}</span>`, match[2] ?? '');
+		last = match.index + match[0].length;
+	}
+	parts.push(text.slice(last));
+	return parts;
 }
 
 export function Json({value, label}) {
-  const [all, setAll] = useState(false);
-  if (value === undefined) return html`<p class="muted pad">${NONE}</p>`;
-  const text = JSON.stringify(value, null, 2);
-  const cut = !all && text.length > MOST;
-  const shown = visible(cut ? text.slice(0, MOST) : text);
-  return html`<div class="json"><pre tabindex="0" aria-label=${label}>${shown.length > 200_000 ? shown : coloured(shown)}</pre>
-    ${cut && html`<button type="button" onClick=${() => setAll(true)}>Show all ${text.length.toLocaleString()} characters</button>`}
-    <${Copy} text=${() => text} label="Copy" /></div>`;
+	const [all, setAll] = useState(false);
+	if (value === undefined) return html`<p class="muted pad">${NONE}</p>`;
+	const text = JSON.stringify(value, null, 2);
+	const cut = !all && text.length > MOST;
+	const shown = visible(cut ? text.slice(0, MOST) : text);
+	return html`<div class="json"><pre tabindex="0" aria-label=${label}>${shown.length > 200_000 ? shown : coloured(shown)}</pre>
+		${cut && html`<button type="button" onClick=${() => setAll(true)}>Show all ${text.length.toLocaleString()} characters</button>`}
+		<${Copy} text=${() => text} label="Copy" /></div>`;
 }
-
-export const Bar = ({share, tone = '', label}) => html`<span class="bar" role="img" aria-label=${label}><i class=${tone} style=${{width: `${Math.min(Math.max(share || 0, 0), 1) * 100}%`}}></i></span>`;

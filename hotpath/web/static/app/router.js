@@ -6,37 +6,37 @@ const tell = () => told.forEach((each) => each());
 addEventListener('popstate', tell);
 
 export function go(url, {replace = false} = {}) {
-  if (url === location.pathname + location.search) return;
-  history[replace ? 'replaceState' : 'pushState'](null, '', url);
-  if (!replace) scrollTo(0, 0);
-  tell();
+	if (url === location.pathname + location.search) return;
+	history[replace ? 'replaceState' : 'pushState'](null, '', url);
+	if (!replace) scrollTo(0, 0);
+	tell();
 }
 
 // Links within the page do not load it again.
 document.addEventListener('click', (event) => {
-  const link = event.target.closest?.('a[href]');
-  if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
-  if (link.target || link.hasAttribute('download') || link.origin !== location.origin || link.dataset.plain != null) return;
-  if (link.hash && link.pathname === location.pathname) return;
-  event.preventDefault();
-  go(link.pathname + link.search);
+	const link = event.target.closest?.('a[href]');
+	if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+	if (link.target || link.hasAttribute('download') || link.origin !== location.origin || link.dataset.plain != null) return;
+	if (link.hash && link.pathname === location.pathname) return;
+	event.preventDefault();
+	go(link.pathname + link.search);
 });
 
 export function useAddress() {
-  const [address, set] = useState(location.pathname + location.search);
-  useEffect(() => {
-    const heard = () => set(location.pathname + location.search);
-    told.add(heard);
-    heard();
-    return () => told.delete(heard);
-  }, []);
-  const url = new URL(address, location.origin);
-  return {path: url.pathname, query: Object.fromEntries(url.searchParams)};
+	const [address, set] = useState(location.pathname + location.search);
+	useEffect(() => {
+		const heard = () => set(location.pathname + location.search);
+		told.add(heard);
+		heard();
+		return () => told.delete(heard);
+	}, []);
+	const url = new URL(address, location.origin);
+	return {path: url.pathname, query: Object.fromEntries(url.searchParams)};
 }
 
 export const address = (path, query = {}) => {
-  const kept = Object.entries(query).filter(([, value]) => value != null && value !== '' && value !== false);
-  return kept.length ? `${path}?${new URLSearchParams(kept)}` : path;
+	const kept = Object.entries(query).filter(([, value]) => value != null && value !== '' && value !== false);
+	return kept.length ? `${path}?${new URLSearchParams(kept)}` : path;
 };
 
 // Names of scripts have slashes that stay; everything else in them is escaped.
