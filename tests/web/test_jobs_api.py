@@ -241,7 +241,7 @@ async def test_faults_show_nothing(served, monkeypatch, caplog):
     async def broken(*_arguments, **_options):
         raise ZeroDivisionError("secret inside")
 
-    monkeypatch.setattr(served.client, "jobs", broken)
+    monkeypatch.setattr(served.client, "page", broken)
     server = logging.getLogger("hypercorn.error")
     server.addHandler(caplog.handler)
     problem = await get(served, "/jobs", 500)
