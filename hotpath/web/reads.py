@@ -92,8 +92,8 @@ class Pause:
         self._wake.set()
 
     async def sleep(self, seconds: float) -> None:
-        """Return after so many seconds, or when woken."""
-        with trio.move_on_after(seconds):
+        """Return after so many seconds, none if it should have been over before, or when woken."""
+        with trio.move_on_after(max(seconds, 0.0)):
             await self._wake.wait()
         if self._wake.is_set():
             self._wake = trio.Event()
