@@ -16,10 +16,12 @@ class Shown:
 
     database: Database
 
-    async def masked(self, jobs: Iterable[Job]) -> list[Job]:
-        """These jobs as they may be shown: `MASK` for each secret in their args, results and errors."""
+    async def masked(self, jobs: Iterable[Job], *, payloads: bool = True) -> list[Job]:
+        """These jobs as they may be shown: `MASK` for each secret in their args, results and errors.
+        `payloads`: as they were asked for.
+        """
         async with self.database.connection() as connection:
-            return await secrets.masked(connection, jobs)
+            return await secrets.masked(connection, jobs, payloads=payloads)
 
     async def masked_steps(self, run: UUID, steps: Sequence[RunStep]) -> list[RunStep]:
         """Steps of this run as they may be shown."""

@@ -32,13 +32,24 @@ async def shown_job(connection: asyncpg_trio.Connection, job_id: UUID) -> Job | 
     return None if job is None else (await masked(connection, [job]))[0]
 
 
-async def masked(connection: asyncpg_trio.Connection, jobs: Iterable[Job]) -> list[Job]:
-    """These jobs as they may be shown."""
+async def masked(
+    connection: asyncpg_trio.Connection, jobs: Iterable[Job], *, payloads: bool = True
+) -> list[Job]:
+    """These jobs as they may be shown. `payloads`: whether they were read with their args; if not, those of
+    jobs that failed are read here, since an error may tell what they are.
+    """
     given = list(jobs)
     if not given:
         return given
     found = await _secrets_of(connection, given)
-    return [found.job(job) for job in given] if found.places else given
+    if not found.places:
+        return given
+    if payloads:
+        return [found.job(job) for job in given]
+    failed = [job.id for job in given if job.error is not None and job.script in found.places]
+    args = await _parents(connection, failed) if failed else {}
+    whole = [attrs.evolve(job, args=args[job.id].args) if job.id in args else job for job in given]
+    return [attrs.evolve(found.job(job), args={}) for job in whole]
 
 
 async def masked_steps(

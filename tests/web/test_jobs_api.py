@@ -7,6 +7,8 @@ from itertools import product
 from store_stage import outcomes
 from web_stage import until
 
+from hotpath.web.api import jobs as api_jobs
+
 HEADS = {
     *("id", "script", "tag", "state", "priority", "scheduled_for", "created_at", "started_at", "finished_at"),
     *("duration_ms", "worker", "attempt", "error", "kind", "parent", "step", "iteration"),
@@ -78,6 +80,21 @@ async def test_fields(served):
     assert [set(job) for job in page["jobs"]] == [{"args", "id", "result", "worker"}]
     assert page["jobs"][0]["args"] == {"x": 1}
     assert (await get(served, "/jobs?fields=id,nonsense", 400))["field"] == "fields"
+
+
+async def test_pages_of_large_jobs(served, monkeypatch):
+    """A page with args ends where they add up, and the next one goes on from there."""
+    monkeypatch.setattr(api_jobs, "PAGE_BYTES", 100_000)
+    jobs = [await served.put_in("f/team/echo", n=n, text="x" * 20_000) for n in range(14)]
+    found, path, pages = [], "/jobs?fields=id,args", 0
+    while path:
+        page = await get(served, path)
+        assert len(str(page)) < 300_000
+        found += [(job["id"], job["args"]["n"]) for job in page["jobs"]]
+        path = f"/jobs?fields=id,args&before={page['next']}" if page["next"] else None
+        pages += 1
+    assert found == list(zip(jobs, range(14), strict=True))[::-1]
+    assert 1 < pages < 8
 
 
 async def test_cancel_and_retry(served):

@@ -5,11 +5,15 @@ import os
 import subprocess
 import sys
 
+import attrs
 import pytest
 import trio
+from store_stage import outcomes
 from trio_websocket import open_websocket_url
 
 from hotpath.model import MASK
+from hotpath.store.jobs import enqueue
+from hotpath.store.scripts import register_version
 
 SECRET = "correct-horse-battery"
 LEAKY = """
@@ -74,3 +78,29 @@ async def test_masked(served, workspace, database_url):
     assert found[0]["error"]["message"] == f"no {MASK}"
     for text in [*texts, listed.text]:
         assert "horse" not in text
+
+
+async def test_errors_of_before(served, stage):
+    """A secret in an error from a time when nothing said that it is one is masked in lists, which do not read
+    the args, as in the job's own document.
+    """
+    job = await enqueue(stage.connection, "flow_x", json.dumps({"key": SECRET}).encode())
+    session = await stage.worker()
+    error = {"name": "E", "message": f"no {SECRET}", "traceback": "", "kind": "exception"}
+    hand = await stage.claim(session)
+    await stage.flush(session, outcomes(hand, state=2, payload=json.dumps(error).encode()))
+    schema = {
+        "type": "object",
+        "properties": {"key": {"type": "string", "writeOnly": True, "format": "password"}},
+    }
+    marked = attrs.evolve(stage.version.description, hash="2" * 64, schema=schema)
+    await register_version(stage.connection, marked)
+    for path in (
+        "/api/v1/jobs",
+        f"/api/v1/jobs/{job}",
+        "/api/v1/jobs?fields=error",
+        "/api/v1/jobs?state=failure",
+    ):
+        text = (await served.http.get(path)).text
+        assert f"no {MASK}" in text
+        assert SECRET not in text

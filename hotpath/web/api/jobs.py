@@ -21,6 +21,10 @@ from hotpath.web.state import state_of
 PAGE = 100
 MOST = 1000
 """Jobs that a page may hold."""
+PAGE_BYTES = 8 << 20
+"""A page of jobs with args and results ends when it has so many bytes."""
+FEW = 4
+"""Jobs with args and results that are read at a time, as long as nobody knows how large they are."""
 FIELDS = shapes.JobDocument.__struct_fields__
 LARGE = ("args", "result")
 """Fields that a list leaves out unless they are asked for: each may have 16 MiB."""
@@ -72,19 +76,28 @@ class Again(msgspec.Struct, forbid_unknown_fields=True):
 async def list_jobs(request: Request, asked: ListJobs) -> Response:
     """Jobs, the newest first, a page at a time.
 
-    The next page is `before` the id that `next` gives. A filter that finds few among many looks at a few
-    hundred thousand of the newest; `partial` then says that there may be more for this page further down.
+    The next page is `before` the id that `next` gives. Its cost follows the page, not the millions behind it.
+    With `args` or `result` among the fields a page may have fewer jobs than `limit`, if they are large.
     """
     fields = _fields(asked.fields)
+    payloads = any(name in LARGE for name in fields)
     client = state_of(request).client
-    page = await client.page(
-        state=asked.state, script=asked.script, tag=asked.tag, since=asked.since, limit=asked.limit,
-        before=asked.before, steps=asked.steps, parent=asked.parent,
-        payloads=any(name in LARGE for name in fields),
-    )  # fmt: skip
-    documents = map(job_document, await client.masked(page.jobs))
-    jobs = [shapes.ListedJob(**{name: document[name] for name in fields}) for document in documents]
-    return reply(shapes.JobList(jobs, page.next, page.partial))
+    found: list[msgspec.Raw] = []
+    size, before, at_once = 0, asked.before, FEW if payloads else asked.limit
+    while True:
+        want = min(at_once, asked.limit - len(found))
+        jobs = await client.jobs(
+            state=asked.state, script=asked.script, tag=asked.tag, since=asked.since, limit=want,
+            before=before, steps=asked.steps, parent=asked.parent, payloads=payloads,
+        )  # fmt: skip
+        for document in map(job_document, await client.masked(jobs, payloads=payloads)):
+            raw = msgspec.json.encode(shapes.ListedJob(**{name: document[name] for name in fields}))
+            size += len(raw)
+            found.append(msgspec.Raw(raw))
+        before = jobs[-1].id if len(jobs) == want else None
+        if before is None or len(found) == asked.limit or size > PAGE_BYTES:
+            return reply({"jobs": found, "next": before})
+        at_once = at_once * 2 if size < PAGE_BYTES // 8 else FEW
 
 
 def _fields(text: str | None) -> tuple[str, ...]:
