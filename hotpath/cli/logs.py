@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
@@ -28,13 +29,22 @@ QUIET = 0.3
 @click.argument("id", type=JobId())
 @click.option("--follow", "-f", is_flag=True, help="Go on with what it prints, until it has ended.")
 @click.option("--times", is_flag=True, help="Begin each line with the time at which it was printed (UTC).")
+@click.option(
+    "--server", metavar="URL", envvar="HOTPATH_SERVER_URL",
+    help="With --follow: ask `hotpath serve` there. [HOTPATH_SERVER_URL; token: HOTPATH_TOKEN]",
+)  # fmt: skip
 @click.option("--attempt", type=click.IntRange(0), metavar="N", help="Only what its N-th attempt printed.")
 @common
-def command(given: Given, id: UUID, attempt: int | None, *, follow: bool, times: bool) -> int:
+def command(
+    given: Given, id: UUID, attempt: int | None, *, follow: bool, times: bool, server: str | None
+) -> int:
     """Print what the job ID printed and logged; of one that runs, what it has printed so far.
 
     With --json: one document an attempt; with --follow or --times, one for each piece of the log.
     """
+    if server is not None and follow:
+        printer = Printer(given, id, attempt, times=times)
+        return given.run(_follow_from, server, id, printer)
     return given.run(partial(_print, given, id, attempt, follow=follow, times=times))
 
 
@@ -84,6 +94,31 @@ async def _follow(client: Client, job_id: UUID, printer: Printer) -> None:
                 sys.stdout.flush()
     finally:
         printer.end()
+
+
+async def _follow_from(server: str, job_id: UUID, printer: Printer) -> int:
+    """The same from a server, which needs no database here."""
+    from hotpath.remote import open_remote
+
+    try:
+        async with (
+            open_remote(server, os.environ.get("HOTPATH_TOKEN") or None) as remote,
+            remote.subscribe("log", job=job_id) as events,
+        ):
+            async for event in events:
+                if event["type"] in ("log", "gap"):
+                    printer.add(_chunk(event))
+                    sys.stdout.flush()
+    finally:
+        printer.end()
+    return 0
+
+
+def _chunk(event: dict[str, Any]) -> LogChunk:
+    from hotpath.store.logs import LogChunk
+
+    is_gap = event["type"] == "gap"
+    return LogChunk(event["attempt"], event["at"], event["end"], event["text"], event["times"], is_gap)
 
 
 async def _so_far(client: Client, job_id: UUID, *, running: bool) -> list[LogChunk]:

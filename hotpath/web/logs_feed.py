@@ -241,13 +241,15 @@ class LogFeed:
         return reading.page, reading.heard
 
     async def _say_again(self) -> None:
-        """Have the job's worker say again all that it has printed, and wait a moment for it."""
+        """Have the job's worker say again all that it has, and wait a moment for it; not, if it has just been
+        asked.
+        """
         news = self._news
         now = trio.current_time()
         if now - self._asked_at > SAY_AGAIN_SECONDS:
             self._asked_at = now
             self._owner.say_again(self.job)
-        with trio.move_on_after(HEAR_SECONDS):
+        with trio.move_on_at(self._asked_at + HEAR_SECONDS):
             await news.wait()
 
     def _tell(self) -> None:

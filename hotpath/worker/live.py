@@ -130,6 +130,8 @@ class Live:
     _asked: bool = False
     """Whether somebody has begun to watch since we asked which jobs are watched."""
     _looked_at: float = float("-inf")
+    _afresh: set[str] = attrs.field(factory=set)
+    """Jobs that somebody has begun to watch: he is to have what was said before, too."""
     _seen: dict[int, int] = attrs.field(factory=dict)
     """By worker, how often its leases had changed as we asked."""
     _readings: dict[int, _Reading] = attrs.field(factory=dict)
@@ -138,9 +140,10 @@ class Live:
     """What makes microseconds since the epoch, by the database's clock, of those of `perf_counter`."""
     _stir: trio.Event = attrs.field(factory=trio.Event)
 
-    def hint(self) -> None:
-        """Somebody begins to watch a job: of ours, for all we know."""
+    def hint(self, job: str = "") -> None:
+        """Somebody begins to watch this job: of ours, for all we know."""
         self._asked = True
+        self._afresh.add(job)
         self._hinted_at = trio.current_time()
         self._watching = max(self._watching, 1)
         self._stir.set()
@@ -192,6 +195,7 @@ class Live:
     async def _look(self) -> None:
         """Ask which of the jobs in our workers' hands are watched."""
         self._asked = False
+        afresh, self._afresh = self._afresh, set()
         sources = self.sources()
         self._seen = {worker: one.board.changes for worker, one in sources.items()}
         try:
@@ -199,6 +203,7 @@ class Live:
                 found, clock = await watched(connection, list(sources))
         except BaseException:
             self._asked = True
+            self._afresh |= afresh
             raise
         self._looked_at = trio.current_time()
         self._offset_us = clock - time.perf_counter_ns() // 1000
@@ -215,7 +220,7 @@ class Live:
             before = self._readings.get(one.worker)
             reading = readings.setdefault(one.worker, _Reading(cursor=before.cursor if before else (0, 0)))
             follow = known.get((one.lease, one.place))
-            if follow is None:
+            if follow is None or str(one.job) in afresh:
                 follow = _Follow(one, token, one.at)
                 reading.cursor = (0, 0)  # what the board still holds of it
             reading.follows.append(follow)

@@ -178,7 +178,7 @@ class Pulse:
                     self._hurry.set()
                     async for notification in listener.notifications:
                         if notification.channel == WATCH_CHANNEL:
-                            self._live.hint()
+                            self._live.hint(notification.payload)
                         elif any(notification.payload == str(worker) for worker in self.lives()):
                             self._hurry.set()
             except PooledError:

@@ -212,6 +212,12 @@ async def test_what_the_board_holds_is_said_when_somebody_comes(stage: Stage, bo
         with trio.fail_after(5):
             while len(questions) < 2:  # noqa: ASYNC110 - of another task
                 await trio.sleep(0.01)
+        # Another viewer gets what was said to the first, too: that goes after a minute.
+        await stage.connection.execute("delete from hotpath.live_log")
+        live.hint(str(job))
+        (again,) = await stage.until(said)
+        assert again.end == 100 + position
+        assert len(again.text) == MOST
         await trio.sleep(live_module.SURE)
         live.heard(0)
         await trio.sleep(2 * TICK)
