@@ -7,17 +7,27 @@ Nothing here counts rows of `job_done`: what ended is counted by the workers, an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import attrs
 
 from hotpath import asyncpg_trio
 from hotpath.model import Ended
 from hotpath.store.queries import query
-from hotpath.store.status import STRETCHES, TagStatus, WorkerStatus, read_tags, tags_of, worker_of
+from hotpath.store.status import (
+    STRETCHES,
+    TagStatus,
+    WorkerStatus,
+    read_tags,
+    read_workers,
+    tags_of,
+    worker_of,
+)
 
 MINUTES = 60
 """Minutes of the series."""
+PAIRS = 1_000
+"""Pairs of script and tag that are told, those that were counted last."""
 KEEP_DAYS, KEEP_ROWS = 14, 1_000_000
 """Of counts by minute, what is kept: so many days, and no more rows than that."""
 
@@ -65,7 +75,7 @@ async def read_overview(connection: asyncpg_trio.Connection) -> Overview:
         rows = await connection.fetch(query("status_workers"), None)
         tags = await read_tags(connection)
         sums = await connection.fetch(query("overview_minutes"), MINUTES - 1)
-        now: datetime = await connection.fetchval("select now()")
+        now = await _now(connection)
     workers = [worker_of(row) for row in rows]
     rates: dict[str, float] = {}
     for row in rows:
@@ -96,8 +106,45 @@ def occupancy_of(workers: Sequence[WorkerStatus]) -> dict[str, float | None]:
     return {name: round(sum(each[name] for each in said) / len(said), 4) for name in STRETCHES}
 
 
+async def _now(connection: asyncpg_trio.Connection) -> datetime:
+    microseconds: int = await connection.fetchval(query("clock"))
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)
+
+
 def _ended(row: asyncpg_trio.Record) -> Ended:
     return Ended(row["success"], row["failure"], row["canceled"], row["busy_us"] / 1000)
+
+
+@attrs.frozen
+class Total:
+    """What was counted of one script in one tag from the beginning."""
+
+    script: str
+    tag: str
+    counts: list[int]
+    """As in `core/tally.py`; of an older program's, the last ones may be missing."""
+
+
+@attrs.frozen
+class Gauges:
+    """What a scrape tells."""
+
+    now: datetime
+    """By the database's clock."""
+    tags: list[TagStatus]
+    workers: list[WorkerStatus]
+    totals: list[Total]
+
+
+async def read_gauges(connection: asyncpg_trio.Connection) -> Gauges:
+    """Tags, workers and totals now, in one snapshot."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        workers = await read_workers(connection, stopped=None)
+        tags = await read_tags(connection)
+        rows = await connection.fetch(query("totals"), PAIRS)
+        now = await _now(connection)
+    totals = [Total(row["script"], row["tag"] or "", list(row["counts"])) for row in rows]
+    return Gauges(now, tags_of(tags, {}, workers), workers, totals)
 
 
 async def sweep_counts(connection: asyncpg_trio.Connection) -> int:

@@ -11,6 +11,7 @@ from hotpath.store.database import Database
 from hotpath.web.access import Access
 from hotpath.web.hub import Hub
 from hotpath.web.options import ServeOptions
+from hotpath.web.scrapes import Scrapes
 
 LOADS = 2
 """Requests of many jobs that are read at a time."""
@@ -32,10 +33,13 @@ class ServerState:
     """Who may do what."""
     hub: Hub = attrs.field(init=False)
     """What WebSockets look at."""
+    scrapes: Scrapes = attrs.field(init=False)
+    """What Prometheus is told."""
 
     def __attrs_post_init__(self) -> None:
         self.access = Access(self.client.database, self.options)
         self.hub = Hub(self.client.database, self.nursery)
+        self.scrapes = Scrapes(self.client.database)
 
     @property
     def database(self) -> Database:

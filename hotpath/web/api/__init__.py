@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
+from hotpath.web import metrics
 from hotpath.web.api import enqueue, jobs, logs, runs, scripts, server, status, tokens, waiting
 from hotpath.web.endpoints import Endpoint, routes_of
 
@@ -17,6 +18,7 @@ TABLE: list[Endpoint] = [
     *status.TABLE,
     *tokens.TABLE,
     *server.TABLE,
+    *metrics.TABLE,
 ]
 
 
