@@ -78,6 +78,35 @@ async def resume_by_token(
     return said
 
 
+@attrs.frozen
+class Asked:
+    """What a token asks whoever has it."""
+
+    said: Token
+    job: Job | None
+    """The run; None: it is not there any more."""
+    wait: Wait | None
+    """The wait it is for; None: the run has not come there yet, or has gone on."""
+    is_used: bool
+    """Whether somebody has answered with this token."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer may still be taken."""
+        return not self.is_used and self.job is not None and is_open(self.job)
+
+
+async def ask_by_token(connection: asyncpg_trio.Connection, token: str) -> Asked:
+    """What this token asks, answering nothing. Raises what `read_token` raises."""
+    secret = await flows.secret(connection)
+    said = read_token(secret, token, await connection.fetchval(query("clock")))
+    job = await get_job(connection, said.run)
+    waits = await _waits(connection, said.run)
+    wait = next((wait for wait in waits if wait.key == said.key), None)
+    is_used = await connection.fetchval(query("token_said"), said.run, said.key, said.nonce)
+    return Asked(said, job, wait, is_used)
+
+
 async def new_token(
     connection: asyncpg_trio.Connection, run: UUID, *, step: str | None, expires: float | None
 ) -> tuple[str, Token]:

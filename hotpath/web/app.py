@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from hotpath.web import api, login, pages, ws
+from hotpath.web import api, approval, login, pages, ws
 from hotpath.web.problem import HANDLERS
 from hotpath.web.stack import guarded
 from hotpath.web.state import ServerState
@@ -14,7 +14,7 @@ from hotpath.web.state import ServerState
 
 def routes() -> list[BaseRoute]:
     """All of them."""
-    return [*login.routes(), *api.routes(), *pages.routes(), *ws.routes()]
+    return [*login.routes(), *approval.routes(), *api.routes(), *pages.routes(), *ws.routes()]
 
 
 def make_app(state: ServerState) -> ASGIApp:

@@ -108,10 +108,11 @@ class Connection:
             data = bytes(await self._stream.receive_some(_PIECE))
             if not self._is_finished:
                 await protocol.handle(RawData(data))
-                if isinstance(protocol.stream, WSStream) and not self._is_finished:
+                stream = protocol.stream
+                if isinstance(stream, WSStream) and not self._is_finished:
                     self._reading.deadline = trio.current_time() + QUIET_SECONDS
-                if protocol.is_over:
-                    self._finish()
+                    if protocol.is_over or stream.closed:  # it said too much, or was refused
+                        self._finish()
 
     async def _send(self, event: Event) -> None:
         """What the protocol wants done."""

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import h11
 import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
@@ -89,6 +90,7 @@ class Requests:
         self._abort = abort
         self._helpers: set[trio.CancelScope] = set()
         self._inboxes: set[Inbox] = set()
+        self._has_ended = False
 
     async def spawn_app(
         self, app: AppWrapper, config: HypercornConfig, scope: Scope, send: Send
@@ -106,6 +108,8 @@ class Requests:
         async def helper() -> None:
             with trio.CancelScope() as scope:
                 self._helpers.add(scope)
+                if self._has_ended:
+                    scope.cancel(reason="the connection has ended")
                 try:
                     await function(*args)
                 finally:
@@ -115,6 +119,7 @@ class Requests:
 
     def end(self) -> None:
         """The connection has ended: tell the applications, stop the helpers."""
+        self._has_ended = True
         for scope in self._helpers:
             scope.cancel(reason="the connection has ended")
         for inbox in self._inboxes:
@@ -131,7 +136,12 @@ class Requests:
                     await inbox.is_whole.wait()
                 if not inbox.is_whole.is_set():
                     message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
-            await send(message)
+            try:
+                await send(message)
+            except h11.LocalProtocolError as error:
+                if scope["type"] == "websocket":  # its client spoke too early, and has its answer
+                    raise ClientGoneError("the WebSocket was refused") from error
+                raise
 
         threads = trio.to_thread.run_sync, trio.from_thread.run
         try:
