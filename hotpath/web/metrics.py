@@ -26,6 +26,5 @@ TABLE = [
     Endpoint(
         method="GET", path="/metrics", handler=get_metrics, scope="read", group="server",
         answers={200: Answer("The metrics.", media_type="text/plain")},
-        headers={"Accept": "`application/openmetrics-text` for OpenMetrics 1.0."},
     ),
 ]  # fmt: skip
