@@ -23,7 +23,7 @@ from hotpath.errors import HotpathError, ScriptError
 from hotpath.flows.steps import NESTED
 from hotpath.model import ErrorKind, OutcomeState, Retry
 from hotpath.runtime import payload
-from hotpath.runtime.capture import log_of
+from hotpath.runtime.capture import log_of, step_begins, step_ends
 from hotpath.runtime.code_run import CodeRun, current_run
 from hotpath.runtime.context import CLOSED, BatchInHand, RunningJob, current
 from hotpath.runtime.ending import delay_of
@@ -248,7 +248,7 @@ class Ended:
 class Execute:
     """That a step's function is run, once."""
 
-    __slots__ = ("_context", "_job", "args", "function", "kwargs", "step", "target")
+    __slots__ = ("_before", "_context", "_job", "args", "function", "kwargs", "step", "target")
 
     def __init__(
         self,
@@ -263,6 +263,7 @@ class Execute:
         self.function = function
         self.args = args
         self.kwargs = kwargs
+        self._before: RunningJob | None = None
 
     async def grant(self, run: CodeRun) -> Ended:
         """On Trio; a sync function in a thread."""
@@ -302,6 +303,7 @@ class Execute:
                 "async"
             )
         try:
+            self._before = step_begins(self._job)
             result = self._call(context)
         except BaseException as error:  # noqa: BLE001 - as above
             return self._raised(run, error)
@@ -357,6 +359,8 @@ class Execute:
             log.write(text)
 
     def _text(self) -> str | None:
+        step_ends(self._before)
+        self._before = None
         log, self._job.log = self._job.log, CLOSED
         return log.text() if isinstance(log, JobLog) else None
 

@@ -12,7 +12,8 @@ itself keeps its own format.
 A job may close its streams, replace them or set up `logging` anew: the next job's output goes to its own log
 all the same.
 
-What bypasses `sys.stdout` (a child process, C code writing to descriptor 1) goes to the worker's own output.
+What bypasses `sys.stdout` (a child process, C code writing to descriptor 1) goes to the job's log, too, where
+jobs run one by one (`runtime/below.py`); else to the worker's own output.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from hotpath.runtime.below import Below
 from hotpath.runtime.context import CLOSED, RunningJob, current
 from hotpath.runtime.joblog import JobLog, Tee
 from hotpath.runtime.masking import late, log_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from hotpath.runtime.below import Position
 
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
@@ -69,11 +73,94 @@ def _emit(job: RunningJob | None, log: JobLog, text: str) -> None:
     log.write(text, _tee, batch.number + job.index, own=not hasattr(batch, "of_steps"))
 
 
+_below: Below | None = None
+
+
+def set_below(files: Sequence[int], position: Position) -> None:
+    """Let what is written below Python be the jobs', where they run one by one; see `Below`."""
+    global _below  # noqa: PLW0603 - one worker a process
+    _below = Below(files, position, _give) if files else None
+
+
+def _give(job: RunningJob | None, data: bytes) -> None:
+    """Bytes that were written below Python while this job ran."""
+    log = log_of(job)
+    if log is None or job is None:
+        if _capture.own is not None:
+            _capture.own.write(data.decode("utf-8", "backslashreplace"))
+        return
+    _emit(job, log, _decoded(log, data))
+
+
+def _decoded(log: JobLog, data: bytes) -> str:
+    if log.decoder is None:
+        log.decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    return log.decoder.decode(data)
+
+
+def open_below() -> Below | None:
+    """From now on what is written below Python is the job's that runs; call it when the script is loaded.
+    None where that cannot be had.
+    """
+    below = _below
+    if below is None or below.is_open:
+        return below
+    try:
+        copies = below.open()
+    except OSError:
+        return None
+    with _capture.lock:
+        own = [
+            open(copy, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - as long as the process
+            for copy in copies
+        ]
+        # Also what belongs to no job is to go where it went.
+        sys.__stdout__, sys.__stderr__ = own  # type: ignore[misc]
+        for router, stream in zip((_capture.stdout, _capture.stderr), own, strict=True):
+            if router is not None:
+                router.real = stream
+        _capture.own = own[1]
+    return below
+
+
+def close_below() -> None:
+    """Lead the descriptors back to where they were."""
+    if _below is not None:
+        _below.close()
+
+
+def look_beside() -> None:
+    """Give what was written below Python to the job that runs, from another thread."""
+    if _below is not None and _below.is_open:
+        _below.beside()
+
+
+def step_begins(job: RunningJob) -> RunningJob | None:
+    """A step of the job in hand begins, in the same thread: what is written below Python is the step's until
+    `step_ends`, which is to be given what this returns.
+    """
+    below = _below
+    if below is None or below.job is None:
+        return None
+    below.look()
+    before: RunningJob = below.job
+    below.job = job
+    return before
+
+
+def step_ends(before: RunningJob | None) -> None:
+    """The step has ended."""
+    if before is not None and _below is not None:
+        _below.look()
+        _below.job = before
+
+
 class Router(io.TextIOBase):
     """A standard stream that writes to the running job's log, or else to the real stream."""
 
-    def __init__(self, real: TextIO) -> None:
+    def __init__(self, real: TextIO, descriptor: int) -> None:
         self.real = real
+        self._descriptor = descriptor
         self._buffer = RouterBuffer(self)
 
     def write(self, text: str) -> int:
@@ -82,6 +169,8 @@ class Router(io.TextIOBase):
         log = log_of(job)
         if log is None:
             return self.real.write(text if job is None else late(job, text))
+        if _below is not None and _below.job is not None:
+            _below.look()  # what came before
         _emit(job, log, text)
         return len(text)
 
@@ -133,7 +222,11 @@ class Router(io.TextIOBase):
         return log_of(current.get()) is None and self.real.isatty()
 
     def fileno(self) -> int:
-        """The real stream's descriptor, for child processes; what they write is not the job's."""
+        """A descriptor for child processes: what they write is the job's where that can be told, else the
+        worker's own output.
+        """
+        if _below is not None and _below.is_open and log_of(current.get()) is not None:
+            return self._descriptor
         return self.real.fileno()
 
     def writable(self) -> bool:
@@ -174,9 +267,9 @@ class RouterBuffer(io.BufferedIOBase):
                 self._router.real.flush()
                 real.write(view)
             return view.nbytes
-        if log.decoder is None:
-            log.decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-        _emit(job, log, log.decoder.decode(bytes(view)))
+        if _below is not None and _below.job is not None:
+            _below.look()
+        _emit(job, log, _decoded(log, bytes(view)))
         return view.nbytes
 
     def flush(self) -> None:
@@ -209,6 +302,8 @@ class _Capture:
         self.stderr: Router | None = None
         self.handler: logging.Handler | None = None
         self.level: int | None = None
+        self.own: TextIO | None = None
+        """The worker's own output, where the descriptors lead elsewhere."""
 
 
 _capture = _Capture()
@@ -220,8 +315,8 @@ def capturing() -> Iterator[None]:
     with _capture.lock:
         _capture.users += 1
         if _capture.users == 1:
-            sys.stdout = _capture.stdout = Router(sys.stdout)
-            sys.stderr = _capture.stderr = Router(sys.stderr)
+            sys.stdout = _capture.stdout = Router(sys.stdout, 1)
+            sys.stderr = _capture.stderr = Router(sys.stderr, 2)
     try:
         yield
     finally:
@@ -279,6 +374,8 @@ def mend(out: TextIO, err: TextIO) -> None:
             os.fstat(descriptor)
         except OSError:
             _occupy(descriptor)
+    if _below is not None and _below.is_open:
+        _below.mend()
     if _capture.stderr is not None and not _is_routed(logging.getLogger()):
         _reach_logs()
 

@@ -12,6 +12,7 @@ after time-outs and interrupts of whatever is in hand, and costs nothing where t
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -24,7 +25,14 @@ import trio
 from hotpath.errors import BadArgsError, JobInterrupted
 from hotpath.model import ErrorKind
 from hotpath.runtime import payload
-from hotpath.runtime.capture import capture_logging, capturing, mend, unbuffer
+from hotpath.runtime.capture import (
+    capture_logging,
+    capturing,
+    close_below,
+    mend,
+    open_below,
+    unbuffer,
+)
 from hotpath.runtime.context import CLOSED, BatchInHand, RunningJob, current
 from hotpath.runtime.ending import fail, refuse
 from hotpath.runtime.interrupt import AGAIN, LOOK, Interrupter, Press
@@ -32,6 +40,7 @@ from hotpath.runtime.lane import Lane, tell
 from hotpath.runtime.load import WarmScript, call_preload, warm
 
 if TYPE_CHECKING:
+    from hotpath.runtime.below import Below
     from hotpath.runtime.protocol import Batch, Script
 
 SUCCESS, FAILURE = 1, 2
@@ -80,6 +89,8 @@ class LaneRunner:
         """The batches that wait or are in hand; the lane's thread changes it, too."""
         self.interrupter = Interrupter(_LOOP)
         self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
+        self._below: Below | None = None
+        """What its jobs write below Python, if that is theirs."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -87,7 +98,12 @@ class LaneRunner:
         self._lane = self._given or Lane().start()
         try:
             with capturing():
-                yield
+                try:
+                    yield
+                finally:
+                    if self._below is not None:
+                        self._below = None
+                        close_below()
         finally:
             lane, self._lane = self._lane, None
             if self._given is None:
@@ -95,9 +111,11 @@ class LaneRunner:
             else:
                 await self._put_back(lane)
 
-    async def load(self, script: Script) -> WarmScript:
+    async def load(self, script: Script, *, alone: bool = False) -> WarmScript:
         """Import a script in the lane and run its `preload()` there: everything that its module creates
-        belongs to the thread that will use it. Raises `ScriptError` for a script that cannot be run.
+        belongs to the thread that will use it. `alone`: no code runs in this process but in this lane, so
+        what is written below Python is the job's in hand. Raises `ScriptError` for a script that cannot be
+        run.
         """
 
         def load() -> WarmScript:
@@ -109,6 +127,8 @@ class LaneRunner:
         ready = await self._opened().call(load)
         unbuffer()
         capture_logging()
+        if alone:
+            self._below = open_below()
         self._streams = (sys.stdout, sys.stderr)
         return ready
 
@@ -279,6 +299,9 @@ class LaneRunner:
         clock, encode, set_current, copy = time.perf_counter_ns, payload.encode, current.set, copy_context
         nul, large = payload.NUL, payload.MAX_BYTES
         (out, err), system = self._streams, sys
+        below, seek = self._below, os.lseek
+        if below is not None:
+            below.beside()  # what came between the batches is nobody's
         jobs = zip(range(len(calls)), batch.tokens, calls, strict=True)
         job = RunningJob(hand, 0)
         self.interrupter.running = hand
@@ -297,6 +320,8 @@ class LaneRunner:
                         job = RunningJob(hand, index)
                         set_current(job)
                         run = copy().run  # what main sets in its context ends with it
+                        if below is not None:
+                            below.job = job
                         job.started = started = clock()
                         if started >= batch.until:
                             break
@@ -323,6 +348,10 @@ class LaneRunner:
                             except BaseException as error:  # noqa: BLE001 - the result's own code runs in there
                                 state, body = FAILURE, payload.bad_result(result, None, error)
                             result = None
+                            if below is not None and (
+                                seek(below.descriptor, 0, 2) != below.at or below.started
+                            ):
+                                below.settle()
                             log, job.log = job.log, CLOSED
                             text = log.text() if log else None  # type: ignore[union-attr]
                             report((index, state, started // 1000, (ended - started) // 1000, body, text))
@@ -341,6 +370,8 @@ class LaneRunner:
                         break  # type: ignore[unreachable]  # Trio's thread sets it
         finally:
             self.interrupter.running = None
+            if below is not None:
+                below.job = None
             mark[1] = mark[0] = 0
             set_current(None)
             mend(out, err)
@@ -357,6 +388,8 @@ class LaneRunner:
         kind = None
         if hand.disturbed:
             kind = self.interrupter.settle(hand, job.index)
+        if self._below is not None:
+            self._below.settle()
         fail(job, error, ended, kind)
 
 

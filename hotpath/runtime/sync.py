@@ -39,7 +39,7 @@ class SyncRuntime:
         cannot be run.
         """
         async with self._runner.open():
-            self._warm = await self._runner.load(script)
+            self._warm = await self._runner.load(script, alone=True)
             self._script = script
             try:
                 yield

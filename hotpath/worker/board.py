@@ -45,6 +45,12 @@ _USED: Final = 6
 """Two words: bytes published in each half."""
 _CHANGES: Final = 8
 """How often the table of leases has changed."""
+OUTPUT: Final = 9
+"""Two words: in which of the files of `runtime/below.py`, from 1, what jobs write below Python stands now (0:
+in none); and up to where it is in somebody's log.
+"""
+WATCHED: Final = 11
+"""Whether somebody watches a job of this worker; the supervisor writes it."""
 LEASES: Final = 64
 """First word of the table: entry h is the lease of hand number h, 0 where there is none."""
 NUMBERS: Final = 65_536
@@ -81,6 +87,8 @@ class Board:
         """What is shared, by the constants of this module."""
         self.mark: memoryview[int] = self.words[MARK : DEADLINE + 1]
         """The two words that a runtime writes."""
+        self.output: memoryview[int] = self.words[OUTPUT : OUTPUT + 2]
+        """The two words that `Below` writes."""
         self._lock = threading.Lock()
         self._writer: int | None = None
         self._waiting: list[tuple[int, str, int, int]] = []
@@ -116,7 +124,7 @@ class Board:
 
     def close(self) -> None:
         """Let go of the memory; the board must not be used afterwards."""
-        for view in (self.mark, self.words, self._bytes):
+        for view in (self.mark, self.output, self.words, self._bytes):
             view.release()
         self._map.close()
         os.close(self.fd)

@@ -6,20 +6,25 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
 import msgspec
 import trio
 
-from hotpath.core.logtext import from_pieces
+from hotpath.core.logtext import Piece, from_pieces
+from hotpath.core.storable import storable
 from hotpath.core.watch import JobInHand, Kill, Sight
 from hotpath.model import ErrorKind
+from hotpath.runtime.below import make_files
 from hotpath.worker.assignment import Assignment
 from hotpath.worker.board import BEAT, DEADLINE, LEASE_UNTIL, MARK, MAX_LOG, Board
 from hotpath.worker.statistics import WorkerStatistics
 
+OUTPUTS = 4
+"""Files for what a worker's jobs write below Python: one in use, one for each process left behind."""
 DRAIN = 0.2
 """Seconds that a dead process's status pipe is still read, if something that it left behind holds it open."""
 
@@ -35,6 +40,8 @@ class Child:
     control: trio.lowlevel.FdStream
     status: trio.lowlevel.FdStream
     board: Board
+    outputs: Sequence[int] = ()
+    """Descriptors of the files for what its jobs write below Python (`runtime/below.py`)."""
     statistics: WorkerStatistics = attrs.field(factory=WorkerStatistics)
     tallies: dict[str, list[int]] = attrs.field(factory=dict)
     """By tag, what it has counted (`core/tally.py`)."""
@@ -121,7 +128,30 @@ class Child:
         token = self.board.words[MARK]
         if self.job(token) != job:
             token = self.token(job)
-        return from_pieces(self.board.read_log(token), MAX_LOG) if token else ""
+        if not token:
+            return ""
+        pieces = self.board.read_log(token)
+        if token == self.board.words[MARK]:
+            pieces += self._unread(pieces[-1] if pieces else None)
+        return from_pieces(pieces, MAX_LOG)
+
+    def _unread(self, last: Piece | None) -> list[Piece]:
+        """What was written below Python and is in no log yet; behind this piece."""
+        number, at = self.board.output
+        if not 0 < number <= len(self.outputs):
+            return []
+        descriptor = self.outputs[number - 1]
+        try:
+            size = os.lseek(descriptor, 0, os.SEEK_END)
+            first = max(0, at, size - MAX_LOG) if at <= size else 0
+            raw = os.pread(descriptor, min(size - first, MAX_LOG), first)
+        except OSError:
+            return []
+        position = 0 if last is None else last.position + len(last.text)
+        if last is not None and last.position < 0:
+            position = -1
+        text = storable(raw.decode("utf-8", "backslashreplace"))
+        return [Piece(position, time.perf_counter_ns(), text)] if text else []
 
     def token(self, job: JobInHand) -> int:
         """The token of a job in its hand; 0 when it is not."""
@@ -255,6 +285,9 @@ class Child:
         self.control.close()
         self.status.close()
         self.board.close()
+        outputs, self.outputs = self.outputs, ()
+        for descriptor in outputs:
+            os.close(descriptor)
 
 
 def _is_stopped(pid: int) -> bool:
@@ -273,24 +306,33 @@ async def spawn() -> Child:
     means, and a job that kills its process group does not kill the supervisor.
     """
     board = Board.create()
+    outputs = make_files(OUTPUTS)
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
     try:
         process = await trio.lowlevel.open_process(
             [
                 *(sys.executable, "-m", "hotpath.worker.process"),
-                *(str(control_read), str(status_write), str(board.fd)),
+                *(str(control_read), str(status_write), str(board.fd), ",".join(map(str, outputs))),
             ],
             stdin=subprocess.DEVNULL,
-            pass_fds=(control_read, status_write, board.fd),
+            pass_fds=(control_read, status_write, board.fd, *outputs),
             start_new_session=True,
         )
     except BaseException:
         os.close(control_write)
         os.close(status_read)
         board.close()
+        for descriptor in outputs:
+            os.close(descriptor)
         raise
     finally:
         os.close(control_read)
         os.close(status_write)
-    return Child(process, trio.lowlevel.FdStream(control_write), trio.lowlevel.FdStream(status_read), board)
+    return Child(
+        process,
+        trio.lowlevel.FdStream(control_write),
+        trio.lowlevel.FdStream(status_read),
+        board,
+        outputs,
+    )

@@ -24,7 +24,7 @@ from hotpath.core.watch import JobInHand
 from hotpath.store.database import Database
 from hotpath.store.logs import LogChunk, Watched, say_live, watched
 from hotpath.store.trouble import ANY_TROUBLE
-from hotpath.worker.board import Board
+from hotpath.worker.board import WATCHED, Board
 
 log = logging.getLogger("hotpath.worker")
 
@@ -170,6 +170,7 @@ class Live:
                     log.debug("what watched jobs print is not published: %s", error)
                 await trio.sleep(TICK)
             self._readings.clear()
+            self._say_watched()
 
     async def _tick(self) -> None:
         if self._asked or self._moved():
@@ -225,6 +226,14 @@ class Live:
                 reading.cursor = (0, 0)  # what the board still holds of it
             reading.follows.append(follow)
         self._readings = readings
+        self._say_watched()
+
+    def _say_watched(self) -> None:
+        """Let the workers know that what their jobs' child processes write is to be seen soon, or need not
+        be.
+        """
+        for worker, one in self.sources().items():
+            one.board.words[WATCHED] = worker in self._readings
 
     def _read(self, worker: int) -> tuple[Callable[[], None], list[tuple[_Follow, LogChunk]]] | None:
         """What the watched jobs of one worker have printed since the last look, and what to do when that is

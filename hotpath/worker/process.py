@@ -27,12 +27,12 @@ import trio
 
 from hotpath import program_log
 from hotpath.errors import HotpathError, ScriptImportError
-from hotpath.runtime.capture import set_tee
+from hotpath.runtime.capture import look_beside, set_below, set_tee
 from hotpath.runtime.lane import Lane
 from hotpath.runtime.load import settle_memory
 from hotpath.scripts.load import scrub_environment
 from hotpath.worker.assignment import Assignment
-from hotpath.worker.board import BEAT, Board
+from hotpath.worker.board import BEAT, WATCHED, Board
 from hotpath.worker.engine import work
 from hotpath.worker.loop import Loop
 from hotpath.worker.runtimes import make_runtime
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 REPORT_EVERY = 0.25
 """Seconds between two reports of counts; also the beat of a worker that is on its way out."""
+LOOK_EVERY = 0.1
+"""The same while somebody watches a job: what its child processes write is to be seen, too."""
 BROKEN = 70
 """Exit code of a worker that failed in a way of its own: the supervisor starts another."""
 GC_THRESHOLD = 10_000
@@ -161,8 +163,9 @@ class Process:
         """Tell the counts from time to time, until the work is done."""
         said: dict[str, list[int]] = {}
         while not self._done.is_set():
-            with trio.move_on_after(REPORT_EVERY):
+            with trio.move_on_after(LOOK_EVERY if self._board.words[WATCHED] else REPORT_EVERY):
                 await self._done.wait()
+            look_beside()
             self._board.words[BEAT] = time.perf_counter_ns()
             counts, tallies = loop.statistics(), loop.tallies()
             if more := {tag: tally for tag, tally in tallies.items() if said.get(tag) != tally}:
@@ -223,21 +226,30 @@ def _read_assignment(control: int) -> tuple[Assignment, bytes]:
 
 
 def main() -> None:
-    """Entry point: three descriptors as arguments, the pipe to read from, the one to write to, the board."""
+    """Entry point: descriptors as arguments, of the pipe to read from, the one to write to, the board, and
+    the files for what jobs write below Python (with commas between).
+    """
     control, status = int(sys.argv[1]), int(sys.argv[2])
     board = Board.attach(int(sys.argv[3]))
-    faulthandler.enable()
+    files = [int(descriptor) for descriptor in sys.argv[4].split(",") if descriptor]
+    # Descriptor 2 may come to be the jobs'.
+    own = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - as long as the process
+    faulthandler.enable(own)
     assignment, words = _read_assignment(control)
     urls = (assignment.dsn, assignment.listen_dsn)
-    program_log.set_up(urls=urls, worker=assignment.name, script=assignment.version.description.path)
+    program_log.set_up(
+        stream=own, urls=urls, worker=assignment.name, script=assignment.version.description.path
+    )
     scrub_environment()
     os.set_inheritable(control, False)
-    os.set_inheritable(status, False)
+    for descriptor in (status, *files):
+        os.set_inheritable(descriptor, False)
     # A runtime of another kind may have both: what is async, and what wants the main thread.
     wants_lane = assignment.runtime is not None or not assignment.version.description.is_async
     lane = Lane() if wants_lane else None
     process = Process(control, status, board, assignment, lane)
     set_tee(board.write_log)
+    set_below(files, board.output)
     for line in words.splitlines():
         process.hear(line)
     signal.signal(signal.SIGTERM, process.signalled)

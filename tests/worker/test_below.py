@@ -1,0 +1,122 @@
+"""What jobs write below Python is in their logs: C code, descriptors, child processes (I9)."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from worker_stage import Stage
+
+from hotpath.runtime.below import make_files
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not make_files(0) and not make_files(1), reason="no files in memory here"),
+]
+
+BELOW = """
+import ctypes, logging, os, pathlib, subprocess, sys, time
+
+libc = ctypes.CDLL(None)
+os.write(2, b"imported\\n")
+
+def main(how: str = "", file: str = "") -> None:
+    if how == "all":
+        print("one")
+        os.write(1, b"two\\n")
+        libc.printf(b"three, not ended ")
+        print("four", file=sys.stderr)
+        subprocess.run(["sh", "-c", "echo five; echo six >&2"], check=True)
+        logging.warning("seven")
+        os.system("printf 'eight \\\\303\\\\251\\\\n'")
+        subprocess.run(["sh", "-c", "echo nine"], stdout=sys.stdout)
+        libc.printf(b"ten")
+    elif how == "fails":
+        os.write(2, b"before it failed")
+        raise ValueError
+    elif how == "leaves":
+        # It writes again and again, whatever else runs, until it is told to stop.
+        script = f"echo left; while [ ! -e {file} ]; do echo late; sleep 0.005; done; echo gone > {file}.gone"
+        subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    elif how == "slow":
+        print(file, end="")
+        time.sleep(0.1)
+    elif how == "closes":
+        os.close(1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    elif how == "dies":
+        print("last words: ", end="")
+        os.write(2, "in C é\\n".encode())
+        subprocess.run(["echo", "of a child"])
+        ctypes.string_at(0)
+    elif how == "stuck":
+        subprocess.run(["echo", "seen"])
+        ctypes.PyDLL(None).sleep(60)
+"""
+
+
+async def test_what_is_written_below_python_is_the_jobs(stage: Stage):
+    """C code, descriptors and child processes write to the job's log, in order with what Python writes, half
+    lines too; nothing of one job is in another's log; what a process that was left behind still writes, and
+    what belongs to no job, is the worker's own output.
+    """
+    (stage.workspace / "below.py").write_text(BELOW)
+    stop = stage.workspace / "stop"
+    enqueue = stage.client.enqueue
+    whole = await enqueue("below", {"how": "all"})
+    failed = await enqueue("below", {"how": "fails"})
+    left = await enqueue("below", {"how": "leaves", "file": str(stop)})
+    slow = [await enqueue("below", {"how": "slow", "file": f"{n}"}) for n in range(5)]
+    closes = await enqueue("below", {"how": "closes"})
+    command = await stage.dedicate("below")
+    await stage.until_done(9)
+    again = await enqueue("below", {"how": "all"})  # the descriptors are mended between the batches
+    await stage.until_done(10)
+    stop.touch()
+    await stage.until(trio.Path(f"{stop}.gone").exists)
+    command.process.terminate()
+    assert await command.wait() == 0, command.stderr
+    log = stage.client.log
+    said = "one\ntwo\nthree, not ended four\nfive\nsix\nWARNING root: seven\neight é\nnine\nten"
+    assert await log(whole) == said
+    assert await log(failed) == "before it failed"
+    assert await log(left) in ("", "left\n", "left\nlate\n")
+    assert [await log(job) for job in slow] == [f"{n}" for n in range(5)]
+    assert await log(closes) == ""
+    assert await log(again) == said
+    assert command.stderr.count("late\n") > 20
+    for never in ("one\n", "two", "five", "six", "ten", "nine"):
+        assert never not in command.stderr
+
+
+async def test_a_killed_job_keeps_what_was_written_below_python(stage: Stage):
+    """What C code and child processes had written as their worker died, or was killed, is in the log; and it
+    is seen live.
+    """
+    (stage.workspace / "below.py").write_text(BELOW)
+    dies = await stage.client.enqueue("below", {"how": "dies"})
+    stuck = await stage.client.enqueue("below", {"how": "stuck"}, timeout=3.0)
+    await stage.dedicate("below", "--grace", "0.1")
+    await stage.until_done(2, 60)
+    words = "last words: in C é\nof a child\n"
+    assert await stage.client.log(dies) == 3 * words
+    assert await stage.client.log(stuck) == "seen\n"
+
+
+async def test_a_child_process_is_followed(stage: Stage):
+    """What a child process writes while Python waits for it is at the follower's before it has ended."""
+    gate = stage.workspace / "gate"
+    (stage.workspace / "waits.py").write_text(
+        "import subprocess\ndef main(file: str) -> None:\n"
+        "    script = f'echo begun; until [ -e {file} ]; do sleep 0.01; done; echo over'\n"
+        "    subprocess.run(['sh', '-c', script])\n"
+    )
+    job = await stage.client.enqueue("waits", {"file": str(gate)})
+    await stage.dedicate("waits")
+    seen = ""
+    with trio.fail_after(30):
+        async with stage.client.tail(job) as tail:
+            async for chunk in tail:
+                seen += chunk.text
+                if seen == "begun\n":
+                    gate.touch()
+    assert seen == "begun\nover\n"
