@@ -169,7 +169,7 @@ class Router(io.TextIOBase):
         log = log_of(job)
         if log is None:
             return self.real.write(text if job is None else late(job, text))
-        if _below is not None and _below.job is not None:
+        if _below is not None and _below.job is not None and text != "\n":  # which `print` writes by itself
             _below.look()  # what came before
         _emit(job, log, text)
         return len(text)
