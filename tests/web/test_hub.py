@@ -14,7 +14,6 @@ from hotpath.store.logs import LogChunk, say_live
 from hotpath.web.hub import Hub, Look
 from hotpath.web.logs_feed import MEMORY
 from hotpath.web.outbox import VIEWER_LIMIT, Outbox, Viewer
-from hotpath.web.reads import Pause
 
 
 class Eyes:
@@ -254,14 +253,3 @@ async def test_nobody_looks(stage):
     before = stage.hub.statistics().reads
     await trio.sleep(1.3)
     assert stage.hub.statistics().reads == before
-
-
-async def test_pause():
-    """A pause that is over before it begins ends at once, and who was woken early sleeps the next time."""
-    pause = Pause()
-    await pause.sleep(-1)
-    pause.wake()
-    await pause.sleep(60)
-    with trio.move_on_after(0.05) as scope:
-        await pause.sleep(60)
-    assert scope.cancelled_caught

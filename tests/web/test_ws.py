@@ -8,8 +8,11 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
-from trio_websocket import ConnectionClosed, open_websocket_url
+from flow_stage import make_flows, mark, step
+from trio_websocket import ConnectionClosed, ConnectionRejected, open_websocket_url
 
+from hotpath import asyncpg_trio
+from hotpath.store.tokens import create_token, revoke_token
 from hotpath.web.listener import MAX_MESSAGE
 
 
@@ -94,6 +97,66 @@ async def test_unknown_job(served):
             assert (event["id"], event["status"]) == (3, 404)
             assert nobody in event["detail"]
         assert served.state.hub.statistics().viewers == 0
+
+
+async def test_run(served, stage):
+    """A run comes whole at first, then what changes of it; who comes back with a number gets what came after
+    it, or all of it, if the server does not know.
+    """
+    flowing = await make_flows(stage)
+    session, hand = await flowing.in_hand()
+    run = hand.ids[0]
+    await flowing.note(session, (hand, 0, step(run, "a")))
+    async with connected(served) as peer:
+        await peer.say(op="subscribe", id=1, channel="run", job=str(run))
+        first = await peer.next(type="run")
+        assert (first["full"], first["state"], [each["step"] for each in first["steps"]]) == (
+            True, "running", ["a"],
+        )  # fmt: skip
+        await flowing.note(session, (hand, 0, step(run, "l[0]/b")), (hand, 0, step(run, "l[1]/b")))
+        later = await peer.next(type="run", full=False)
+        while not later["steps"]:
+            later = await peer.next(type="run", full=False)
+        assert sorted(each["step"] for each in later["steps"]) == ["l[0]/b", "l[1]/b"]
+        assert later["seq"] > first["seq"]
+        await peer.say(op="subscribe", id=2, channel="run", job=str(run), after=later["seq"])
+        again = await peer.next(id=2)
+        assert (again["full"], again["steps"]) == (False, [])
+        await peer.say(op="subscribe", id=3, channel="run", job=str(run), after=12345)
+        anew = await peer.next(id=3)
+        assert (anew["full"], len(anew["steps"])) == (True, 3)
+        await flowing.note(
+            session, (hand, 0, mark("suspend:a", {"required": 1, "until": None, "form": None}))
+        )
+        await flowing.park(session, hand, events={"a": 0})
+        while not later["waits"]:
+            later = await peer.next(id=1)
+        assert later["waits"][0]["step"] == "a"
+
+
+async def test_revoked(serve_fixture, database_url):
+    """Who has no token is not let in where one is needed; one whose token is revoked is sent away."""
+    connection = await asyncpg_trio.connect(database_url)
+    token, _ = await create_token(connection, "viewer", ["read"], None)
+    async with serve_fixture(host="0.0.0.0") as served:
+        url = served.url.replace("http://0.0.0.0", "ws://127.0.0.1") + "/ws"
+        with pytest.raises(ConnectionRejected) as refused:
+            async with open_websocket_url(url):
+                pass
+        assert refused.value.status_code == 401
+        headers = [(b"authorization", b"Bearer " + token.encode())]
+        async with open_websocket_url(url, extra_headers=headers) as websocket:
+            peer = Peer(websocket)
+            await peer.say(op="subscribe", id=1, channel="overview")
+            await peer.next(type="overview")
+            await revoke_token(connection, "viewer")
+            with trio.fail_after(12), pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    await peer.next()
+            assert closed.value.reason.code == 1008
+            await websocket._close_stream()
+        assert served.state.hub.statistics().viewers == 0
+    await connection.close()
 
 
 @pytest.mark.parametrize(
