@@ -4,6 +4,7 @@ import uuid
 
 from store_stage import NAME
 
+from hotpath.store import listing
 from hotpath.version import __version__
 
 
@@ -27,3 +28,22 @@ async def test_workers(served, stage):
     assert (document["script"], document["tags"], document["state"]) == (NAME, [NAME], "running")
     assert (document["running"], document["program"], document["stopped_at"]) == (2, __version__, None)
     assert document["occupancy"] is document["rss"] is None
+
+
+async def test_a_search_that_finds_little_goes_on(served, monkeypatch):
+    """A filter that finds few among many answers early: `partial`, and `next` leads on to the end."""
+    monkeypatch.setattr(listing, "FIRST_ROWS", 0)
+    monkeypatch.setattr(listing, "MOST_ROWS", 1)
+    for x in range(9):
+        await served.http.post("/api/v1/jobs", json={"script": "add", "args": {"x": x}})
+    query, pages = {"tag": "nowhere", "limit": 1}, 0
+    while True:
+        document = (await served.http.get("/api/v1/jobs", params=query)).json()
+        assert document["jobs"] == []
+        pages += 1
+        if document["next"] is None:
+            break
+        assert document["partial"] is True
+        query["before"] = document["next"]
+    assert document["partial"] is False
+    assert pages > 2

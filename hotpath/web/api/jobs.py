@@ -86,17 +86,17 @@ async def list_jobs(request: Request, asked: ListJobs) -> Response:
     size, before, at_once = 0, asked.before, FEW if payloads else asked.limit
     while True:
         want = min(at_once, asked.limit - len(found))
-        jobs = await client.jobs(
+        page = await client.page(
             state=asked.state, script=asked.script, tag=asked.tag, since=asked.since, limit=want,
             before=before, steps=asked.steps, parent=asked.parent, payloads=payloads,
         )  # fmt: skip
-        for document in map(job_document, await client.masked(jobs, payloads=payloads)):
+        for document in map(job_document, await client.masked(page.jobs, payloads=payloads)):
             raw = msgspec.json.encode(shapes.ListedJob(**{name: document[name] for name in fields}))
             size += len(raw)
             found.append(msgspec.Raw(raw))
-        before = jobs[-1].id if len(jobs) == want else None
-        if before is None or len(found) == asked.limit or size > PAGE_BYTES:
-            return reply({"jobs": found, "next": before})
+        before = page.next
+        if before is None or page.partial or len(found) == asked.limit or size > PAGE_BYTES:
+            return reply({"jobs": found, "next": before, "partial": page.partial})
         at_once = at_once * 2 if size < PAGE_BYTES // 8 else FEW
 
 
