@@ -61,8 +61,8 @@ async def drain(
         watching(bench, process) as usage,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(_collect, process.stderr, errors)
-        nursery.start_soon(_collect, process.stdout, [])
+        nursery.start_soon(collect, process.stderr, errors)
+        nursery.start_soon(collect, process.stdout, [])
         await process.wait()
     if process.returncode:
         raise CheckFailed(f"{' '.join(command)} ended with {process.returncode}: {b''.join(errors).decode()}")
@@ -154,8 +154,8 @@ async def dedicated(
     command = ("-m", "hotpath", "dedicate", script, *options)
     async with started(url, *command) as process, trio.open_nursery() as nursery:
         said: list[bytes] = []
-        nursery.start_soon(_collect, process.stdout, said)
-        nursery.start_soon(_collect, process.stderr, said)
+        nursery.start_soon(collect, process.stdout, said)
+        nursery.start_soon(collect, process.stderr, said)
         async with watching(bench, process) as usage:
             with trio.move_on_after(_START_SECONDS) as scope:
                 async with connect(url) as connection:
@@ -174,7 +174,8 @@ async def dedicated(
 _READY = "select exists (select from hotpath.doze d join hotpath.script s on s.tag = d.tag where s.name = $1)"
 
 
-async def _collect(stream: Any, into: list[bytes]) -> None:
+async def collect(stream: Any, into: list[bytes]) -> None:
+    """Read all that a process says."""
     async for chunk in stream:
         into.append(chunk)  # noqa: PERF401 - what has come so far is read before the stream ends
 

@@ -15,17 +15,25 @@ import inspect
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
+import hypothesis
 import pytest
 import trio
 
 import hotpath
 from hotpath.store.embedded import EmbeddedPostgres
 from hotpath.store.embedded_wire import Session
+
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+
+import warm
+from thoroughness import examples
 
 TEST_SECONDS = 60.0
 
@@ -53,6 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name == "DATABASE_URL" or (name.startswith(_NOT_YOURS) and name not in _YOURS):
             del os.environ[name]
+    hypothesis.settings.register_profile("hotpath", max_examples=examples(40, 100))
+    hypothesis.settings.load_profile("hotpath")
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(Path(hotpath.__file__).parent, quiet=2)
 
@@ -101,6 +111,13 @@ def cluster() -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _warm() -> Iterator[None]:
+    """What starts `hotpath` commands ends with this run."""
+    yield
+    warm.SHARED.close()
+
+
 def _sweep(base: Path) -> None:
     """Remove the servers' homes of runs that were killed: nobody holds a reference to them any more."""
     for home in base.glob(_HOME_PREFIX + "*"):
@@ -133,6 +150,12 @@ async def _migrate(url: str) -> None:
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
             await connection.close()
+
+
+@pytest.fixture(scope="session")
+def databases(cluster: str) -> Callable[[str], AbstractContextManager[str]]:
+    """To be called with the name of a database, for a copy of it: a context, whose value is its address."""
+    return contextmanager(functools.partial(_fresh, cluster))
 
 
 @pytest.fixture

@@ -1,12 +1,26 @@
 """The scenarios; importing this package registers them."""
 
-from bench.scenarios import cpu, drain, enqueue, flat, flows, latency, price, sleep, startup, trouble, workers
+from bench.scenarios import (
+    cpu,
+    drain,
+    enqueue,
+    flat,
+    flow_kill,
+    flows,
+    latency,
+    price,
+    sleep,
+    startup,
+    trouble,
+    workers,
+)
 
 __all__ = [
     "cpu",
     "drain",
     "enqueue",
     "flat",
+    "flow_kill",
     "flows",
     "latency",
     "price",

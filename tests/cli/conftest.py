@@ -10,6 +10,8 @@ from pathlib import Path
 
 import attrs
 import pytest
+from thoroughness import THOROUGH
+from warm import run_warm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 
@@ -87,9 +89,20 @@ def hotpath(environment, tmp_path):
     """Runs `hotpath ARGUMENTS` to its end."""
 
     def run(*arguments, stdin=b"", **changes):
+        if isinstance(stdin, str):
+            stdin = stdin.encode()
+        if not THOROUGH:
+            code, out, err = run_warm(
+                [str(each) for each in arguments],
+                stdin=stdin,
+                env=environment | changes,
+                cwd=tmp_path,
+                seconds=50,
+            )
+            return Done(code, out.decode(), err.decode())
         done = subprocess.run(
             [sys.executable, "-m", "hotpath", *map(str, arguments)],
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            input=stdin,
             capture_output=True,
             env=environment | changes,
             cwd=tmp_path,

@@ -14,6 +14,7 @@ from flow_reference import Event
 from flow_strategies import SCRIPTS, cases, evaluate_text, execute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from hotpath.core.flow.engine import Run
 from hotpath.core.flow.keys import step_uuid
@@ -22,7 +23,9 @@ from hotpath.core.flow.program import compile_flow
 from hotpath.core.notes import Checkpoint, Dispatch, Mark, Recalled
 
 EXAMPLES = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=examples(40, 100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 SEEDS = st.integers(0, 2**32)
 YES, NO = Event(approved=True, payload={"by": 1}, approver="ann"), Event(approved=False, approver="bob")

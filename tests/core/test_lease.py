@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from thoroughness import examples
 
 from hotpath.core.hand import FOREVER, Hand, LeaseFlush, SealedIds
 from hotpath.core.lease import NUMBERS, LeaseBook, hand_number
@@ -265,9 +266,9 @@ class BookMachine(RuleBasedStateMachine):
 
 
 TestHandMachine = HandMachine.TestCase
-TestHandMachine.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestHandMachine.settings = settings(max_examples=examples(60, 200), stateful_step_count=30, deadline=None)
 TestBookMachine = BookMachine.TestCase
-TestBookMachine.settings = settings(max_examples=100, stateful_step_count=40)
+TestBookMachine.settings = settings(max_examples=examples(40, 100), stateful_step_count=40)
 
 
 def test_book_refuses_the_hand_beyond_its_numbers():

@@ -7,6 +7,7 @@ import textwrap
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from hotpath.core.schema import ArgsValidator
 from hotpath.errors import BadArgsError, ScriptError, ScriptImportError, UnknownScriptError
@@ -329,7 +330,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from([None, 1, "\t"]), st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=examples(100, 300))
 def test_json_is_read_as_python_reads_it(value, indent, ascii_only):
     """Any JSON document gives what Python's own reader gives."""
     raw = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
@@ -585,7 +586,7 @@ def test_schema_of_other_shapes():
 
 
 @given(JSON)
-@settings(max_examples=200)
+@settings(max_examples=examples(80, 200))
 def test_any_schema_can_be_used(value):
     """Whatever stands where a schema is expected, the result is a schema that args can be checked with."""
     for schema in ({"properties": {"a": value, "b": {"type": "array", "items": value}}}, value):

@@ -9,6 +9,7 @@ import hypothesis
 import msgspec
 import pytest
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from hotpath.core.schema import ArgsValidator
 from hotpath.core.storable import MAX_BYTES
@@ -152,7 +153,7 @@ ARGS = st.fixed_dictionaries(
 
 
 @hypothesis.given(st.lists(ARGS, min_size=1, max_size=4), st.sampled_from([JOB, OPEN, TYPED]))
-@hypothesis.settings(deadline=None, max_examples=300)
+@hypothesis.settings(deadline=None, max_examples=examples(100, 300))
 def test_many_as_one_by_one(many, validator):
     """Args encoded together are what they are one by one, and none is accepted that would not be alone."""
     together = validator.encode_many(many)
@@ -172,7 +173,7 @@ def test_many_together():
 
 
 @hypothesis.given(VALUE)
-@hypothesis.settings(deadline=None, max_examples=300)
+@hypothesis.settings(deadline=None, max_examples=examples(100, 300))
 def test_what_is_encoded_is_accepted(value):
     """What `encode` accepts, `check_json` accepts as it is, and it comes back equal from JSON."""
     args = {"user_id": 1, "anything": value}

@@ -21,6 +21,7 @@ import hypothesis
 import msgspec
 import pytest
 from hypothesis import strategies as st
+from thoroughness import examples
 
 import hotpath.store
 from hotpath import asyncpg_trio
@@ -370,7 +371,7 @@ MAINS = sorted({main for main, _, _ in CASES}, key=lambda main: main.__name__)
 
 
 @hypothesis.given(data=st.data())
-@hypothesis.settings(deadline=None, max_examples=150)
+@hypothesis.settings(deadline=None, max_examples=examples(60, 150))
 def test_validator_and_decoder_agree_on_anything(data):
     """Whatever the args, the door and the job give the same verdict."""
     main = data.draw(st.sampled_from(MAINS))

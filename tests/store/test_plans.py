@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from store_stage import NAME, Stage, outcomes
+import trio
+from store_stage import NAME, Stage, open_stage, outcomes
 
 from hotpath.core.positions import Positions
 from hotpath.store.queries import names, query
@@ -31,12 +33,26 @@ index alone.
 """
 
 
+@pytest.fixture(scope="module")
+def nobodys(databases, template: str) -> Iterator[str]:
+    """The address of a database that is only looked into."""
+    with databases(template) as url:
+        yield url
+
+
+@pytest.fixture
+async def bare(nobodys: str) -> AsyncIterator[Stage]:
+    """A stage on an empty database that is shared with others who change nothing."""
+    async with open_stage(nobodys) as stage:
+        yield stage
+
+
 @pytest.mark.parametrize("statement", names())
-async def test_statement_prepares(stage: Stage, statement):
+async def test_statement_prepares(bare: Stage, statement):
     """I10: each file holds one statement that fits the schema, by the protocol that workers and clients
     use.
     """
-    assert await stage.connection.prepare(query(statement)) is not None
+    assert await bare.connection.prepare(query(statement)) is not None
 
 
 async def fill(stage: Stage) -> None:
@@ -65,6 +81,27 @@ async def fill(stage: Stage) -> None:
         analyze hotpath.job_queue, hotpath.batch;
         """
     )
+
+
+@pytest.fixture(scope="module")
+def full(databases, template: str) -> Iterator[str]:
+    """The name of a database that has been filled."""
+
+    async def prepare(url: str) -> None:
+        async with open_stage(url) as stage:
+            await fill(stage)
+
+    with databases(template) as url:
+        trio.run(prepare, url)
+        yield urlsplit(url).path[1:]
+
+
+@pytest.fixture
+async def filled(databases, full: str) -> AsyncIterator[Stage]:
+    """A stage on a full database of its own."""
+    with databases(full) as url:
+        async with open_stage(url) as stage:
+            yield stage
 
 
 def nodes(plan: Any) -> Iterator[dict[str, Any]]:
@@ -102,25 +139,27 @@ def check_scans(plan: dict[str, Any]) -> None:
         assert node["Index Name"] in INDEXES[table], node
 
 
-@pytest.mark.parametrize("filled", [False, True])
-@pytest.mark.parametrize(
-    "statement",
-    [
-        *("cycle", "claim", "look", "heads", "drained", "give_back", "settled", "unlisted", "payloads"),
-        *("release", "end_jobs", "heartbeat", "attempt_of", "stop_worker", "orphans"),
-    ],
+HOT = (
+    *("cycle", "claim", "look", "heads", "drained", "give_back", "settled", "unlisted", "payloads"),
+    *("release", "end_jobs", "heartbeat", "attempt_of", "stop_worker", "orphans"),
 )
-async def test_hot_statements_scan_no_table(stage: Stage, statement, filled):
-    """I10: with workers' settings the generic plan goes by index, planned on empty tables or on full ones."""
-    if filled:
-        await fill(stage)
-    check_scans(await explain(stage, statement))
 
 
-async def test_claims_order_by_index_alone(stage: Stage):
+@pytest.mark.parametrize("statement", HOT)
+async def test_hot_statements_scan_no_table(bare: Stage, statement):
+    """I10: with workers' settings the generic plan goes by index, planned on empty tables."""
+    check_scans(await explain(bare, statement))
+
+
+@pytest.mark.parametrize("statement", HOT)
+async def test_hot_statements_scan_no_full_table(filled: Stage, statement):
+    """I10: nor on full ones."""
+    check_scans(await explain(filled, statement))
+
+
+async def test_claims_order_by_index_alone(filled: Stage):
     """I10: in the cycle the waiting jobs come in order from `job_queue_order`; nothing sorts them."""
-    await fill(stage)
-    plan = await explain(stage, "cycle")
+    plan = await explain(filled, "cycle")
     scans = [
         node
         for node in nodes(plan)
@@ -137,9 +176,9 @@ def pages(plan: dict[str, Any]) -> int:
     return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
 
 
-async def test_look_behind_future_jobs_is_cheap(stage: Stage):
+async def test_look_behind_future_jobs_is_cheap(filled: Stage):
     """I10: 50,000 jobs at a higher priority that are not due yet cost a full look a few pages."""
-    await fill(stage)
+    stage = filled
     tag = str(stage.tag)
     assert pages(await explain(stage, "look", tag, analyze=True)) < FEW
     priorities, next_in = await (await stage.worker()).look(stage.tag)
@@ -147,11 +186,11 @@ async def test_look_behind_future_jobs_is_cheap(stage: Stage):
     assert 3000 < next_in < 3700
 
 
-async def test_claim_from_positions_skips_what_was_claimed(stage: Stage):
+async def test_claim_from_positions_skips_what_was_claimed(filled: Stage):
     """I10: behind dead entries that no vacuum may remove, a claim from its position reads what it takes and
     little more.
     """
-    await fill(stage)
+    stage = filled
     worker, holder = await stage.worker(), await stage.connect()
     async with holder.transaction(isolation="repeatable_read"):
         await holder.fetchval("select count(*) from hotpath.script")
@@ -170,9 +209,9 @@ async def test_claim_from_positions_skips_what_was_claimed(stage: Stage):
         assert 100 <= fetched < 400
 
 
-async def test_heads_behind_future_jobs(stage: Stage):
+async def test_heads_behind_future_jobs(filled: Stage):
     """I10: asking which tag is next does not read every job that is scheduled for later."""
-    await fill(stage)
+    stage = filled
     plan = await explain(stage, "heads", f"'{{{stage.tag}}}'", str(stage.script), analyze=True)
     assert pages(plan) < FEW
     worker = await stage.worker()
@@ -186,11 +225,11 @@ async def test_heads_behind_future_jobs(stage: Stage):
     assert (await worker.heads([stage.tag], stage.script))[0][1] == 3
 
 
-async def test_drained_behind_future_jobs(stage: Stage):
+async def test_drained_behind_future_jobs(filled: Stage):
     """I10: asking whether a drain is over does not read the jobs that are scheduled for later, whatever their
     priority; nor do those of others that have run before.
     """
-    await fill(stage)
+    stage = filled
     await stage.connection.execute(
         """
         delete from hotpath.job_queue where tag = hotpath.tag_id('flow_x') and scheduled_for <= now();

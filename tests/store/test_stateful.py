@@ -13,12 +13,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from stateful_model import Machine, Portal
+from thoroughness import examples
 
 from hotpath.store import queries, work, workers
 
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "0"))
 FIXED = settings(
-    max_examples=EXAMPLES or 30,
+    max_examples=EXAMPLES or examples(12, 30),
     stateful_step_count=40,
     deadline=None,
     derandomize=not EXAMPLES,

@@ -170,9 +170,7 @@ async def test_notes_are_durable_without_the_flush_behind_them(stage: Stage, mon
         if pen is not None and len(hands) == 2 and not hands[0].gone:
             if when == "before the notes":
                 self.losing.lost(hands[0])
-            await stage.connection.execute(
-                "update hotpath.lease set worker = worker + 1000 where id = $1", hands[0].lease
-            )
+            await stage.steal(hands[0].lease)
         return pen
 
     async def watched(self, session, **options):

@@ -295,7 +295,7 @@ async def test_lost_lease_drops_its_notes(stage: Stage, caplog):
     async with trio.open_nursery() as nursery:
         worker = await nursery.start(hotpath.serve_worker, dedicated(stage, runtime))
         await begun.wait()
-        await stage.connection.execute("update hotpath.lease set worker = worker + 1000")
+        await stage.steal()
         taken.set()
         await noted.wait()
 
@@ -664,5 +664,5 @@ async def test_named_runtime_has_the_main_thread(stage: Stage, monkeypatch, tmp_
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     job = await stage.client.enqueue("nap", {"x": 1})
-    await stage.drain("nap")
+    await stage.drain("nap", cold=True)  # for `sitecustomize`
     assert await stage.client.result(job) == [1, 0]

@@ -38,7 +38,7 @@ def catches(pid: int, number: int) -> bool:
 async def test_during_the_start(stage: Stage, seconds: float):
     """I12: SIGTERM at any moment of the start ends the command with 0, or, before it runs, by the signal."""
     await stage.client.enqueue("nap", {"x": 1, "seconds": 600})
-    command = await stage.dedicate("nap", "--grace", "0")
+    command = await stage.dedicate("nap", "--grace", "0", cold=True)
     await trio.sleep(seconds)
     heeds = catches(command.process.pid, signal.SIGTERM)
     command.process.terminate()

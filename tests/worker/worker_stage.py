@@ -14,6 +14,8 @@ from typing import Any
 
 import attrs
 import trio
+from thoroughness import THOROUGH
+from warm import WarmProcess, open_warm
 
 from hotpath import asyncpg_trio
 from hotpath.client import Client, open_client
@@ -67,23 +69,32 @@ class Stage:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "HOTPATH_DATABASE_URL": self.url, "HOTPATH_WORKSPACE": str(self.workspace)}
 
-    async def dedicate(self, name: str, *flags: str, launcher: Sequence[str] = ()) -> Command:
-        """Start `hotpath dedicate NAME --json`, by `launcher` if there is one."""
-        process = await trio.lowlevel.open_process(
-            [*launcher, sys.executable, "-m", "hotpath", "dedicate", name, "--json", *flags],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self.environment,
-            cwd=self.workspace,
-        )
+    async def dedicate(
+        self, name: str, *flags: str, launcher: Sequence[str] = (), cold: bool = THOROUGH
+    ) -> Command:
+        """Start `hotpath dedicate NAME --json`, by `launcher` if there is one; `cold`: by a Python of its
+        own.
+        """
+        arguments = ["dedicate", name, "--json", *flags]
+        process: Any
+        if cold or launcher:
+            process = await trio.lowlevel.open_process(
+                [*launcher, sys.executable, "-m", "hotpath", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=self.environment,
+                cwd=self.workspace,
+            )
+        else:
+            process = open_warm(arguments, self.environment, self.workspace)
         command = Command(process)
         self.nursery.start_soon(command.follow)
         return command
 
-    async def drain(self, name: str, *flags: str) -> Command:
+    async def drain(self, name: str, *flags: str, cold: bool = THOROUGH) -> Command:
         """Run `hotpath dedicate NAME --drain --json` to its end, which has to be a good one."""
-        command = await self.dedicate(name, "--drain", *flags)
+        command = await self.dedicate(name, "--drain", *flags, cold=cold)
         assert await command.wait() == 0, command.stderr
         return command
 
@@ -121,6 +132,16 @@ class Stage:
             )
         ]
 
+    async def steal(self, *leases: int) -> None:
+        """Give these leases, or all, to another worker, which lives: nobody takes them from it."""
+        await self.connection.execute(
+            "with thief as (insert into hotpath.worker (name, tags, host, pid, concurrency, lease_until)"
+            " values ('thief', '{}', 'there', 1, 1, now() + interval '1 hour') returning id)"
+            " update hotpath.lease set worker = (select id from thief)"
+            " where id = any($1::int8[]) or $1 = '{}'",
+            leases,
+        )
+
     async def check_empty(self) -> None:
         """Nothing waits and nothing is leased."""
         for table in ("job_queue", "batch", "lease"):
@@ -131,7 +152,7 @@ class Stage:
 class Command:
     """A running `hotpath dedicate`."""
 
-    process: trio.Process
+    process: trio.Process | WarmProcess
     events: list[dict[str, Any]] = attrs.field(factory=list)
     stderr: str = ""
     _ready: trio.Event = attrs.field(factory=trio.Event)
