@@ -1,4 +1,4 @@
-"""Flows whose workers are killed all the time: all runs end right, and what was written does not run again."""
+"""Flows whose workers are killed all the time: all runs end right, and nothing written is repeated."""
 
 from __future__ import annotations
 
