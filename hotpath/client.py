@@ -22,6 +22,7 @@ import attrs
 
 from hotpath.config import Config, read_config
 from hotpath.core.schema import ArgsValidator
+from hotpath.core.traceparent import current_traceparent
 from hotpath.errors import (
     BadArgsError,
     JobCanceled,
@@ -115,6 +116,7 @@ class Client(Runs, Shown):
                 priority=priority,
                 scheduled_for=scheduled_for,
                 timeout=timeout,
+                traceparent=current_traceparent(),
             )
         self._enqueued += 1
         return job_id
@@ -158,22 +160,33 @@ class Client(Runs, Shown):
         priority: int = 0,
         scheduled_for: datetime | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
+        traceparent: str | None = None,
     ) -> Sequence[UUID]:
-        """`enqueue_many` for args that are JSON already, and have been through `validator(script)`."""
+        """`enqueue_many` for args that are JSON already, and have been through `validator(script)`.
+
+        `traceparent`: the trace that the jobs are to belong to, if it is not the one of the current span.
+        """
         known = await self._know(script)
         batches: Iterable[Contents] | AsyncIterable[Contents]
         batches = AsyncSeal(raws, Sealer()) if isinstance(raws, AsyncIterable) else Sealer().seal(raws)
         return await self._load(
-            known, batches, tag=tag, priority=priority, scheduled_for=scheduled_for, timeout=timeout
-        )
+            known, batches, tag=tag, priority=priority, scheduled_for=scheduled_for, timeout=timeout,
+            traceparent=traceparent,
+        )  # fmt: skip
 
     async def _load(
-        self, known: _Known, batches: Iterable[Contents] | AsyncIterable[Contents], **options: Any
+        self,
+        known: _Known,
+        batches: Iterable[Contents] | AsyncIterable[Contents],
+        *,
+        traceparent: str | None = None,
+        **options: Any,
     ) -> JobIds:
+        traceparent = traceparent or current_traceparent()
         source = batches if isinstance(batches, AsyncIterable) else _Source(batches)
         try:
             async with self.database.connection() as connection:
-                ids = await enqueue_many(connection, known.script, source, **options)
+                ids = await enqueue_many(connection, known.script, source, traceparent=traceparent, **options)
         except _SourceFailed as failed:
             raise failed.error from None
         self._enqueued += len(ids)

@@ -213,3 +213,5 @@ class JobContext:
     deadline: float | None
     """`time.monotonic()` at which the job times out, or None."""
     cancel_requested: bool = False
+    traceparent: str | None = None
+    """W3C trace context of the span that this run of the job is; None where the worker makes none."""

@@ -63,9 +63,11 @@ def command(
     SIGTERM and Ctrl-C let running jobs finish; a second one gives them back at once.
     """
     _stop_quietly()
+    from hotpath.runtime.tracing import check
     from hotpath.worker.options import DedicateOptions, parse_size
     from hotpath.worker.supervisor import supervise
 
+    check()
     options = DedicateOptions(
         name=name,
         workspace=given.config.workspace,

@@ -92,6 +92,7 @@ class Hand:
         "spoiled",
         "tag",
         "timeouts",
+        "traces",
         "until",
         "waiting_since",
     )
@@ -124,6 +125,8 @@ class Hand:
         """Seconds a job may take, where that is said of the job itself; None: of no job here."""
         self.alone = alone
         """Whether nothing else of this worker may run beside it: it holds a job that may kill its worker."""
+        self.traces: Mapping[int, str] | None = None
+        """By index, the trace that a job belongs to, as `traceparent`; None: nobody has looked."""
         self.number = 0
         """Token of its first job; job i is `number + i`. Given by the worker's lease book."""
         self.mark: MutableSequence[int] = [0, 0]

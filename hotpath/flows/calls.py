@@ -189,6 +189,17 @@ class StepJob:
         return 1
 
     @property
+    def traces(self) -> Mapping[int, str] | None:
+        """The run's span, as `traceparent`."""
+        spans = self.run.job.of.spans
+        trace = None if spans is None else spans.traceparent(self.run.index)
+        return None if trace is None else {0: trace}
+
+    def key_of(self, _index: int) -> str:
+        """Which step of its run it is."""
+        return self.key
+
+    @property
     def until(self) -> int:
         """The run's."""
         return self.run.batch.until
@@ -322,6 +333,8 @@ class Execute:
         context = copy_context()  # what the step sets in its context ends with it
         context.run(current.set, self._job)
         context.run(current_run.set, self.step.key)
+        if hand.spans is not None:
+            context.run(hand.spans.begin, self._job)
         self._job.started = time.perf_counter_ns()
         return context
 
@@ -353,6 +366,8 @@ class Execute:
 
     def _leave_log(self, run: CodeRun) -> None:
         """What the step has printed so far is the run's."""
+        if self._job.of.spans is not None:
+            self._job.of.spans.end(0, "parked")
         text = self._text()
         log = log_of(run.job)
         if text and log is not None:
@@ -368,6 +383,9 @@ class Execute:
         self, state: int, outcome: bytes, error: BaseException | None, delay: float | None, ended: int
     ) -> Ended:
         started = self._job.started
+        spans = self._job.of.spans
+        if spans is not None:
+            spans.end(0, "success" if state == SUCCESS else "failure", outcome)
         return Ended(state, outcome, error, delay, started // 1000, (ended - started) // 1000, self._text())
 
 

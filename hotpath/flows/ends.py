@@ -54,7 +54,8 @@ class Ends:
         if len(body) > payload.MAX_BYTES or (payload.NUL in body and not payload.is_storable(body)):
             state, body = FAILURE, payload.bad_result(None, body, None)
         now = time.perf_counter_ns() // 1000
-        held.batch.report((held.index, state, held.started_us, now - held.started_us, body, None))
+        outcome = (held.index, state, held.started_us, now - held.started_us, body, None)
+        (held.batch if held.group.spans is None else held.group.spans).report(outcome)
         self._left(held)
 
     def _left(self, held: Held) -> None:

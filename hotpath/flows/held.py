@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hotpath.flows.steps import StepBatch
     from hotpath.model import ErrorKind
     from hotpath.runtime.protocol import Batch
+    from hotpath.runtime.tracing import Spans
 
 SLICE_US = 20_000
 """Work of one batch of steps: those of other scripts wait for it."""
@@ -65,10 +66,12 @@ class Kept:
 class Group:
     """The runs of one batch."""
 
-    __slots__ = ("_stopped", "batch", "busy", "done", "given_up", "held", "left")
+    __slots__ = ("_stopped", "batch", "busy", "done", "given_up", "held", "left", "spans")
 
-    def __init__(self, batch: Batch, done: trio.Event) -> None:
+    def __init__(self, batch: Batch, done: trio.Event, spans: Spans | None = None) -> None:
         self.batch = batch
+        self.spans = spans
+        """Of its runs; None: nobody wants them."""
         self.held: dict[int, Held] = {}
         """By index, the runs that have not ended."""
         self.left = len(batch)

@@ -138,6 +138,8 @@ class Home(Ends):
             return None
         apart = self.in_lane and kept.is_async
         batch = StepBatch(kept, calls, self.heard, self.endings, timed=self._timed, apart=apart)
+        if group is not None and group.spans is not None:
+            batch.traces = _traces(calls)
         if self._places is not None:
             batch.maskers = [call.run.holder.masker for call in calls]
         self.given.add(batch)
@@ -199,6 +201,8 @@ class Home(Ends):
                 break
             run = Run(self.program, raw, run_id=batch.ids[index], recalled=recalled.get(index))
             held = run.holder = group.held[index] = Held(group, index, run)
+            if group.spans is not None:
+                group.spans.start(index)
             if self._places is not None:
                 given = msgspec.json.decode(self.program.defaults(raw))
                 held.masker = masker_of(tuple(self._places.texts(given)))
@@ -303,7 +307,7 @@ class Home(Ends):
     def _park(self, held: Held, parking: Parking) -> None:
         """The run leaves this worker, and comes back when there is something for it to do."""
         held.over = True
-        held.batch.park(held.index, parking)
+        (held.batch if held.group.spans is None else held.group.spans).park(held.index, parking)
         self._left(held)
 
     def _tick(self, held: Held) -> None:
@@ -434,3 +438,15 @@ class Home(Ends):
 
 def _text(id: bytes) -> bytes:
     return msgspec.json.encode({"id": UUID(bytes=id)})
+
+
+def _traces(calls: Sequence[StepCall]) -> dict[int, str]:
+    """By index, the spans of the runs that these calls are steps of."""
+    found = {}
+    for index, call in enumerate(calls):
+        held: Held = call.run.holder
+        spans = held.group.spans
+        trace = None if spans is None else spans.traceparent(held.index)
+        if trace is not None:
+            found[index] = trace
+    return found

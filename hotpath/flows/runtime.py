@@ -35,6 +35,7 @@ from hotpath.flows.javascript import JavaScript
 from hotpath.flows.load import StepInHand, flow_of, foreign
 from hotpath.model import ErrorKind
 from hotpath.runtime.chain import LaneRunner
+from hotpath.runtime.context import tracing
 from hotpath.runtime.lane import Lane, tell
 from hotpath.runtime.trio_runtime import AsyncRuntime
 
@@ -80,6 +81,7 @@ class FlowRuntime:
         self._serial = itertools.count()
         self._rung = trio.Event()
         self._timeout: float | None = None
+        self._script: Script
         self._last: StepBatch | None = None
         """What the lane has in hand."""
 
@@ -90,6 +92,7 @@ class FlowRuntime:
         """Load the flow and every script of it, and run their `preload()`. Raises `ScriptError`."""
         flow, steps = await trio.to_thread.run_sync(flow_of, script)
         self._timeout = script.version.description.settings.timeout
+        self._script = script
         self._token = trio.lowlevel.current_trio_token()
         async with AsyncExitStack() as stack:
             kept = {name: await self._load(stack, name, step) for name, step in steps.items()}
@@ -141,7 +144,8 @@ class FlowRuntime:
         if batch.timeouts is not None:
             limits = [self._timeout if limit is None else limit for limit in batch.timeouts]
         admitted = await self._admit(batch)
-        group = Group(batch, trio.Event())
+        make = tracing()
+        group = Group(batch, trio.Event(), None if make is None else make(batch, self._script))
         self._groups[batch.number] = group
         home.post(lambda: home.begin(group, args, limits, recalled, admitted))
         try:

@@ -7,7 +7,7 @@ they are reported.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Container, MutableSequence, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -101,7 +101,7 @@ class StepBatch:
 
     __slots__ = (
         "_ended", "_open", "_parents", "args", "attempts", "begun", "calls", "canceling", "ids", "kept",
-        "left", "mark", "maskers", "tag", "timeouts", "tokens",
+        "left", "mark", "maskers", "tag", "timeouts", "tokens", "traces",
     )  # fmt: skip
 
     def __init__(
@@ -125,6 +125,8 @@ class StepBatch:
         parents = {id(holder.batch): holder.batch for holder in holders}
         self._parents = list(parents.values())
         self.begun = 0
+        self.traces: Mapping[int, str] | None = None
+        """By index, the spans of their runs, as `traceparent`; None: they have none."""
         self.maskers: Sequence[Masker | None] | None = None
         """What hides the secrets of their runs; None: they have none."""
         self.args = b"[" + b",".join([call.args for call in calls]) + b"]"
@@ -168,6 +170,10 @@ class StepBatch:
         """A step has failed, and its script wants to run again."""
         self._close(outcome[0])
         self._ended(self, outcome, delay)
+
+    def key_of(self, index: int) -> str:
+        """Which step of its run it is."""
+        return self.calls[index].key
 
     def _close(self, index: int) -> None:
         self.left -= self._open[index]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hotpath.runtime.joblog import JobLog
     from hotpath.runtime.masking import Masking
     from hotpath.runtime.protocol import Batch, Outcome, Script
+    from hotpath.runtime.tracing import Spans
 
 CLOSED = False
 """`RunningJob.log` once the job has ended: what it still prints goes to the real stream."""
@@ -43,7 +44,7 @@ class BatchInHand:
 
     __slots__ = (
         "_raw", "again", "batch", "disturbed", "given_up", "lock", "masking", "press", "refused", "report",
-        "retry", "script", "timed", "timeout", "trio_token",
+        "retry", "script", "spans", "timed", "timeout", "trio_token",
     )  # fmt: skip
 
     def __init__(self, batch: Batch, script: Script, places: Places | None = None) -> None:
@@ -68,6 +69,11 @@ class BatchInHand:
         self._raw: list[msgspec.Raw] | None = None
         self.report: Callable[[Outcome], object] = batch.report
         self.again: Callable[[Outcome, float], object] = batch.retry
+        self.spans: Spans | None = None
+        """None: nobody wants spans of its jobs."""
+        if _tracing is not None:
+            self.spans = _tracing(batch, script)
+            self.report, self.again = self.spans.report, self.spans.retry
         self.masking: Masking | None = None
         """None: no job of it has secrets."""
         given = getattr(batch, "maskers", None)
@@ -109,6 +115,20 @@ class RunningJob(msgspec.Struct, gc=False, eq=False):
     fraction: float | None = None
 
 
+_tracing: Callable[[Batch, Script], Spans] | None = None
+
+
+def set_tracing(make: Callable[[Batch, Script], Spans] | None) -> None:
+    """Have each batch's jobs traced by what this makes; None: have none traced."""
+    global _tracing  # noqa: PLW0603 - one worker a process
+    _tracing = make
+
+
+def tracing() -> Callable[[Batch, Script], Spans] | None:
+    """What makes the spans of a batch's jobs; None where nobody wants them."""
+    return _tracing
+
+
 current: ContextVar[RunningJob | None] = ContextVar("hotpath_job", default=None)
 
 
@@ -142,6 +162,7 @@ def current_job() -> JobContext:
         # perf_counter and monotonic are one clock on Linux and macOS, which spares the loop a second reading.
         deadline=None if limit is None else job.started / 1e9 + limit,
         cancel_requested=hand.given_up or job.index in batch.canceling,
+        traceparent=None if hand.spans is None else hand.spans.traceparent(job.index),
     )
 
 

@@ -43,7 +43,7 @@ def fail(
     if parking is not None:
         text, job.log = _text(job), CLOSED
         if not hand.given_up:
-            hand.batch.park(index, parking, text)
+            (hand.batch if hand.spans is None else hand.spans).park(index, parking, text)
         return
     started = job.started
     body = _body(hand, index, error, kind, hint)

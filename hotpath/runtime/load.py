@@ -12,6 +12,7 @@ import trio
 
 from hotpath.core.secrets import Places, places_of
 from hotpath.errors import ScriptError
+from hotpath.runtime import tracing
 from hotpath.scripts.load import import_error, load, scrub_environment
 from hotpath.scripts.load_step import load_step
 from hotpath.scripts.signature import ArgsDecoder, is_async, read_signature
@@ -58,6 +59,8 @@ def warm(script: Script, *, wants_async: bool) -> WarmScript:
     places = places_of(script.version.description.schema)
     if places is not None:
         places.defaults = tuple(places.texts(signature.defaults()))
+    if tracing.is_on():
+        main = tracing.traced(main, is_async=wants_async)
     return WarmScript(name, main, decoder, loaded.preload, places)
 
 

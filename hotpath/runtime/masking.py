@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hotpath.core.secrets import Places
     from hotpath.runtime.context import BatchInHand, RunningJob
-    from hotpath.runtime.protocol import Batch, Outcome
+    from hotpath.runtime.protocol import Outcome
 
 SUCCESS, FAILURE = int(OutcomeState.SUCCESS), int(OutcomeState.FAILURE)
 
@@ -27,14 +27,14 @@ SUCCESS, FAILURE = int(OutcomeState.SUCCESS), int(OutcomeState.FAILURE)
 class Masking:
     """The secrets of the jobs of one batch."""
 
-    __slots__ = ("_batch", "_given", "_hand", "_keeps_results", "_known", "_places")
+    __slots__ = ("_again", "_given", "_hand", "_keeps_results", "_known", "_places", "_report")
 
     def __init__(
         self, hand: BatchInHand, places: Places | None, given: Sequence[Masker | None] | None
     ) -> None:
         """`given`: what is masked besides for each job, of steps of a flow."""
         self._hand = hand
-        self._batch: Batch = hand.batch
+        self._report, self._again = hand.report, hand.again
         self._places = places
         self._given = given
         self._known: dict[int, Masker] = {}
@@ -60,12 +60,12 @@ class Masking:
         return index, state, started, duration, body, log
 
     def report(self, outcome: Outcome) -> object:
-        """`Batch.report`."""
-        return self._batch.report(self.masked(outcome))
+        """What the hand did before."""
+        return self._report(self.masked(outcome))
 
     def retry(self, outcome: Outcome, delay: float) -> object:
-        """`Batch.retry`."""
-        return self._batch.retry(self.masked(outcome), delay)
+        """Likewise."""
+        return self._again(self.masked(outcome), delay)
 
 
 def mask_outcome(masker: Masker, state: int, body: bytes) -> tuple[int, bytes]:

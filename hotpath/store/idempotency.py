@@ -4,6 +4,7 @@ the same job. Key and job are written in one transaction; keys are kept for 24 h
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
@@ -44,6 +45,7 @@ async def enqueue_once(
     priority: int = 0,
     scheduled_for: datetime | None = None,
     timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
+    traceparent: str | None = None,
 ) -> Once:
     """`hotpath.store.jobs.enqueue`, once for this key of this owner.
 
@@ -51,21 +53,20 @@ async def enqueue_once(
     the key stands for another request, and what `enqueue` raises.
     """
     check_options(tag, priority, scheduled_for, timeout)
-    with refusals(script):
-        row = await connection.fetchrow(
-            query("enqueue_once"),
-            sha256(f"{owner}\0{key}".encode()).digest(),
-            sha256(request).digest(),
-            script,
-            args.decode(),
-            tag,
-            priority,
-            scheduled_for,
-            milliseconds(timeout),
-        )
-    assert row is not None, "it says what came of it"
-    if row["verdict"] == "other":
-        raise KeyReusedError(
-            f"this key was used for another request within the last {HOURS} hours: give a new job a new one"
-        )
+    values = (
+        sha256(f"{owner}\0{key}".encode()).digest(),
+        sha256(request).digest(),
+        *(script, args.decode(), tag, priority, scheduled_for, milliseconds(timeout)),
+    )
+    async with nullcontext() if traceparent is None else connection.transaction():  # both, or neither
+        with refusals(script):
+            row = await connection.fetchrow(query("enqueue_once"), *values)
+        assert row is not None, "it says what came of it"
+        if row["verdict"] == "other":
+            raise KeyReusedError(
+                f"this key was used for another request within the last {HOURS} hours: give a new job a new "
+                "one"
+            )
+        if traceparent is not None and row["verdict"] == "new":
+            await connection.fetch(query("carry_traces"), [row["job"]], traceparent)
     return Once(UUID(int=row["job"].int), row["verdict"] == "again")

@@ -84,17 +84,22 @@ async def enqueue(
     priority: int = 0,
     scheduled_for: datetime | None = None,
     timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
+    traceparent: str | None = None,
 ) -> UUID:
-    """Add one job; `args` is a JSON object. Returns its id once it is committed.
+    """Add one job; `args` is a JSON object. Returns its id once it is committed. `traceparent`: the trace
+    that it is to belong to.
 
     Raises `UnknownScriptError`, `BadArgsError`, `UsageError` for a tag, priority, time or time-out (seconds)
     that no job can have.
     """
     check_options(tag, priority, scheduled_for, timeout)
     with refusals(script):
-        job_id: Any = await connection.fetchval(
-            query("enqueue"), script, args.decode(), tag, priority, scheduled_for, milliseconds(timeout)
-        )
+        values = (script, args.decode(), tag, priority, scheduled_for, milliseconds(timeout))
+        job_id: Any
+        if traceparent is None:
+            job_id = await connection.fetchval(query("enqueue"), *values)
+        else:
+            job_id = await connection.fetchval(query("enqueue_traced"), *values, traceparent)
     return _uuid(job_id)
 
 

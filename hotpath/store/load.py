@@ -50,6 +50,7 @@ async def enqueue_many(
     priority: int = 0,
     scheduled_for: datetime | None = None,
     timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
+    traceparent: str | None = None,
 ) -> JobIds:
     """Add jobs in sealed batches: all of them or, when `batches` raises or we are cancelled, none.
 
@@ -74,6 +75,8 @@ async def enqueue_many(
                 await connection.copy_records_to_table(
                     "payload", schema_name="hotpath", columns=("id", "args"), records=large
                 )
+        if ids and traceparent is not None:
+            await connection.fetch(query("carry_traces"), [UUID(int=base) for base in ids.bases], traceparent)
         if ids:
             await connection.fetchrow(query("load_end"), key, tag, when)
     if len(ids.bases) >= _ANALYZE_ROWS:

@@ -31,13 +31,14 @@ async def sweep(
     connection: asyncpg_trio.Connection, after: UUID | None, limit: int, *, seconds: float = float("inf")
 ) -> UUID | None:
     """Forget what ended runs have left, of up to `limit` runs with ids above `after`, and as many cached
-    results and keys of requests whose time is over. Returns where to go on; None when that was the last.
+    results, keys of requests and traces whose time is over. Returns where to go on; None when that was the
+    last.
 
     A few runs at a time, each in a transaction of its own; runs with which it fails are passed over, and said
     so in the log. Stops after `seconds`. Raises what makes the connection unusable.
     """
     deadline = trio.current_time() + seconds
-    for each in ("sweep_cache", "sweep_idempotency"):
+    for each in ("sweep_cache", "sweep_idempotency", "sweep_traces"):
         await _within(connection, partial(connection.execute, query(each), limit))
     rows = await connection.fetch(query("sweep_runs"), after or _NOTHING, limit)
     ids = [UUID(int=row["id"].int) for row in rows]

@@ -256,6 +256,11 @@ class WorkerSession:
             settled |= {row[0] for row in rows}
         return settled
 
+    async def traces(self, jobs: Sequence[UUID]) -> dict[UUID, str]:
+        """The traces that these jobs belong to, as `traceparent`; without those that belong to none."""
+        rows = await self.connection.fetch(query("traces"), list(jobs))
+        return {UUID(int=row["id"].int): row["traceparent"] for row in rows}
+
     async def payloads(self, jobs: Sequence[UUID]) -> dict[UUID, bytes]:
         """Args that are kept apart because of their size, as JSON."""
         return {row[0]: row[1] for row in await self.connection.fetch(query("payloads"), list(jobs))}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from hotpath.core.hand import Hand
+from hotpath.runtime.tracing import exporting
 from hotpath.store.complete import open_completer
 from hotpath.worker.assignment import Assignment, ScriptInHand
 from hotpath.worker.clock import DatabaseClock
@@ -59,6 +60,7 @@ async def live(
         open_link(assignment.dsn, assignment.worker, lambda: list(hands)) as link,
         open_completer(assignment.dsn, assignment.worker, lambda: link.pooled) as completer,
         trio.open_nursery() as nursery,
+        exporting(assignment.name) as traced,
     ):
         clock = DatabaseClock()
         search = Search(assignment.version.script, tags, clock)
@@ -73,6 +75,7 @@ async def live(
             clock=clock,
             hands=hands,
             completer=completer,
+            traced=traced,
         )
         if tell is not None:
             loop.tell = tell

@@ -83,6 +83,11 @@ class Part:
         there = await self.hand.desk.admit(script, most, list(self.ids))
         return {index for index, job in enumerate(self.ids) if job in there}
 
+    @property
+    def traces(self) -> Mapping[int, str]:
+        """The hand's, counted from here."""
+        return {index - self.first: trace for index, trace in (self.hand.traces or {}).items()}
+
     def now_us(self) -> int:
         """The hand's."""
         return self.hand.now_us()

@@ -31,6 +31,7 @@ import trio
 from hotpath.core.hand import MAX_FLUSH_BYTES, Hand, LeaseFlush
 from hotpath.core.pacing import IdlePolls, Pace
 from hotpath.model import ErrorKind
+from hotpath.store.work import WorkerSession
 from hotpath.worker.clock import DatabaseClock
 from hotpath.worker.feed import feed
 from hotpath.worker.forgetting import Forgetting
@@ -107,6 +108,8 @@ class Loop:
     """A hand that waits until the runtime is empty."""
     _since: float = 0.0
     """When it began to wait."""
+    traced: bool = False
+    """Whether jobs have spans: then it is asked which traces they belong to, once a claim."""
     _give_up: bool = False
     """Whether jobs that have not begun should go back, in the next turn."""
     _woken: bool = False
@@ -375,6 +378,9 @@ class Loop:
     async def _run(self, hand: Hand, given: list[Any]) -> None:
         try:
             await trio.lowlevel.checkpoint_if_cancelled()  # what a cancelled worker claims does not begin
+            if self.traced:
+                found = await self.link.guarded(WorkerSession.traces, hand.ids)
+                hand.traces = {index: found[job] for index, job in enumerate(hand.ids) if job in found}
             await feed(self.runtime, hand, self.link, given)
         finally:
             hand.over = True

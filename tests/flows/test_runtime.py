@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import threading
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 import trio
 from code_stage import Run
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from runtime_stage import FlowBatch, RuntimeStage, branches, loop, step
 
 from hotpath.core.flow.engine import Run as EngineRun
@@ -19,6 +23,8 @@ from hotpath.flows.home import Home
 from hotpath.flows.runtime import FlowRuntime
 from hotpath.flows.steps import StepBatch
 from hotpath.model import ErrorKind
+from hotpath.runtime import context
+from hotpath.runtime.tracing import Spans
 
 SYNC = """
     import threading
@@ -819,3 +825,29 @@ async def test_secrets_of_a_run(flow_stage: RuntimeStage):
     assert other.state == "failure"
     assert other.value["message"] == "<••••••>"
     assert "correct" not in str(other.value)
+
+
+async def test_spans_of_a_run(flow_stage: RuntimeStage, monkeypatch: Any):
+    """Where spans are wanted, a run has one, and its steps have theirs in it."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setenv("HOTPATH_OTEL", "1")
+    stage = flow_stage
+    stage.script("first", "def main(x: int) -> int:\n    return x + 1\n")
+    stage.script("second", "async def main(x: int) -> int:\n    return 1 // x\n")
+    stage.flow(step("a", "first", {"x": "flow_input.x"}), step("b", "second", {"x": "results.a"}))
+    context.set_tracing(functools.partial(Spans, provider.get_tracer("hotpath")))
+    try:
+        async with stage.open():
+            await stage.play(stage.run(x=0), stage.run(x=-1))
+    finally:
+        context.set_tracing(None)
+    spans = exporter.get_finished_spans()
+    runs = {span.context.span_id: span for span in spans if span.name == "flow_x"}
+    assert {span.attributes["hotpath.state"] for span in runs.values()} == {"success", "failure"}
+    for run in runs.values():
+        steps = [span for span in spans if span.parent and span.parent.span_id == run.context.span_id]
+        assert sorted(span.name for span in steps) == ["first a", "second b"]
+        assert steps[-1].attributes["hotpath.state"] == run.attributes["hotpath.state"]
+    assert len(spans) == 6

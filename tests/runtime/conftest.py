@@ -73,6 +73,7 @@ class GivenBatch:
     notes: list[Any] = attrs.field(factory=list)
     parked: dict[int, tuple[Any, str | None]] = attrs.field(factory=dict)
     """By index, what was said of jobs that were parked."""
+    traces: dict[int, str] | None = None
     on_report: Callable[[Ended], object] = lambda ended: None
 
     @property

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from hotpath.core.traceparent import checked
 from hotpath.documents import job_document
 from hotpath.errors import HotpathError
 from hotpath.model import Job
@@ -101,17 +102,21 @@ async def _put_in(request: Request, body: NewJob) -> Once:
     key = _key_of(request)
     validator = await state.client.validator(body.script)
     raw = validator.check_json(bytes(body.args))
+    traceparent = checked(request.headers.get("traceparent"))
     options: dict[str, Any] = {
         "tag": body.tag, "priority": body.priority, "scheduled_for": body.scheduled_for,
         "timeout": body.timeout,
     }  # fmt: skip
     async with state.database.connection() as connection:
         if key is None:
-            return Once(await store.enqueue(connection, body.script, raw, **options), replayed=False)
+            job = await store.enqueue(connection, body.script, raw, **options, traceparent=traceparent)
+            return Once(job, replayed=False)
         asked = msgspec.json.encode([request.url.path, body.script, options, msgspec.Raw(raw)])
         caller = principal_of(request)
         owner = caller.token_id or caller.name
-        return await enqueue_once(connection, key, asked, body.script, raw, owner=owner, **options)
+        return await enqueue_once(
+            connection, key, asked, body.script, raw, owner=owner, **options, traceparent=traceparent
+        )
 
 
 def _key_of(request: Request) -> str | None:
@@ -145,6 +150,7 @@ async def enqueue_lines(request: Request, asked: NewJobs) -> Response:
         ids = await state.client.enqueue_json(
             asked.script, Lines(request, validator.check_json), tag=asked.tag, priority=asked.priority,
             scheduled_for=asked.scheduled_for, timeout=asked.timeout,
+            traceparent=checked(request.headers.get("traceparent")),
         )  # fmt: skip
     finally:
         state.loads.release()
@@ -217,7 +223,8 @@ async def _stop_when_stopping(state: ServerState, waiting: trio.CancelScope) -> 
     waiting.cancel(reason="the server stops")
 
 
-_KEY_HEADER = {
+_TRACE_HEADER = {"traceparent": "The trace that the job is to belong to (W3C trace context)."}
+_KEY_HEADER = _TRACE_HEADER | {
     "Idempotency-Key": f"The caller's name for this request, 1 to 255 characters; kept for {HOURS} hours."
 }
 _LOCATION = {"Location": "Path of the job."}
@@ -234,7 +241,8 @@ TABLE = [
     ),
     Endpoint(
         method="POST", path=f"{PREFIX}/jobs/batch", handler=enqueue_lines, scope="run", group="jobs",
-        problems=(404, 408), takes=TYPES[0], has_lines=True, example='{"x": 1}\n{"x": 2}\n',
+        problems=(404, 408), takes=TYPES[0], has_lines=True, headers=_TRACE_HEADER,
+        example='{"x": 1}\n{"x": 2}\n',
         answers={201: Answer("They are in.", shapes.EnqueuedMany)},
     ),
     Endpoint(
