@@ -28,6 +28,8 @@ MINUTES = 60
 """Minutes of the series."""
 PAIRS = 1_000
 """Pairs of script and tag that are told, those that were counted last."""
+COUNTED = 100_000
+"""Waiting loose jobs that are counted, of all tags together; of a tag and priority at least a thousand."""
 KEEP_DAYS, KEEP_ROWS = 14, 1_000_000
 """Of counts by minute, what is kept: so many days, and no more rows than that."""
 
@@ -73,7 +75,7 @@ async def read_overview(connection: asyncpg_trio.Connection) -> Overview:
     """Look at everything now, in one snapshot."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         rows = await connection.fetch(query("status_workers"), None)
-        tags = await read_tags(connection)
+        tags = await read_tags(connection, counted=COUNTED)
         sums = await connection.fetch(query("overview_minutes"), MINUTES - 1)
         now = await _now(connection)
     workers = [worker_of(row) for row in rows]
@@ -85,7 +87,7 @@ async def read_overview(connection: asyncpg_trio.Connection) -> Overview:
     rates = {tag: round(rate, 3) for tag, rate in rates.items() if tag}
     last = now.replace(second=0, microsecond=0)
     minutes = [last - timedelta(minutes=ago) for ago in range(MINUTES - 1, -1, -1)]
-    found = {row["minute"]: _ended(row) for row in sums if row["tag"] is None}
+    found = {row["minute"]: _ended(row) for row in sums if row["minute"] is not None}
     return Overview(
         now=now,
         jobs_per_second=round(sum(rates.values()), 3),
@@ -93,7 +95,7 @@ async def read_overview(connection: asyncpg_trio.Connection) -> Overview:
         workers=workers,
         minutes=minutes,
         ended=[found.get(minute, Ended()) for minute in minutes],
-        by_tag={row["tag"]: _ended(row) for row in sums if row["tag"] is not None},
+        by_tag={row["tag"]: _ended(row) for row in sums if row["minute"] is None},
         occupancy=occupancy_of(workers),
     )
 
@@ -140,7 +142,7 @@ async def read_gauges(connection: asyncpg_trio.Connection) -> Gauges:
     """Tags, workers and totals now, in one snapshot."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         workers = await read_workers(connection, stopped=None)
-        tags = await read_tags(connection)
+        tags = await read_tags(connection, counted=COUNTED)
         rows = await connection.fetch(query("totals"), PAIRS)
         now = await _now(connection)
     totals = [Total(row["script"], row["tag"] or "", list(row["counts"])) for row in rows]

@@ -107,9 +107,11 @@ async def read_workers(
     return [worker_of(row) for row in await connection.fetch(query("status_workers"), stopped)]
 
 
-async def read_tags(connection: asyncpg_trio.Connection, count_limit: int = COUNT_LIMIT) -> dict[str, Any]:
-    """By name, the rows of tags with jobs that wait or run."""
-    rows = await connection.fetch(query("status_tags"), count_limit + 1, TAGS)
+async def read_tags(connection: asyncpg_trio.Connection, *, counted: int | None = None) -> dict[str, Any]:
+    """By name, the rows of tags with jobs that wait or run. With `counted`, about so many loose jobs are
+    counted in all.
+    """
+    rows = await connection.fetch(query("status_tags"), COUNT_LIMIT + 1, TAGS, counted)
     return {row["tag"]: row for row in rows}
 
 

@@ -158,12 +158,15 @@ def _queue(row: Any, fit: Sequence[Any], ahead: int, eta: float | None, *, more:
     if not ahead and busy < count:
         idle = "a worker is idle" if count - busy == 1 else f"{count - busy:,} workers are idle"
         return Reason("next", f"it is the next on tag {row['tag']}, and {idle}", workers=count)
-    listen = f"the worker of tag {row['tag']} is" if count == 1 else f"all {count:,} workers of its tag are"
     if busy < count:
-        listen = f"{busy:,} of {count:,} workers of tag {row['tag']} are"
+        listen = f"tag {row['tag']} has {count:,} workers, {busy:,} of them busy"
+    elif count == 1:
+        listen = f"the worker of tag {row['tag']} is busy"
+    else:
+        listen = f"all {count:,} workers of its tag are busy"
     jobs = "it is the next" if not ahead else f"{_number(ahead, more=more)} before it"
     about = "" if eta is None else f", for about {span(eta * 1000)}"
-    return Reason("busy", f"{listen} busy, and {jobs}{about}", workers=count)
+    return Reason("busy", f"{listen}, and {jobs}{about}", workers=count)
 
 
 def _number(ahead: int, *, more: bool) -> str:
