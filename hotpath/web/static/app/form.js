@@ -4,8 +4,6 @@ import {html, useState} from '../vendor/preact.js';
 import {api, Problem} from './data.js';
 import {visible} from './format.js';
 
-export const MASK = '••••••';
-
 const resolved = (schema, root) => {
 	let it = schema ?? {};
 	for (let k = 0; k < 20 && typeof it.$ref === 'string'; k += 1) it = {...root.$defs?.[it.$ref.split('/').pop()], ...it, $ref: undefined};

@@ -2,7 +2,7 @@
 import {html, useEffect, useMemo, useState} from '../vendor/preact.js';
 import {api, useData} from './data.js';
 import {inPath} from './router.js';
-import {plural, span, visible} from './format.js';
+import {span, visible} from './format.js';
 import {Panel, Trouble} from './parts.js';
 
 const LINE = 17;
@@ -85,7 +85,6 @@ export function FlowGraph({name, flow: it, states, picked, pick}) {
 	const {width, height} = graph.graph();
 	const boxes = it.data.nodes.filter((each) => held.has(each.id));
 	const plain = it.data.nodes.filter((each) => !held.has(each.id));
-	const depth = (node) => (node.parent ? 1 + depth(it.data.nodes.find((each) => each.id === node.parent) ?? {}) : 0);
 	const at = (node) => (node.kind === 'branch' ? null : place(node.id));
 	const known = (node) => {
 		if (node.kind !== 'branch') return states?.[at(node)];
@@ -101,16 +100,19 @@ export function FlowGraph({name, flow: it, states, picked, pick}) {
 		onKeyDown: (event) => { if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); pick(at(node)); } }} : {});
 	return html`<${Panel} title="Graph"><div class="graph" tabindex="0" role="group" aria-label=${`Graph of ${name}`}><svg width=${width} style=${{minWidth: `${Math.min(width, 200 + width * 0.4)}px`}} viewBox=${`0 0 ${width} ${height}`}>
 		<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8Z" /></marker></defs>
-		${boxes.sort((a, b) => depth(a) - depth(b)).map((node) => {
+		${boxes.map((node) => {
 			const box = graph.node(node.id);
 			const state = known(node);
 			return html`<g key=${node.id} class=${`box ${state?.state ?? ''} ${picked && picked === at(node) ? 'picked' : ''}`} ...${act(node)} aria-label=${`${lines(node).join(', ')}${said(node) && `: ${said(node)}`}`}>
-				<rect x=${box.x - box.width / 2} y=${box.y - box.height / 2 - TITLE * deep(node)} width=${box.width} height=${box.height + TITLE * deep(node) + 2} rx="8" />
-				<text x=${box.x - box.width / 2 + 9} y=${box.y - box.height / 2 - TITLE * (deep(node) - 1) - 2}><title>${whole(node)}</title>${cut(title(node), Math.max(10, Math.floor((box.width - 14) / 6.2)))}</text></g>`;
+				<rect x=${box.x - box.width / 2} y=${box.y - box.height / 2 - TITLE * deep(node)} width=${box.width} height=${box.height + TITLE * deep(node) + 2} rx="8" /></g>`;
 		})}
 		${graph.edges().map((edge) => {
 			const {points, label, x, y} = graph.edge(edge);
 			return html`<g key=${edge.name} class="edge"><path d=${curve(points)} marker-end="url(#tip)" />${label && html`<text x=${x} y=${y + 4} text-anchor="middle">${label}</text>`}</g>`;
+		})}
+		${boxes.map((node) => {
+			const box = graph.node(node.id);
+			return html`<text key=${node.id} class="title" x=${box.x - box.width / 2 + 9} y=${box.y - box.height / 2 - TITLE * (deep(node) - 1) - 2}><title>${whole(node)}</title>${cut(title(node), Math.max(10, Math.floor((box.width - 14) / 6.2)))}</text>`;
 		})}
 		${plain.map((node) => {
 			const {x, y} = graph.node(node.id);

@@ -1,8 +1,8 @@
 // One job: what it is, why it waits or failed, what it said; and what can be done about it.
-import {html, useEffect, useState} from '../vendor/preact.js';
+import {html, useState} from '../vendor/preact.js';
 import {api, useData, useLive, useNow} from './data.js';
 import {go, inPath} from './router.js';
-import {plural, short, span, visible} from './format.js';
+import {short, span, visible} from './format.js';
 import {Act, Ago, Copy, Dialog, Empty, Facts, Id, Json, Loading, Panel, Shown, State, Time, Trouble} from './parts.js';
 import {strip} from './ansi.js';
 import {Log} from './log.js';
@@ -83,7 +83,7 @@ function Details({job}) {
 	const due = Date.parse(job.scheduled_for);
 	return html`<${Facts} of=${[
 		['Created', html`<${Time} at=${job.created_at} /> <span class="muted">(<${Ago} at=${job.created_at} />)</span>`],
-		Math.abs(due - Date.parse(job.created_at)) > 1 && ['Due', due - Date.now() > FAR ? 'when it is woken' : html`<${Time} at=${job.scheduled_for} />`],
+		Math.abs(due - Date.parse(job.created_at)) >= 1000 && ['Due', due - Date.now() > FAR ? 'when it is woken' : html`<${Time} at=${job.scheduled_for} />`],
 		['Started', html`<${Time} at=${job.started_at} />`],
 		['Finished', html`<${Time} at=${job.finished_at} />`],
 		['Attempt', String(job.attempt)], ['Priority', String(job.priority)],
@@ -94,7 +94,7 @@ function Details({job}) {
 
 const KINDS = {timeout: 'ran out of time', crash: 'its worker died', bad_args: 'its args were refused', bad_result: 'its result could not be stored', canceled: 'was canceled'};
 
-export function Failure({error}) {
+function Failure({error}) {
 	const where = error.step ? ` in step ${error.step}${error.iteration ? `, iteration ${error.iteration}` : ''}` : '';
 	return html`<${Panel} title=${`${visible(error.name ?? 'Error')}${KINDS[error.kind] ? ` – ${KINDS[error.kind]}` : ''}${visible(where)}`} tone="failed" name="Error"
 			aside=${html`<${Copy} text=${() => error.traceback ?? `${error.name}: ${error.message}`} label="Copy" />`}>
@@ -106,14 +106,10 @@ export function Failure({error}) {
 function Waiting({job}) {
 	const it = useData((signal) => api(`/jobs/${job.id}/waiting`, {signal}), [job.id], {every: 2000});
 	const said = it.data;
-	const rest = [
-		said?.ahead != null && (said.ahead === 0 ? 'No job is ahead of it.' : `${plural(said.ahead, 'job')}${said.more_ahead ? ' or more' : ''} ${said.ahead === 1 ? 'is' : 'are'} ahead of it.`),
-		said?.eta_seconds != null && `About ${span(said.eta_seconds * 1000)} to go, at the pace of the last minutes.`,
-	].filter(Boolean);
 	return html`<${Panel} title="Why is this waiting?" tone="waiting"><${Trouble} error=${it.error} />
 		${!said && !it.error && html`<${Loading} what="Looking into it" />`}
 		${said && html`<ul class="reasons">${said.reasons.map((each, k) => html`<li key=${k} class=${each.kind}>${visible(each.text)}${each.until && html` <span class="muted">until <${Time} at=${each.until} /></span>`}${each.job && html` <a href=${`/jobs/${each.job}`}>that job</a>`}</li>`)}
-			${!said.reasons.length && html`<li>Nothing holds it: a worker takes it with its next look.</li>`}</ul>${rest.length > 0 && html`<p class="muted pad">${rest.join(' ')}</p>`}`}<//>`;
+			${!said.reasons.length && html`<li>Nothing holds it: a worker takes it with its next look.</li>`}</ul>`}<//>`;
 }
 
 function Attempts({job}) {

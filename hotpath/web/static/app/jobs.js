@@ -61,11 +61,11 @@ const scriptNames = (data) => [...new Set((data?.scripts ?? data ?? []).map((eac
 // The time that matters most in each state.
 const when = (job) => job.finished_at ?? job.started_at ?? job.scheduled_for;
 
-export function JobTable({jobs, stale, plain}) {
+export function JobTable({jobs, stale}) {
 	const now = useNow();
 	if (!jobs.length) return null;
 	return html`<div class=${`table ${stale ? 'stale' : ''}`}><table class="jobs"><thead><tr>
-			<th scope="col">State</th><th scope="col">Job</th><th scope="col">${plain ? 'Step' : 'Script'}</th><th scope="col">Tag</th>
+			<th scope="col">State</th><th scope="col">Job</th><th scope="col">Script</th><th scope="col">Tag</th>
 			<th scope="col">When</th><th scope="col" class="right">Took</th><th scope="col">Worker</th></tr></thead>
 		<tbody>${jobs.map((job) => html`<tr key=${job.id} data-row>
 			<td><${State} of=${job.state} /></td>

@@ -119,12 +119,12 @@ function cut(parts, from, to, ranges) {
 	return pieces;
 }
 
-function Row({text, line, number, from, to, words, times, current}) {
+function Row({text, line, from, to, words, times, current}) {
 	if (line.note) return html`<div class="row note">${line.note}</div>`;
 	const first = from === 0;
 	const more = to < line.plain.length && to - from === LONGEST;
 	return html`<div class=${`row ${current ? 'current' : ''}`}>
-		<span class="gutter" aria-hidden="true">${first ? number + 1 : ''}</span>${times && html`<span class="stamp">${first && line.time ? millis(line.time) : ''}</span>`}<span class="said">${cut(text.parts(line), from, to, words ? found(line.plain, words, from, to) : []).map(({text: part, style, hit}) => {
+		<span class="gutter" aria-hidden="true">${first ? line.number : ''}</span>${times && html`<span class="stamp">${first && line.time ? millis(line.time) : ''}</span>`}<span class="said">${cut(text.parts(line), from, to, words ? found(line.plain, words, from, to) : []).map(({text: part, style, hit}) => {
 			const how = look(style);
 			if (hit) return html`<mark ...${how}>${part}</mark>`;
 			return style === PLAIN ? part : html`<span ...${how}>${part}</span>`;
@@ -211,12 +211,12 @@ export function Log({job, ended, state}) {
 		while (rows.starts[line + 1] <= row) line += 1;
 		const inner = row - rows.starts[line];
 		const from = wrap ? inner * view.columns : 0;
-		drawn.push(html`<${Row} key=${row} text=${text} line=${text.lines[line]} number=${line} from=${from} to=${wrap ? from + view.columns : LONGEST}
+		drawn.push(html`<${Row} key=${row} text=${text} line=${text.lines[line]} from=${from} to=${wrap ? from + view.columns : LONGEST}
 			words=${words} times=${times} current=${at >= 0 && matches[at] === line} />`);
 	}
 	const offset = scale === 1 ? firstRow * ROW : view.top - (view.top * scale - firstRow * ROW);
 	const toggle = (name, value, set) => () => { set(!value); remember(name, !value); };
-	const count = text.lines.length;
+	const {count} = text;
 	const bar = html`<div class="logbar">
 		<label class="find"><span class="hide">Search the log</span><input type="search" data-search placeholder="Search  ( / )" value=${words} spellcheck=${false}
 			onInput=${(event) => setWords(event.target.value)} onKeyDown=${(event) => { if (event.key === 'Enter') { event.preventDefault(); turn(event.shiftKey ? -1 : 1); } }} /></label>

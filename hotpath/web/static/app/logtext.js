@@ -20,6 +20,7 @@ const settled = (text) => {
 export class LogText {
 	constructor() {
 		this.lines = [];
+		this.count = 0; // of them, lines of the log: the others are notes of our own
 		this.attempt = 0;
 		this.position = 0;
 		this.style = PLAIN;
@@ -90,7 +91,7 @@ export class LogText {
 			this.cache.delete(line);
 		} else {
 			this.settle();
-			line = {text: '', plain: '', style: this.style, time: this.last};
+			line = {number: (this.count += 1), text: '', plain: '', style: this.style, time: this.last};
 			this.lines.push(line);
 		}
 		line.text += piece;

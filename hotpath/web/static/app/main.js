@@ -110,7 +110,7 @@ function Shell() {
 				<button type="button" class="plain" aria-label="Keyboard" title="Keyboard (?)" onClick=${() => setHelp(true)}>?</button></div>
 		</header>
 		<main id="main" tabindex="-1"><${Guarded} key=${path}><${View} key=${path} of=${parts} query=${query} path=${path} /><//></main>
-		${help && html`<${Dialog} title="Keyboard" close=${() => setHelp(false)}><dl class="keys">${KEYS.map(([key, does]) => html`<div key=${key}><dt>${key.split(/ +/).map((one) => html`<kbd>${one}</kbd>`)}</dt><dd>${does}</dd></div>`)}</dl><//>`}`;
+		${help && html`<${Dialog} title="Keyboard" close=${() => setHelp(false)}><dl class="keys">${KEYS.map(([key, does]) => html`<div key=${key}><dt>${key.split(/ +/).map((one) => html`<kbd>${one}</kbd>`)}</dt><dd>${does}</dd></div>`)}</dl><p class="muted">Done here? <a href="/logout" data-plain>Log out</a>.</p><//>`}`;
 }
 
 const Nowhere = ({path}) => html`<${Empty} title="There is nothing here">No view has the address <code>${path}</code>. <a href="/jobs">All jobs</a> are a good place to go on from.<//>`;
