@@ -35,12 +35,12 @@ export function Chart({minutes, series, label, unit, say = number, height = 130}
 		const tall = Math.max((value / top) * height, 2); // what is there is seen
 		return html`<rect key=${`${n}-${k}`} class=${each.tone} x=${k * wide + wide * 0.12} width=${wide * 0.76} y=${height - (below / top) * height - tall} height=${tall} />`;
 	}));
-	return html`<figure class="chart"><figcaption>${series.map((each) => html`<span key=${each.name}><i class=${each.tone} aria-hidden="true"></i>${each.name}</span>`)}<span class="muted">${unit}</span>
+	return html`<figure class="chart"><figcaption>${series.map((each) => html`<span key=${each.name}><i class=${each.tone} aria-hidden></i>${each.name}</span>`)}<span class="muted">${unit}</span>
 			<output aria-live="polite">${at == null || at >= count ? '' : read(at)}</output></figcaption>
-		<div class="plot"><div class="scale" aria-hidden="true"><span>${say(top)}</span><span>${say(top / 2)}</span><span>0</span></div>
+		<div class="plot"><div class="scale" aria-hidden><span>${say(top)}</span><span>${say(top / 2)}</span><span>0</span></div>
 			<svg viewBox=${`0 0 ${WIDTH} ${height}`} preserveAspectRatio="none" role="img" tabindex="0" aria-label=${`${label}. ${count ? `Latest minute, ${read(count - 1)}` : 'No data yet'}`}
 				onPointerMove=${pointed} onPointerLeave=${() => set(null)} onKeyDown=${keyed} onBlur=${() => set(null)}>
 				${[0, 0.5, 1].map((share) => html`<line class="grid" x1="0" x2=${WIDTH} y1=${share * height} y2=${share * height} />`)}
 				${at != null && at < count && html`<rect class="cursor" x=${at * wide} width=${wide} y="0" height=${height} />`}${bars}</svg></div>
-		<div class="when" aria-hidden="true">${count > 0 && [0, Math.floor(count / 2), count - 1].map((k) => html`<span>${clock(minutes[k]).replace(/:\d\d$/, '')}</span>`)}</div></figure>`;
+		<div class="when" aria-hidden>${count > 0 && [0, Math.floor(count / 2), count - 1].map((k) => html`<span>${clock(minutes[k]).replace(/:\d\d$/, '')}</span>`)}</div></figure>`;
 }

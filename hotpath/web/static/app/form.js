@@ -4,6 +4,8 @@ import {html, useState} from '../vendor/preact.js';
 import {api, Problem} from './data.js';
 import {visible} from './format.js';
 
+const MASK = '••••••'; // what the server shows of a secret
+
 const resolved = (schema, root) => {
 	let it = schema ?? {};
 	for (let k = 0; k < 20 && typeof it.$ref === 'string'; k += 1) it = {...root.$defs?.[it.$ref.split('/').pop()], ...it, $ref: undefined};
@@ -153,6 +155,10 @@ export function SchemaForm({schema, value, submit, label, children, close, quiet
 				setFaults({'': `This is not JSON: ${error.message}`});
 				return;
 			}
+		}
+		if (json.includes(MASK)) {
+			setFaults({'': 'A secret is masked in it: type it again'});
+			return;
 		}
 		setBusy(true);
 		setFaults({});

@@ -80,7 +80,7 @@ export function FlowGraph({name, flow: it, states, picked, pick}) {
 	const made = useMemo(() => (dagre?.layout && it.data?.nodes?.length ? layout(dagre, it.data, Boolean(states)) : null), [dagre, it.data, Boolean(states)]);
 	if (it.data && !it.data.nodes.length) return html`<p class="muted note">No drawing: ${visible(it.data.reason ?? 'it has no steps')}.</p>`;
 	if (it.error || dagre?.failed) return html`<${Panel} title="Graph"><${Trouble} error=${it.error ?? new Error('The drawing could not be loaded')} retry=${it.reload} /><//>`;
-	if (!made) return html`<${Panel} title="Graph"><p class="loading" role="status"><i aria-hidden="true"></i>Drawing the flow …</p><//>`;
+	if (!made) return html`<${Panel} title="Graph"><p class="loading" role="status"><i aria-hidden></i>Drawing the flow …</p><//>`;
 	const {graph, sizes, deep, held} = made;
 	const {width, height} = graph.graph();
 	const boxes = it.data.nodes.filter((each) => held.has(each.id));

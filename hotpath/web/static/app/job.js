@@ -3,7 +3,7 @@ import {html, useState} from '../vendor/preact.js';
 import {api, useData, useLive, useNow} from './data.js';
 import {go, inPath} from './router.js';
 import {short, span, visible} from './format.js';
-import {Act, Ago, Copy, Dialog, Empty, Facts, Id, Json, Loading, Panel, Shown, State, Time, Trouble} from './parts.js';
+import {Act, Ago, Copy, Dialog, Empty, Facts, Head, Id, Json, Loading, Panel, Shown, State, Time, Trouble} from './parts.js';
 import {strip} from './ansi.js';
 import {Log} from './log.js';
 import {RunForm} from './form.js';
@@ -47,7 +47,7 @@ function Found({job, reload}) {
 		<div class="actions">
 			${!done && html`<${Act} key="cancel" id="cancel" act=${cancel} tone="danger" title="Ends it: at once if it waits, else as soon as its worker hears">Cancel<//>`}
 			${done && job.kind !== 'step' && html`<${Act} key="retry" id="retry" act=${retry} title="The same job once more: same id, same args, one attempt more">Retry<//>`}
-			${job.kind !== 'step' && html`<button type="button" id="again" onClick=${() => setAgain(true)}>Run again …</button>`}</div></div>
+			${job.kind !== 'step' && html`<button id="again" onClick=${() => setAgain(true)}>Run again …</button>`}</div></div>
 		${job.error && html`<${Failure} error=${job.error} />`}
 		${flow ? html`<${Run} job=${job} ended=${done} reload=${reload} otherwise=${waiting} />` : waiting}
 		<${Panel} title="When"><${Times} job=${job} /><${Details} job=${job} /><//>
@@ -74,7 +74,7 @@ function Times({job}) {
 	const all = parts.reduce((sum, [, , ms]) => sum + ms, 0) || 1;
 	const words = parts.map(([, said, ms]) => `${said} ${span(ms)}`).join(', ');
 	return html`<div class="timebar" role="img" aria-label=${words || 'no time yet'}>${parts.map(([kind, , ms]) => html`<i key=${kind} class=${`${kind} ${kind === 'ran' ? job.state : ''}`} style=${{flexGrow: ms / all}}></i>`)}</div>
-		<ul class="legend">${parts.map(([kind, said, ms]) => html`<li key=${kind}><i aria-hidden="true" class=${`${kind} ${kind === 'ran' ? job.state : ''}`}></i>${said} <b>${span(ms)}</b></li>`)}</ul>`;
+		<ul class="legend">${parts.map(([kind, said, ms]) => html`<li key=${kind}><i aria-hidden class=${`${kind} ${kind === 'ran' ? job.state : ''}`}></i>${said} <b>${span(ms)}</b></li>`)}</ul>`;
 }
 
 const FAR = 50 * 365 * 86_400_000; // a run that waits for somebody is due after the end of everything
@@ -114,8 +114,7 @@ function Waiting({job}) {
 
 function Attempts({job}) {
 	const it = useData((signal) => api(`/jobs/${job.id}/attempts`, {signal}), [job.id, job.attempt, job.state]);
-	return html`<${Panel} title="Attempts"><${Shown} it=${it} what="Reading its attempts">${(data) => html`<div class="table"><table><thead><tr>
-			<th scope="col" class="right">Attempt</th><th scope="col">State</th><th scope="col">Started</th><th scope="col" class="right">Took</th><th scope="col">Worker</th><th scope="col">Error</th></tr></thead>
+	return html`<${Panel} title="Attempts"><${Shown} it=${it} what="Reading its attempts">${(data) => html`<div class="table"><table><${Head} of=${['>Attempt', 'State', 'Started', '>Took', 'Worker', 'Error']} />
 		<tbody>${(data.attempts ?? data).map((each) => html`<tr key=${each.attempt}><td class="right">${each.attempt}</td><td><${State} of=${each.state} /></td><td><${Time} at=${each.started_at} /></td>
 			<td class="right">${span(each.duration_ms)}</td><td>${visible(each.worker ?? '–')}</td><td class="wide">${each.error ? strip(`${each.error.name}: ${each.error.message}`) : ''}</td></tr>`)}</tbody></table></div>`}<//><//>`;
 }

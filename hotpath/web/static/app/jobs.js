@@ -4,7 +4,7 @@ import {api, useData, useNow} from './data.js';
 import {address, go, inPath} from './router.js';
 import {plural, short, span, visible} from './format.js';
 import {strip} from './ansi.js';
-import {Empty, Shown, State, STATES, Time} from './parts.js';
+import {Empty, Head, STATES, Shown, State, Time} from './parts.js';
 
 const PAGE = 50;
 const SINCE = [['', 'any time'], ['15m', 'last 15 min'], ['1h', 'last hour'], ['24h', 'last 24 h'], ['7d', 'last 7 days']];
@@ -39,7 +39,7 @@ export function Jobs({query}) {
 		[state, script, tag, since, before, parent, steps], {every: before ? 0 : 2000});
 	const names = useData((signal) => api('/scripts', {signal}), []);
 	const filtered = state || script || tag || since || parent;
-	return html`<div class="head"><h1>Jobs</h1>
+	return html`<div class="head"><h1>Jobs${parent && html` <span class="muted">of run <a href=${`/runs/${parent}`}><code>${short(parent)}</code></a></span>`}</h1>
 		<form class="filters" role="search" aria-label="Filter jobs" onSubmit=${(event) => event.preventDefault()}>
 			<${Filter} name="state" label="State" value=${state} set=${(value) => set({state: value})} options=${[['', 'all'], ...STATES.map((each) => [each, each])]} />
 			<${Filter} name="script" label="Script" value=${script} set=${(value) => set({script: value})} list="known-scripts" first />
@@ -49,11 +49,11 @@ export function Jobs({query}) {
 			<datalist id="known-scripts">${scriptNames(names.data).map((name) => html`<option key=${name} value=${name}></option>`)}</datalist>
 			${filtered && html`<a class="clear" href="/jobs">Clear</a>`}
 		</form></div>
-		<${Shown} it=${it} what="Looking for jobs">${(data) => html`<${JobTable} jobs=${data.jobs} stale=${it.loading} />
-			${!data.jobs.length && html`<${Empty} title=${filtered ? 'No job fits these filters' : before ? 'There are no older jobs' : 'No jobs yet'}>
-				${filtered ? html`Widen them, or <a href="/jobs">see all jobs</a>.` : before ? html`<a href="/jobs">Back to the newest</a>.` : html`Enqueue the first from a <a href="/scripts">script's page</a>, or with <code>hotpath push NAME '{"x": 1}'</code>.`}<//>`}
+		${it.error?.status === 404 ? html`<${Empty} title="Nothing is called so">${visible(it.error.message)}<//>` : html`<${Shown} it=${it} what="Looking for jobs">${(data) => html`<${JobTable} jobs=${data.jobs} stale=${it.loading} />
+			${!data.jobs.length && html`<${Empty} title=${data.partial ? 'None among the newest' : filtered ? 'No job fits these filters' : before ? 'There are no older jobs' : 'No jobs yet'}>
+				${data.partial ? 'There may be some among the older ones.' : filtered ? html`Widen them, or <a href="/jobs">see all jobs</a>.` : before ? html`<a href="/jobs">Back to the newest</a>.` : html`Enqueue the first from a <a href="/scripts">script's page</a>, or with <code>hotpath push NAME '{"x": 1}'</code>.`}<//>`}
 			<nav class="pages" aria-label="Pages">${before ? html`<a href=${address('/jobs', {...query, before: undefined})}>« Newest</a>` : html`<span class="muted">${data.jobs.length ? `${plural(data.jobs.length, 'job')}, newest first, refreshed every 2 s` : ''}</span>`}
-				${data.next && html`<a href=${address('/jobs', {...query, before: data.next})} rel="next">Older »</a>`}</nav>`}<//>`;
+				${data.next && html`<a href=${address('/jobs', {...query, before: data.next})} rel="next">Older »</a>`}</nav>`}<//>`}`;
 }
 
 const scriptNames = (data) => [...new Set((data?.scripts ?? data ?? []).map((each) => each.script))];
@@ -64,9 +64,7 @@ const when = (job) => job.finished_at ?? job.started_at ?? job.scheduled_for;
 export function JobTable({jobs, stale}) {
 	const now = useNow();
 	if (!jobs.length) return null;
-	return html`<div class=${`table ${stale ? 'stale' : ''}`}><table class="jobs"><thead><tr>
-			<th scope="col">State</th><th scope="col">Job</th><th scope="col">Script</th><th scope="col">Tag</th>
-			<th scope="col">When</th><th scope="col" class="right">Took</th><th scope="col">Worker</th></tr></thead>
+	return html`<div class=${`table ${stale ? 'stale' : ''}`}><table class="jobs"><${Head} of=${['State', 'Job', 'Script', 'Tag', 'When', '>Took', 'Worker']} />
 		<tbody>${jobs.map((job) => html`<tr key=${job.id} data-row>
 			<td><${State} of=${job.state} /></td>
 			<td><a class="id" href=${`${job.kind === 'flow' ? '/runs' : '/jobs'}/${job.id}`} title=${job.id}><code>${short(job.id)}</code></a>${job.attempt > 1 && html` <span class="muted" title="Attempts">×${job.attempt}</span>`}</td>

@@ -124,7 +124,7 @@ function Row({text, line, from, to, words, times, current}) {
 	const first = from === 0;
 	const more = to < line.plain.length && to - from === LONGEST;
 	return html`<div class=${`row ${current ? 'current' : ''}`}>
-		<span class="gutter" aria-hidden="true">${first ? line.number : ''}</span>${times && html`<span class="stamp">${first && line.time ? millis(line.time) : ''}</span>`}<span class="said">${cut(text.parts(line), from, to, words ? found(line.plain, words, from, to) : []).map(({text: part, style, hit}) => {
+		<span class="gutter" aria-hidden>${first ? line.number : ''}</span>${times && html`<span class="stamp">${first && line.time ? millis(line.time) : ''}</span>`}<span class="said">${cut(text.parts(line), from, to, words ? found(line.plain, words, from, to) : []).map(({text: part, style, hit}) => {
 			const how = look(style);
 			if (hit) return html`<mark ...${how}>${part}</mark>`;
 			return style === PLAIN ? part : html`<span ...${how}>${part}</span>`;
@@ -221,17 +221,17 @@ export function Log({job, ended, state}) {
 		<label class="find"><span class="hide">Search the log</span><input type="search" data-search placeholder="Search  ( / )" value=${words} spellcheck=${false}
 			onInput=${(event) => setWords(event.target.value)} onKeyDown=${(event) => { if (event.key === 'Enter') { event.preventDefault(); turn(event.shiftKey ? -1 : 1); } }} /></label>
 		${words && html`<span class="muted" role="status">${matches.length ? `${Math.max(at + 1, 1)} of ${plural(matches.length, 'line')}` : 'no line has it'}</span>
-			<button type="button" class="plain" aria-label="Previous match" title="Previous (N)" onClick=${() => turn(-1)}><${Icon} of="up" /></button><button type="button" class="plain" aria-label="Next match" title="Next (n)" onClick=${() => turn(1)}><${Icon} of="down" /></button>`}
-		<button type="button" aria-pressed=${wrap} onClick=${toggle('log-wrap', wrap, setWrap)}>Wrap</button>
-		<button type="button" aria-pressed=${times} onClick=${toggle('log-times', times, setTimes)}>Times</button>
-		${!ended && html`<button type="button" aria-pressed=${follow} onClick=${() => setFollow(!follow)}>Follow</button>`}
+			<button class="plain" aria-label="Previous match" title="Previous (N)" onClick=${() => turn(-1)}><${Icon} of="up" /></button><button class="plain" aria-label="Next match" title="Next (n)" onClick=${() => turn(1)}><${Icon} of="down" /></button>`}
+		<button aria-pressed=${wrap} onClick=${toggle('log-wrap', wrap, setWrap)}>Wrap</button>
+		<button aria-pressed=${times} onClick=${toggle('log-times', times, setTimes)}>Times</button>
+		${!ended && html`<button aria-pressed=${follow} onClick=${() => setFollow(!follow)}>Follow</button>`}
 		<a class="button" href=${`/api/v1/jobs/${job}/log.txt`} download data-plain>Download</a></div>`;
 	return html`<${Panel} title="Log" aside=${count ? html`<span class="muted">${plural(count, 'line')}${ended ? '' : ', live'}</span>` : null}>
 		${count > 0 && bar}
 		<${Trouble} error=${error} />
 		${!loaded && !count ? html`<${Loading} what="Reading the log" />` : count === 0 && !error ? html`<${Empty} title=${ended ? 'It printed nothing' : state === 'queued' ? 'Not started yet' : 'Nothing printed so far'}>${ended ? null : 'What it prints appears here as it does.'}<//>` : null}
 		<div class="log" ref=${box} role="log" aria-label="Log" aria-live="off" tabindex="0" hidden=${!count} onScroll=${scrolled} style=${{height: `${Math.min(tall, 32 * ROW) + 14}px`}}>
-			<div class="row ruler" aria-hidden="true"><span class="gutter">0</span><span class="stamp">00:00:00.000</span><span ref=${ruler}>${'0'.repeat(50)}</span></div>
+			<div class="row ruler" aria-hidden><span class="gutter">0</span><span class="stamp">00:00:00.000</span><span ref=${ruler}>${'0'.repeat(50)}</span></div>
 			<div class="tall" style=${{height: `${tall}px`}}><div class="rows" style=${{transform: `translateY(${offset}px)`}}>${drawn}</div></div>
 		</div><//>`;
 }

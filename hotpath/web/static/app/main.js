@@ -37,7 +37,7 @@ const SAID = {
 function Connection() {
 	const status = useStatus();
 	const [text, title] = SAID[status];
-	return html`<span class=${`connection ${status}`} role="status" title=${title}><i aria-hidden="true"></i>${text}</span>`;
+	return html`<span class=${`connection ${status}`} role="status" title=${title}><i aria-hidden></i>${text}</span>`;
 }
 
 const isDark = () => {
@@ -103,11 +103,11 @@ function Shell() {
 	useEffect(() => { document.title = `${title(...parts)} · Hotpath`; }, [path]);
 	return html`<a class="skip" href="#main">Skip to the content</a>
 		<header class="top">
-			<a class="logo" href="/"><b aria-hidden="true"></b>Hotpath</a>
+			<a class="logo" href="/"><b aria-hidden></b>Hotpath</a>
 			<nav aria-label="Views">${PLACES.map(([to, name]) => html`<a key=${to} href=${to} aria-current=${to === home ? 'page' : undefined}>${name}</a>`)}</nav>
 			<div class="tools"><${Connection} />
-				<button type="button" class="plain" aria-label="Light or dark" title="Light or dark (t)" onClick=${switchTheme}><${Icon} of="theme" /></button>
-				<button type="button" class="plain" aria-label="Keyboard" title="Keyboard (?)" onClick=${() => setHelp(true)}>?</button></div>
+				<button class="plain" aria-label="Light or dark" title="Light or dark (t)" onClick=${switchTheme}><${Icon} of="theme" /></button>
+				<button class="plain" aria-label="Keyboard" title="Keyboard (?)" onClick=${() => setHelp(true)}>?</button></div>
 		</header>
 		<main id="main" tabindex="-1"><${Guarded} key=${path}><${View} key=${path} of=${parts} query=${query} path=${path} /><//></main>
 		${help && html`<${Dialog} title="Keyboard" close=${() => setHelp(false)}><dl class="keys">${KEYS.map(([key, does]) => html`<div key=${key}><dt>${key.split(/ +/).map((one) => html`<kbd>${one}</kbd>`)}</dt><dd>${does}</dd></div>`)}</dl><p class="muted">Done here? <a href="/logout" data-plain>Log out</a>.</p><//>`}`;

@@ -10,7 +10,7 @@ const ICONS = {
 	canceled: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM4 4l8 8', waiting: 'M5.5 3.5v9m5-9v9', idle: 'M12 8a4 4 0 1 1-8 0 4 4 0 0 1 8 0Z', lost: 'm4 4 8 8m0-8-8 8', skipped: 'M4 8h8',
 	copy: 'M6 5.5h7v8H6ZM10 5.5v-3H3v8h3', theme: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM8 2v12M8 2a6 6 0 0 1 0 12', close: 'm4 4 8 8m0-8-8 8', up: 'm4 10 4-4 4 4', down: 'm4 6 4 4 4-4',
 };
-export const Icon = ({of}) => html`<svg class=${`icon i-${of}`} viewBox="0 0 16 16" aria-hidden="true"><path d=${ICONS[of] ?? ICONS.skipped} /></svg>`;
+export const Icon = ({of}) => html`<svg class=${`icon i-${of}`} viewBox="0 0 16 16" aria-hidden><path d=${ICONS[of] ?? ICONS.skipped} /></svg>`;
 
 export const State = ({of, children}) => html`<span class=${`state ${of}`}><${Icon} of=${of} />${children ?? of}</span>`;
 
@@ -33,7 +33,7 @@ export function Copy({text, label = 'Copy', children}) {
 		return () => clearTimeout(timer);
 	}, [done]);
 	const copy = async () => set(await toClipboard(typeof text === 'function' ? text() : text) ? 'Copied' : 'Not allowed');
-	return html`<button type="button" class="copy" title=${typeof text === 'function' ? label : text} aria-label=${label} onClick=${copy}>
+	return html`<button class="copy" title=${typeof text === 'function' ? label : text} aria-label=${label} onClick=${copy}>
 		${children}<span class="said" role="status">${done || (children ? html`<${Icon} of="copy" />` : label)}</span></button>`;
 }
 
@@ -54,7 +54,7 @@ async function toClipboard(text) {
 
 export const Id = ({id, what = 'id'}) => html`<${Copy} text=${id} label=${`Copy the ${what} ${id}`}><code>${short(id)}</code><//>`;
 
-export const Loading = ({what = 'Loading'}) => html`<p class="loading" role="status"><i aria-hidden="true"></i>${what} …</p>`;
+export const Loading = ({what = 'Loading'}) => html`<p class="loading" role="status"><i aria-hidden></i>${what} …</p>`;
 
 export const Empty = ({title, children}) => html`<div class="empty"><strong>${title}</strong>${children && html`<p>${children}</p>`}</div>`;
 
@@ -62,8 +62,11 @@ export function Trouble({error, retry, since}) {
 	if (!error) return null;
 	return html`<div class="trouble" role="alert"><strong>${error.title ?? 'Something went wrong'}</strong>
 		<span>${visible(error.message)}${since ? html` What you see is from <${Time} at=${new Date(since).toISOString()} />.` : ''}</span>
-		${retry && html`<button type="button" onClick=${retry}>Try again</button>`}</div>`;
+		${retry && html`<button onClick=${retry}>Try again</button>`}</div>`;
 }
+
+// The head of a table; names of numbers begin with `>`.
+export const Head = ({of}) => html`<thead><tr>${of.map((name) => html`<th scope="col" class=${name[0] === '>' ? 'right' : ''}>${name.replace('>', '')}</th>`)}</tr></thead>`;
 
 // Data that is loading, missing or there: one rule for all views.
 export function Shown({it, what, children}) {
@@ -87,7 +90,7 @@ export function Dialog({title, close, children}) {
 		return () => before?.focus?.();
 	}, []);
 	return html`<dialog ref=${ref} onClose=${close} aria-label=${title} onClick=${(event) => event.target === ref.current && ref.current.close()}>
-		<div class="sheet"><header><h2>${title}</h2><button type="button" class="plain" aria-label="Close" onClick=${() => ref.current.close()}><${Icon} of="close" /></button></header>${children}</div></dialog>`;
+		<div class="sheet"><header><h2>${title}</h2><button class="plain" aria-label="Close" onClick=${() => ref.current.close()}><${Icon} of="close" /></button></header>${children}</div></dialog>`;
 }
 
 // A button whose work takes a while; what goes wrong is said beside it.
@@ -104,7 +107,7 @@ export function Act({children, act, tone = '', title, disabled, id}) {
 		}
 		setBusy(false);
 	};
-	return html`<span class="act"><button type="button" id=${id} class=${tone} title=${title} disabled=${busy || disabled} aria-busy=${busy} onClick=${run}>${children}</button>
+	return html`<span class="act"><button id=${id} class=${tone} title=${title} disabled=${busy || disabled} aria-busy=${busy} onClick=${run}>${children}</button>
 		${said && html`<span role="status" class=${said instanceof Error ? 'bad' : 'muted'}>${said instanceof Error ? visible(said.message) : said}</span>`}</span>`;
 }
 
@@ -131,6 +134,6 @@ export function Json({value, label}) {
 	const cut = !all && text.length > MOST;
 	const shown = visible(cut ? text.slice(0, MOST) : text);
 	return html`<div class="json"><pre tabindex="0" aria-label=${label}>${shown.length > 200_000 ? shown : coloured(shown)}</pre>
-		${cut && html`<button type="button" onClick=${() => setAll(true)}>Show all ${text.length.toLocaleString()} characters</button>`}
+		${cut && html`<button onClick=${() => setAll(true)}>Show all ${text.length.toLocaleString()} characters</button>`}
 		<${Copy} text=${() => text} label="Copy" /></div>`;
 }

@@ -7,9 +7,12 @@ addEventListener('popstate', tell);
 
 export function go(url, {replace = false} = {}) {
 	if (url === location.pathname + location.search) return;
+	const path = location.pathname;
 	history[replace ? 'replaceState' : 'pushState'](null, '', url);
 	if (!replace) scrollTo(0, 0);
+	const moved = new URL(url, location.origin).pathname !== path;
 	tell();
+	if (moved) document.getElementById('main')?.focus({preventScroll: true});
 }
 
 // Links within the page do not load it again.

@@ -76,7 +76,7 @@ function Approval({job, wait, done}) {
 	};
 	const name = html`<div class="field"><label for="approver">Your name <span class="muted">the flow sees it</span></label><input id="approver" autocomplete="name" value=${approver} onInput=${(event) => setApprover(event.target.value)} /></div>`;
 	const nothing = {type: 'object', properties: {}, additionalProperties: false};
-	return html`<span class="actions"><button type="button" class="main" onClick=${() => setAsked(true)}>Approve …</button><button type="button" class="danger" onClick=${() => setAsked(false)}>Disapprove …</button></span>
+	return html`<span class="actions"><button class="main" onClick=${() => setAsked(true)}>Approve …</button><button class="danger" onClick=${() => setAsked(false)}>Disapprove …</button></span>
 		${asked !== null && html`<${Dialog} title=${`${asked ? 'Approve' : 'Disapprove'} behind step ${visible(wait.step)}`} close=${() => setAsked(null)}>
 			<p class="muted">${asked ? 'The run goes on with what you say here.' : 'As a rule the run fails then; the flow decides.'}</p>
 			<${SchemaForm} key=${asked} prefix="say" schema=${asked && wait.form ? wait.form : nothing} quiet label=${asked ? 'Approve' : 'Disapprove'} close=${() => setAsked(null)} submit=${(json) => answer(asked, asked && wait.form ? json : 'null')}>${name}<//><//>`}`;
@@ -141,14 +141,14 @@ function Tree({job, nodes, steps, more, waits, ended, picked, clear, reload}) {
 	// One that is parked has nothing to show since its last step.
 	const to = ended || job.state === 'queued' ? Math.max(root.to ?? from, Date.parse(job.finished_at ?? 0) || 0) : now;
 	const all = Math.max(to - from, 1);
-	return html`<${Panel} title="Steps" aside=${html`<span class="muted">${more ? html`the first ${plural(steps.length, 'step')}, <a href=${`/jobs?parent=${job.id}`}>all</a>` : plural(steps.length, 'step')}</span>${picked && html` <button type="button" onClick=${clear}>Only ${visible(picked)} ✕</button>`}
-			${failed > 0 && html` <button type="button" aria-pressed=${failures} onClick=${() => setFailures(!failures)}>Failed only (${failed})</button>`}`}>
+	return html`<${Panel} title="Steps" aside=${html`<span class="muted">${more ? html`the first ${plural(steps.length, 'step')}, <a href=${`/jobs?parent=${job.id}`}>all</a>` : plural(steps.length, 'step')}</span>${picked && html` <button onClick=${clear}>Only ${visible(picked)} ✕</button>`}
+			${failed > 0 && html` <button aria-pressed=${failures} onClick=${() => setFailures(!failures)}>Failed only (${failed})</button>`}`}>
 		${!rows.length ? html`<${Empty} title=${ended ? 'It has no steps' : 'No step has ended yet'} />` : html`<div class="table"><table class="tree"><thead><tr><th scope="col">Step</th><th scope="col">State</th><th scope="col" class="gantt">From ${clock(new Date(from).toISOString())}, ${span(all)} in all</th><th scope="col" class="right">Took</th><th scope="col"><span class="hide">Actions</span></th></tr></thead>
 			<tbody>${rows.slice(0, most).map(({node, depth, open}) => {
 				const {step} = node;
 				const start = node.from == null ? null : (node.from - from) / all;
 				const end = ((node.state === 'running' ? now : node.to ?? node.from) - from) / all;
-				return html`<tr key=${node.key} data-row><td><div class="branch" style=${{paddingLeft: `${depth * 18}px`}}>${node.children.size ? html`<button type="button" class="plain twist" aria-expanded=${Boolean(open)} aria-label=${`${open ? 'Close' : 'Open'} ${node.name}`} onClick=${() => setTurned((old) => ({...old, [node.key]: !open}))}>${open ? '▾' : '▸'}</button>` : html`<span class="twist"></span>`}
+				return html`<tr key=${node.key} data-row><td><div class="branch" style=${{paddingLeft: `${depth * 18}px`}}>${node.children.size ? html`<button class="plain twist" aria-expanded=${Boolean(open)} aria-label=${`${open ? 'Close' : 'Open'} ${node.name}`} onClick=${() => setTurned((old) => ({...old, [node.key]: !open}))}>${open ? '▾' : '▸'}</button>` : html`<span class="twist"></span>`}
 						${step ? html`<a href=${`/jobs/${step.id}`} title=${visible(node.key)}>${visible(node.name)}</a>` : html`<span title=${visible(node.key)}>${visible(node.name)}</span>`}${node.children.size > 0 && !open && html` <span class="muted">${node.children.size}</span>`}${step?.attempt > 1 && html` <span class="muted">×${step.attempt}</span>`}</div>
 </td>
 					<td>${node.state && html`<${State} of=${node.state} />`}</td>
@@ -156,5 +156,5 @@ function Tree({job, nodes, steps, more, waits, ended, picked, clear, reload}) {
 					<td class="right">${span(step?.duration_ms ?? (node.from && node.to ? node.to - node.from : null))}</td>
 					<td class="right">${step && ended && job.state !== 'success' && html`<${Act} act=${async () => { const {retried} = await api(`/jobs/${job.id}/retry`, {method: 'POST', body: {from_step: node.key}}); reload(); return retried ? 'queued' : 'not now'; }} title="Run it again from this step; what ended before counts as it is">Retry from here<//>`}</td></tr>
 					${step?.error && html`<tr key=${`${node.key} error`} class="error"><td colspan="5"><div class="why" style=${{marginLeft: `${depth * 18 + 28}px`}}>${strip(`${step.error.name}: ${step.error.message}`.slice(0, 500))}</div></td></tr>`}`;
-			})}</tbody></table></div>${rows.length > most && html`<p class="pad"><button type="button" onClick=${() => setMost(most + 1000)}>Show more of ${rows.length.toLocaleString()} rows</button></p>`}`}<//>`;
+			})}</tbody></table></div>${rows.length > most && html`<p class="pad"><button onClick=${() => setMost(most + 1000)}>Show more of ${rows.length.toLocaleString()} rows</button></p>`}`}<//>`;
 }

@@ -5,7 +5,7 @@ import {plural, visible} from './format.js';
 import {address, go, inPath} from './router.js';
 import {JobTable} from './jobs.js';
 import {RunForm} from './form.js';
-import {Copy, Empty, Facts, Panel, Shown, Time} from './parts.js';
+import {Copy, Empty, Facts, Head, Panel, Shown, Time} from './parts.js';
 import {FlowGraph, useFlow} from './graph.js';
 
 const fits = (each, words) => words.toLowerCase().split(/\s+/).every((word) => `${each.script} ${each.summary} ${each.tag}`.toLowerCase().includes(word));
@@ -23,7 +23,7 @@ function Listing({title, kind, empty}) {
 			const shown = all.filter((each) => fits(each, words));
 			if (!all.length) return empty;
 			if (!shown.length) return html`<${Empty} title=${`None of ${plural(all.length, title.toLowerCase().slice(0, -1))} fits “${visible(words)}”`} />`;
-			return html`<div class="table"><table class="cards"><thead><tr><th scope="col">Name</th><th scope="col">Args</th><th scope="col">Tag</th><th scope="col">Kind</th><th scope="col">Registered</th></tr></thead>
+			return html`<div class="table"><table class="cards"><${Head} of=${['Name', 'Args', 'Tag', 'Kind', 'Registered']} />
 				<tbody>${shown.map((each) => html`<tr key=${each.script} data-row><td class="wide"><a class="script" href=${`${each.kind === 'flow' ? '/flows' : '/scripts'}/${inPath(each.script)}`}>${visible(each.script)}</a>${each.summary && html`<div class="muted">${visible(each.summary)}</div>`}</td>
 					<td data-l="takes"><code class="muted">${visible(Object.keys(each.schema.properties ?? {}).join(', ')) || '–'}</code></td><td data-l="tag">${each.tag === each.script ? html`<span class="muted">own</span>` : visible(each.tag)}</td>
 					<td>${each.kind === 'flow' ? 'flow' : each.is_async ? 'async' : 'sync'}</td><td><${Time} at=${each.created_at} /></td></tr>`)}</tbody></table></div>`;
@@ -49,7 +49,7 @@ export function Script({of: [name], path}) {
 			${now.kind === 'flow' && html`<${Drawing} name=${now.script} />`}
 			<div class="pair lopsided"><${Panel} title="Run it"><div class="inner"><${RunForm} key=${now.hash} script=${now.script} schema=${now.schema} label="Run" done=${(id) => go(`${now.kind === 'flow' ? '/runs' : '/jobs'}/${id}`)} /></div><//>
 				<${Panel} title="Settings"><${Facts} of=${[['Tag', html`<a href=${address('/jobs', {tag: now.tag})}>${visible(now.tag)}</a>`], ...settings.filter(([key]) => key !== 'Tag')]} />
-					<div class="table"><table><thead><tr><th scope="col">Version</th><th scope="col">Registered</th></tr></thead><tbody>${versions.map((each) => html`<tr key=${each.hash}><td><${Copy} text=${each.hash} label=${`Copy the hash ${each.hash}`}><code>${each.hash.slice(0, 12)}</code><//>${each.current && html` <span class="muted">current</span>`}</td><td><${Time} at=${each.created_at} /></td></tr>`)}</tbody></table></div><//></div>
+					<div class="table"><table><${Head} of=${['Version', 'Registered']} /><tbody>${versions.map((each) => html`<tr key=${each.hash}><td><${Copy} text=${each.hash} label=${`Copy the hash ${each.hash}`}><code>${each.hash.slice(0, 12)}</code><//>${each.current && html` <span class="muted">current</span>`}</td><td><${Time} at=${each.created_at} /></td></tr>`)}</tbody></table></div><//></div>
 			<${Panel} title=${now.kind === 'flow' ? 'Runs' : 'Jobs'} aside=${html`<a href=${address('/jobs', {script: now.script})}>All</a>`}><${Shown} it=${jobs} what="Looking for jobs">${(data) => (data.jobs.length ? html`<${JobTable} jobs=${data.jobs} />` : html`<${Empty} title="It has not been run yet">The form above runs it.<//>`)}<//><//>`;
 	}}<//>`;
 }

@@ -3,7 +3,7 @@ import {html, useRef, useState} from '../vendor/preact.js';
 import {api, useData, useNow} from './data.js';
 import {bytes, coarse, number, percent, plural, short, span, visible} from './format.js';
 import {inPath} from './router.js';
-import {Empty, Panel, Shown, State, Time} from './parts.js';
+import {Empty, Head, Panel, Shown, State, Time} from './parts.js';
 
 const fits = (each, words) => words.toLowerCase().split(/\s+/).every((word) => `${each.name} ${each.group ?? ''} ${each.script ?? ''} ${each.host} ${each.tags.join(' ')}`.toLowerCase().includes(word));
 const STRETCHES = ['15s', '5m', '30m'];
@@ -30,8 +30,8 @@ function Group({name, members}) {
 	const lost = there.filter((each) => each.state === 'lost').length;
 	const shown = all ? [...there, ...stopped] : there;
 	return html`<${Panel} title=${name ? visible(name) : 'No group'} aside=${html`<span class="muted">${plural(there.length, 'worker')}, ${plural(there.reduce((sum, each) => sum + each.running, 0), 'job')} in hand${lost ? html`, <b class="bad">${lost} lost</b>` : ''}</span>
-			${stopped.length > 0 && html`<button type="button" aria-pressed=${all} onClick=${() => setAll(!all)}>${stopped.length} stopped in the last hour</button>`}`}>
-		${shown.length > 0 && html`<div class="table"><table class="cards"><thead><tr><th scope="col">Worker</th><th scope="col">For</th><th scope="col">State</th><th scope="col">Now</th><th scope="col">Busy 15 s, 5 min, 30 min</th><th scope="col" class="right">Jobs run</th><th scope="col" class="right">Memory</th><th scope="col" class="right">CPU</th><th scope="col">Last ping</th><th scope="col">Started</th></tr></thead>
+			${stopped.length > 0 && html`<button aria-pressed=${all} onClick=${() => setAll(!all)}>${stopped.length} stopped in the last hour</button>`}`}>
+		${shown.length > 0 && html`<div class="table"><table class="cards"><${Head} of=${['Worker', 'For', 'State', 'Now', 'Busy 15 s, 5 min, 30 min', '>Jobs run', '>Memory', '>CPU', 'Last ping', 'Started']} />
 		<tbody>${shown.map((each) => html`<${One} key=${each.id ?? each.name} of=${each} now=${now} />`)}</tbody></table></div>`}<//>`;
 }
 
