@@ -58,7 +58,9 @@ WORK = '''
 SCRIPTS = {
     "work.py": WORK % HOSTILE,
     "nobody.py": """
-        def main(x: int, name: str = "n", secret: str | None = None, tags: list[str] = []) -> int:
+        import hotpath
+
+        def main(x: int, key: hotpath.Secret | None = None, tags: list[str] = []) -> int:
             '''A script that no worker is for.'''
             return x
     """,

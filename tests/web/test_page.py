@@ -333,6 +333,83 @@ def test_a_failed_run_shows_its_step_and_goes_on_from_there(look, served):
     look(see)
 
 
+def test_a_secret_is_typed_unseen_and_never_shown(look, served):
+    """Its field is a password's; the job's page masks it, and running it again asks for it anew."""
+
+    def see(page):
+        page.goto("/scripts/nobody")
+        field = page.locator("#arg-key")
+        assert field.get_attribute("type") == "password"
+        page.locator("#arg-x").fill("7")
+        field.fill("hunter2hunter2")
+        page.locator("form.schema").get_by_role("button", name="Run", exact=True).click()
+        page.wait_for_url("**/jobs/*")
+        page.get_by_label("Args", exact=True).get_by_text("••••••").wait_for()
+        assert "hunter2" not in page.content()
+        page.get_by_role("button", name="Run again").click()
+        again = page.get_by_role("dialog").locator("#arg-key")
+        again.wait_for()
+        assert (again.get_attribute("type"), again.input_value()) == ("password", "")
+        page.get_by_role("dialog").get_by_role("button", name="As JSON").click()
+        text = page.get_by_role("dialog").locator("textarea")
+        text.fill('{"x": 7, "key": "••••••"}')
+        page.get_by_role("dialog").get_by_role("button", name="Run", exact=True).click()
+        page.get_by_text("A secret is masked in it").wait_for()
+
+    look(see)
+
+
+NO_SOCKET = """window.WebSocket = class {
+    static OPEN = 1;
+    constructor() { setTimeout(() => this.onclose(), 5); }
+};"""
+SOCKETS = """window.sockets = [];
+const Real = WebSocket;
+window.WebSocket = class extends Real {
+    constructor(...all) { super(...all); window.sockets.push(this); }
+};"""
+
+
+def test_without_a_socket_the_page_asks(look, served, tmp_path):
+    """Where no WebSocket gets through, the header says so, and a job is followed all the same."""
+    gate = tmp_path / "gate"
+    id = served.put(gate=str(gate))
+
+    def see(page):
+        page.add_init_script(NO_SOCKET)
+        page.goto(f"/jobs/{id}")
+        page.get_by_text("Every 2 s").wait_for()
+        page.get_by_text("Without a live connection").wait_for()
+        gate.touch()
+        page.locator(".log").get_by_text("behind the gate").wait_for()
+        page.locator("h1 .state.success").wait_for()
+
+    look(see)
+
+
+def test_a_lost_socket_comes_back_to_where_it_was(look, served, tmp_path):
+    """What was printed meanwhile is there, once, when the connection is made again."""
+    gate = tmp_path / "gate"
+    id = served.put(gate=str(gate), lines=2)
+
+    def see(page):
+        page.add_init_script(SOCKETS)
+        page.goto(f"/jobs/{id}")
+        page.locator(".log").get_by_text("before the gate").wait_for()
+        page.locator(".connection.live").wait_for()
+        page.evaluate("window.sockets[0].close()")
+        page.locator(".connection.reconnecting").wait_for()
+        gate.touch()
+        page.locator(".connection.live").wait_for()
+        page.locator(".log").get_by_text("behind the gate").wait_for()
+        page.locator("h1 .state.success").wait_for()
+        said = page.locator(".log .rows .said").all_inner_texts()
+        assert said == ["line 0", "line 1", "before the gate", "behind the gate"]
+        assert page.evaluate("window.sockets.length") == 2
+
+    look(see)
+
+
 def test_the_keyboard_is_enough(look, served, failed):
     """Views, rows, search, help and theme without a mouse."""
 

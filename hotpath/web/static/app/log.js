@@ -32,7 +32,7 @@ function useLog(job, ended) {
 			for (;;) {
 				const [attempt, from] = text.after() ?? [];
 				const page = await api(`/jobs/${job}/log`, {query: {attempt, from}, signal: stop.signal});
-				page.chunks.forEach((chunk) => text.append(chunk));
+				page.chunks.forEach((chunk) => (chunk.gap ? text.gap(chunk) : text.append(chunk)));
 				changed();
 				const after = text.after();
 				if (!page.next || !page.chunks.length || (after && after[0] === attempt && after[1] === from)) return;
@@ -71,7 +71,7 @@ function useLog(job, ended) {
 			leave?.();
 		};
 	}, [job, ended, live]);
-	return {text, ...state};
+	return {text, live, ...state};
 }
 
 // Lines that have the words, as numbers; looks only at what has come since the last time.
@@ -132,7 +132,7 @@ function Row({text, line, from, to, words, times, current}) {
 }
 
 export function Log({job, ended, state}) {
-	const {text, version, loaded, error} = useLog(job, ended);
+	const {text, version, live, loaded, error} = useLog(job, ended);
 	const [words, setWords] = useState('');
 	const [at, setAt] = useState(-1); // which match
 	const [wrap, setWrap] = useState(() => remembered('log-wrap', true));
@@ -226,10 +226,10 @@ export function Log({job, ended, state}) {
 		<button aria-pressed=${times} onClick=${toggle('log-times', times, setTimes)}>Times</button>
 		${!ended && html`<button aria-pressed=${follow} onClick=${() => setFollow(!follow)}>Follow</button>`}
 		<a class="button" href=${`/api/v1/jobs/${job}/log.txt`} download data-plain>Download</a></div>`;
-	return html`<${Panel} title="Log" aside=${count ? html`<span class="muted">${plural(count, 'line')}${ended ? '' : ', live'}</span>` : null}>
+	return html`<${Panel} title="Log" aside=${count ? html`<span class="muted">${plural(count, 'line')}${ended || !live ? '' : ', live'}</span>` : null}>
 		${count > 0 && bar}
 		<${Trouble} error=${error} />
-		${!loaded && !count ? html`<${Loading} what="Reading the log" />` : count === 0 && !error ? html`<${Empty} title=${ended ? 'It printed nothing' : state === 'queued' ? 'Not started yet' : 'Nothing printed so far'}>${ended ? null : 'What it prints appears here as it does.'}<//>` : null}
+		${!loaded && !count ? html`<${Loading} what="Reading the log" />` : count === 0 && !error ? html`<${Empty} title=${ended ? 'It printed nothing' : state === 'queued' ? 'Not started yet' : 'Nothing printed so far'}>${ended ? null : live ? 'What it prints appears here as it does.' : 'Without a live connection: once it is stored, at the latest at its end.'}<//>` : null}
 		<div class="log" ref=${box} role="log" aria-label="Log" aria-live="off" tabindex="0" hidden=${!count} onScroll=${scrolled} style=${{height: `${Math.min(tall, 32 * ROW) + 14}px`}}>
 			<div class="row ruler" aria-hidden><span class="gutter">0</span><span class="stamp">00:00:00.000</span><span ref=${ruler}>${'0'.repeat(50)}</span></div>
 			<div class="tall" style=${{height: `${tall}px`}}><div class="rows" style=${{transform: `translateY(${offset}px)`}}>${drawn}</div></div>

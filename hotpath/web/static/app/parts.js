@@ -4,7 +4,6 @@ import {ago, clock, exact, NONE, short, visible} from './format.js';
 import {useNow} from './data.js';
 
 export const STATES = ['queued', 'running', 'success', 'failure', 'canceled'];
-// Drawn, not written: no font need have them.
 const ICONS = {
 	queued: 'M8 4v4l2.5 1.5M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0Z', running: 'M5 3.5v9l7.5-4.5Z', success: 'm3 8.5 3.5 3.5L13 4.5', failure: 'm4 4 8 8m0-8-8 8',
 	canceled: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM4 4l8 8', waiting: 'M5.5 3.5v9m5-9v9', idle: 'M12 8a4 4 0 1 1-8 0 4 4 0 0 1 8 0Z', lost: 'm4 4 8 8m0-8-8 8', skipped: 'M4 8h8',
