@@ -11,7 +11,7 @@ schema that was stored when the script's version was registered.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -28,14 +28,13 @@ from hotpath.errors import (
     JobCanceled,
     JobFailed,
     ScriptError,
-    UnknownJobError,
     UnknownScriptError,
 )
-from hotpath.model import Attempt, Job, ScriptVersion, State
-from hotpath.runs import Runs
+from hotpath.model import Job, ScriptVersion, State
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import locate
 from hotpath.shown import Shown
+from hotpath.sources import Args, Encoded, Source, SourceFailed
 from hotpath.store import approvals, listing
 from hotpath.store import jobs as store
 from hotpath.store.completions import Completions, open_completions
@@ -43,14 +42,10 @@ from hotpath.store.database import Database, open_database
 from hotpath.store.load import enqueue_many
 from hotpath.store.scripts import Registered, find_script, register_version
 from hotpath.store.seal import AsyncSeal, Contents, JobIds, Sealer
-from hotpath.store.status import Status, WorkerStatus, read_status, read_workers
-from hotpath.store.waiting import Waiting, why_waiting
 from hotpath.tailing import Tail, open_tail
 
 FRESH_SECONDS = 5.0
 """How long a client believes what it knows of a script before it asks again."""
-
-Args = Mapping[str, Any]
 
 
 @attrs.frozen
@@ -74,7 +69,7 @@ class ClientStatistics:
     """Connections open in its pool."""
 
 
-class Client(Runs, Shown):
+class Client(Shown):
     """Made by `open_client`; may be used by any number of tasks."""
 
     def __init__(
@@ -141,7 +136,7 @@ class Client(Runs, Shown):
         sealer = Sealer()
         batches: Iterable[Contents] | AsyncIterable[Contents]
         if isinstance(args, AsyncIterable):
-            batches = AsyncSeal(_Encoded(args, known.validator), sealer)
+            batches = AsyncSeal(Encoded(args, known.validator), sealer)
         else:
             batches = sealer.seal_args(args, known.validator)
         try:
@@ -183,11 +178,11 @@ class Client(Runs, Shown):
         **options: Any,
     ) -> JobIds:
         traceparent = traceparent or current_traceparent()
-        source = batches if isinstance(batches, AsyncIterable) else _Source(batches)
+        source = batches if isinstance(batches, AsyncIterable) else Source(batches)
         try:
             async with self.database.connection() as connection:
                 ids = await enqueue_many(connection, known.script, source, traceparent=traceparent, **options)
-        except _SourceFailed as failed:
+        except SourceFailed as failed:
             raise failed.error from None
         self._enqueued += len(ids)
         return ids
@@ -347,36 +342,6 @@ class Client(Runs, Shown):
             await self.job(job)
         return again
 
-    async def attempts(self, job: UUID) -> list[Attempt]:
-        """The runs of a job in order: those that ended, with their errors, and the one under way. Empty for
-        a job that waits for its first run. Raises `UnknownJobError`.
-        """
-        async with self.database.connection() as connection:
-            found = await store.get_attempts(connection, job)
-        if not found:
-            await self.job(job)
-        return found
-
-    async def waiting(self, job: UUID) -> Waiting:
-        """Why a job waits: what it waits for itself, who could run it, how many are before it. No reasons for
-        one that does not wait. Raises `UnknownJobError`.
-        """
-        async with self.database.connection() as connection:
-            found = await why_waiting(connection, job)
-        if found is None:
-            raise UnknownJobError(f"no job has the id {job} in this database")
-        return found
-
-    async def workers(self) -> list[WorkerStatus]:
-        """Workers by name, those too that have stopped within the hour."""
-        async with self.database.connection() as connection:
-            return await read_workers(connection)
-
-    async def status(self) -> Status:
-        """Tags, workers and rates as they are now."""
-        async with self.database.connection() as connection:
-            return await read_status(connection)
-
     def statistics(self) -> ClientStatistics:
         """What this client has done so far."""
         return ClientStatistics(
@@ -428,48 +393,6 @@ class Client(Runs, Shown):
                 raise
             del self._known[script]
             return (await self._know(script)).validator.encode(args)
-
-
-class _SourceFailed(Exception):
-    """Carries what a caller's iterable raised past the translation of database errors."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-class _Source:
-    """A caller's iterable whose errors stay the caller's: an OSError of a file is no trouble with the
-    database.
-    """
-
-    def __init__(self, batches: Iterable[Contents]) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[Contents]:
-        try:
-            yield from self._batches
-        except Exception as error:  # noqa: BLE001 - the caller's code raises what it likes
-            raise _SourceFailed(error) from None
-
-
-class _Encoded:
-    """The args of an async iterable as JSON."""
-
-    def __init__(self, args: AsyncIterable[Args], validator: ArgsValidator) -> None:
-        self._source = aiter(args)
-        self._encode = validator.encode
-
-    def __aiter__(self) -> _Encoded:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return self._encode(await anext(self._source))
-        except StopAsyncIteration:
-            raise
-        except Exception as error:  # noqa: BLE001 - as above
-            raise _SourceFailed(error) from None
 
 
 @asynccontextmanager

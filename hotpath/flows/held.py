@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -157,3 +157,15 @@ class Outside(Protocol):
 
     def settled(self, event: trio.Event) -> object:
         """Set the event."""
+
+
+def traces_of(calls: Sequence[StepCall]) -> dict[int, str]:
+    """By index, the spans of the runs that these calls are steps of."""
+    found = {}
+    for index, call in enumerate(calls):
+        held: Held = call.run.holder
+        spans = held.group.spans
+        trace = None if spans is None else spans.traceparent(held.index)
+        if trace is not None:
+            found[index] = trace
+    return found

@@ -22,7 +22,7 @@ from hotpath.core.notes import Early, Mark, Parking, StepNote
 from hotpath.core.secrets import masker_of
 from hotpath.flows.cache import Cache, cache_key
 from hotpath.flows.ends import Ends
-from hotpath.flows.held import Group, Held, Kept, Outside
+from hotpath.flows.held import Group, Held, Kept, Outside, traces_of
 from hotpath.flows.steps import StepBatch
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.runtime import payload
@@ -139,7 +139,7 @@ class Home(Ends):
         apart = self.in_lane and kept.is_async
         batch = StepBatch(kept, calls, self.heard, self.endings, timed=self._timed, apart=apart)
         if group is not None and group.spans is not None:
-            batch.traces = _traces(calls)
+            batch.traces = traces_of(calls)
         if self._places is not None:
             batch.maskers = [call.run.holder.masker for call in calls]
         self.given.add(batch)
@@ -438,15 +438,3 @@ class Home(Ends):
 
 def _text(id: bytes) -> bytes:
     return msgspec.json.encode({"id": UUID(bytes=id)})
-
-
-def _traces(calls: Sequence[StepCall]) -> dict[int, str]:
-    """By index, the spans of the runs that these calls are steps of."""
-    found = {}
-    for index, call in enumerate(calls):
-        held: Held = call.run.holder
-        spans = held.group.spans
-        trace = None if spans is None else spans.traceparent(held.index)
-        if trace is not None:
-            found[index] = trace
-    return found

@@ -62,6 +62,7 @@ async def live(
         trio.open_nursery() as nursery,
         exporting(assignment.name) as traced,
     ):
+        link.traced = traced
         clock = DatabaseClock()
         search = Search(assignment.version.script, tags, clock)
         waker = Waker(assignment.listen_dsn, assignment.worker, [tag for tag, _ in tags])
@@ -75,7 +76,6 @@ async def live(
             clock=clock,
             hands=hands,
             completer=completer,
-            traced=traced,
         )
         if tell is not None:
             loop.tell = tell

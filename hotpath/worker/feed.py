@@ -141,6 +141,9 @@ async def feed(runtime: Runtime, hand: Hand, link: Link, given: list[Given]) -> 
 
     What the runtime is given is added to `given` before.
     """
+    if link.traced:
+        found = await link.guarded(WorkerSession.traces, hand.ids)
+        hand.traces = {index: found[job] for index, job in enumerate(hand.ids) if job in found}
     elements = split(hand.args) if b"null" in hand.args else []
     if b"null" not in elements:
         given.append((0, hand))

@@ -72,6 +72,8 @@ class Link:
     _session: WorkerSession | None = None
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
     _breaks: int = 0
+    traced: bool = False
+    """Whether jobs have spans: then it is asked which traces they belong to, once a claim."""
     _pooled: bool = False
     """Whether a pooler is between; found out once."""
     _sessions: int = 0

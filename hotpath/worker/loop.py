@@ -31,7 +31,6 @@ import trio
 from hotpath.core.hand import MAX_FLUSH_BYTES, Hand, LeaseFlush
 from hotpath.core.pacing import IdlePolls, Pace
 from hotpath.model import ErrorKind
-from hotpath.store.work import WorkerSession
 from hotpath.worker.clock import DatabaseClock
 from hotpath.worker.feed import feed
 from hotpath.worker.forgetting import Forgetting
@@ -65,13 +64,8 @@ COMPANY = 1.0
 """Seconds that a suspect waits for the runtime to be empty before another worker may have it."""
 FINAL_FLUSH = 10.0
 """Seconds that the last flush of a worker that is being ended may take."""
-
 LAST_FORGET = 2.0
 """Of these, what may be spent on what a sweep would do, too."""
-
-
-def _untold(_message: dict[str, Any]) -> None:
-    pass
 
 
 @attrs.define(eq=False)
@@ -85,7 +79,7 @@ class Loop:
     drain: bool = False
     stopping: bool = False
     board: Board | None = None
-    tell: Callable[[dict[str, Any]], object] = _untold
+    tell: Callable[[dict[str, Any]], object] = attrs.field(default=lambda _message: None)
     """Says a message to the supervisor."""
     completer: Completer = attrs.field(kw_only=True)
     """The connections for jobs that end by `hotpath.completion()`."""
@@ -108,8 +102,6 @@ class Loop:
     """A hand that waits until the runtime is empty."""
     _since: float = 0.0
     """When it began to wait."""
-    traced: bool = False
-    """Whether jobs have spans: then it is asked which traces they belong to, once a claim."""
     _give_up: bool = False
     """Whether jobs that have not begun should go back, in the next turn."""
     _woken: bool = False
@@ -378,9 +370,6 @@ class Loop:
     async def _run(self, hand: Hand, given: list[Any]) -> None:
         try:
             await trio.lowlevel.checkpoint_if_cancelled()  # what a cancelled worker claims does not begin
-            if self.traced:
-                found = await self.link.guarded(WorkerSession.traces, hand.ids)
-                hand.traces = {index: found[job] for index, job in enumerate(hand.ids) if job in found}
             await feed(self.runtime, hand, self.link, given)
         finally:
             hand.over = True
