@@ -57,6 +57,7 @@ async def test_masked(served, workspace, database_url):
         for number, job in enumerate(jobs):
             subscribe = {"op": "subscribe", "id": number, "channel": "job", "job": job}
             await websocket.send_message(json.dumps(subscribe))
+            await websocket.send_message(json.dumps(subscribe | {"id": 10 + number, "channel": "log"}))
         texts.append(await websocket.get_message())
         assert json.loads(texts[0])["events"][0]["job"]["args"]["key"] == MASK
         await trio.run_process(
@@ -65,7 +66,7 @@ async def test_masked(served, workspace, database_url):
             capture_stdout=True,
             stderr=subprocess.STDOUT,
         )
-        while '"failure"' not in "".join(texts) or '"success"' not in "".join(texts):
+        while not all(word in "".join(texts) for word in ('"failure"', '"success"', f"has {MASK}", '"end"')):
             texts.append(await websocket.get_message())
     for job in jobs:
         for path in ("", "/attempts", "/log", "/log.txt"):
