@@ -130,6 +130,11 @@ class Piece:
     """`time.perf_counter_ns()`."""
     text: str
 
+    @property
+    def begins(self) -> int:
+        """Position of what was written then: a line feed in front of it was written with the line before."""
+        return self.position + (len(self.text) > 1 and self.text[0] == "\n")
+
 
 def from_pieces(pieces: Iterable[Piece], limit: int) -> str:
     """The log that these pieces, in the order in which they were written, are the end of: at most `limit`
@@ -149,7 +154,7 @@ def from_pieces(pieces: Iterable[Piece], limit: int) -> str:
         if piece.position != position:  # a piece before it was lost: only what follows without a break counts
             parts, position, first, marks = [], piece.position, piece.position, Marks()
         if piece.at >= marks.due:
-            marks.add(position, piece.at)
+            marks.add(piece.begins, piece.at)
         parts.append(piece.text)
         position += len(piece.text)
     text = "".join(parts)

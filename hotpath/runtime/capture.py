@@ -49,7 +49,7 @@ def log_of(job: RunningJob | None) -> JobLog | None:
         return None
     log = job.log
     if log is None:
-        log = job.log = log_for(job)
+        log = job.log = _new_log(job)
     return None if log is CLOSED else log  # type: ignore[return-value]
 
 
@@ -65,12 +65,14 @@ def set_tee(write: Tee | None) -> None:
     _tee = write
 
 
-def _emit(job: RunningJob | None, log: JobLog, text: str) -> None:
-    if _tee is None or job is None:
-        log.write(text)  # refuses what is no text, as any text stream does
-        return
-    batch = job.of.batch
-    log.write(text, _tee, batch.number + job.index, own=not hasattr(batch, "of_steps"))
+def _new_log(job: RunningJob) -> JobLog:
+    tee = _tee
+    if tee is not None and hasattr(job.of.batch, "of_steps"):
+        # The token is the run's: what a step prints has no position in that one's log.
+        def tee(token: int, text: str, _: int, at: int, *, whole: Tee = tee) -> None:
+            whole(token, text, -1, at)
+
+    return log_for(job, tee)
 
 
 _below: Below | None = None
@@ -89,7 +91,7 @@ def _give(job: RunningJob | None, data: bytes) -> None:
         if _capture.own is not None:
             _capture.own.write(data.decode("utf-8", "backslashreplace"))
         return
-    _emit(job, log, _decoded(log, data))
+    log.write(_decoded(log, data))
 
 
 def _decoded(log: JobLog, data: bytes) -> str:
@@ -166,12 +168,16 @@ class Router(io.TextIOBase):
     def write(self, text: str) -> int:
         """Write to the running job's log, else to the real stream. Returns the number of characters."""
         job = current.get()
-        log = log_of(job)
-        if log is None:
-            return self.real.write(text if job is None else late(job, text))
-        if _below is not None and _below.job is not None and text != "\n":  # which `print` writes by itself
-            _below.look()  # what came before
-        _emit(job, log, text)
+        if job is None:
+            return self.real.write(text)
+        log = job.log
+        if not log:
+            log = log_of(job)
+            if log is None:
+                return self.real.write(late(job, text))
+        if _below is not None and text != "\n" and _below.job is not None:
+            _below.look()  # what came before; `print` writes the line's end by itself
+        log.write(text)  # type: ignore[union-attr]  # refuses what is no text, as any text stream does
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
@@ -269,7 +275,7 @@ class RouterBuffer(io.BufferedIOBase):
             return view.nbytes
         if _below is not None and _below.job is not None:
             _below.look()
-        _emit(job, log, _decoded(log, bytes(view)))
+        log.write(_decoded(log, bytes(view)))
         return view.nbytes
 
     def flush(self) -> None:

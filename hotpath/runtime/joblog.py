@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -16,9 +17,24 @@ HEAD_BYTES = TAIL_BYTES = 5 * 1024 * 1024 // 2
 """What is kept of a job's log: its first and its last 2.5 MiB."""
 
 Tee: TypeAlias = "Callable[[int, str, int, int], object]"
-"""Who is told, too, what a job prints: its token, the text, the text's position in the job's log (-1 for what
-goes to the log of a step of the job) and the time, `time.perf_counter_ns()`.
+"""Who is told, too, what a job prints, one write after the other: its token, the text, the text's position
+in the job's log (-1 for what goes to the log of a step of the job) and the time, `time.perf_counter_ns()`.
 """
+
+lock = threading.RLock()
+"""Whoever writes to a log has it, one for all logs: taking one is a tenth of what a printed line costs, and
+the tee need not take another. Re-entrant: a destructor or a signal handler may print in the middle of a
+write.
+"""
+
+
+def _new_lock() -> None:
+    """In a process that a job has forked: another thread may have had it."""
+    global lock  # noqa: PLW0603 - see above
+    lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
 
 
 class JobLog:
@@ -28,17 +44,25 @@ class JobLog:
         "_end",
         "_head",
         "_head_room",
-        "_lock",
         "_marks",
         "_older",
         "_recent",
         "_recent_bytes",
         "_tail_bytes",
+        "_tee",
+        "_token",
+        "_when",
         "decoder",
     )
 
-    def __init__(self, started: int = 0) -> None:
-        """`started`: `time.perf_counter_ns()` as the job began."""
+    def __init__(self, started: int = 0, tee: Tee | None = None, token: int = 0) -> None:
+        """`started`: `time.perf_counter_ns()` as the job began. `tee`: who is told what is written, with this
+        token.
+        """
+        self._tee = tee
+        self._token = token
+        self._when = started
+        """When something was written last."""
         # Streams and not lists of pieces: a list of a log written a character at a time takes 60 bytes each.
         self._head = io.StringIO()
         self._head_room = HEAD_BYTES
@@ -49,12 +73,19 @@ class JobLog:
         self._end = 0
         """Characters written, kept or not: the position of what comes next."""
         self._marks = Marks(started)
-        # Re-entrant: a destructor or a signal handler may print in the middle of a write.
-        self._lock = threading.RLock()
         self.decoder: codecs.IncrementalDecoder | None = None
 
-    def write(self, text: str, tee: Tee | None = None, token: int = 0, *, own: bool = True) -> None:
+    def write(self, text: str) -> None:
         """Add to the log, and give it to the tee."""
+        if text == "\n" and self._head_room > 0:  # what `print` writes by itself, right behind the line
+            with lock:
+                position = self._end
+                self._end = position + 1
+                self._head.write(text)
+                self._head_room -= 1
+                if self._tee is not None:
+                    self._tee(self._token, text, position, self._when)
+            return
         try:
             if text.isascii():
                 if "\0" in text:
@@ -70,7 +101,8 @@ class JobLog:
         except AttributeError:
             raise TypeError(f"write() argument must be str, not {type(text).__name__}") from None
         now = time.perf_counter_ns()
-        with self._lock:
+        with lock:
+            self._when = now
             position = self._end
             self._end = position + len(text)
             if now >= self._marks.due and text:
@@ -80,8 +112,8 @@ class JobLog:
                 self._head_room -= size
             else:
                 self._write_tail(text, size)
-            if tee is not None:
-                tee(token, text, position if own else -1, now)
+            if self._tee is not None:
+                self._tee(self._token, text, position, now)
 
     def _write_tail(self, text: str, size: int) -> None:
         """Two streams in turn: together they hold the tail; the older goes when the recent one is full."""
@@ -103,7 +135,7 @@ class JobLog:
         """All that was kept, fit for a text column, with its positions if there is anything to say of them;
         None when nothing was written.
         """
-        with self._lock:
+        with lock:
             if self.decoder is not None:
                 self.write(self.decoder.decode(b"", final=True))
             head = self._head.getvalue()

@@ -11,7 +11,7 @@ import msgspec
 
 from hotpath.core.secrets import MaskedStream, Masker, masker_of
 from hotpath.model import OutcomeState
-from hotpath.runtime import payload
+from hotpath.runtime import joblog, payload
 from hotpath.runtime.joblog import JobLog, Tee
 
 if TYPE_CHECKING:
@@ -85,29 +85,32 @@ class MaskedLog(JobLog):
 
     __slots__ = ("_stream",)
 
-    def __init__(self, masker: Masker, started: int = 0) -> None:
-        super().__init__(started)
+    def __init__(self, masker: Masker, started: int = 0, tee: Tee | None = None, token: int = 0) -> None:
+        super().__init__(started, tee, token)
         self._stream = MaskedStream(masker)
 
-    def write(self, text: str, tee: Tee | None = None, token: int = 0, *, own: bool = True) -> None:
+    def write(self, text: str) -> None:
         """Add to the log. What may be the beginning of a secret waits for what comes next."""
-        with self._lock:
+        with joblog.lock:
             if shown := self._stream.feed(text):
-                super().write(shown, tee, token, own=own)
+                super().write(shown)
 
     def text(self) -> str | None:
         """As that of any log, with what has been waiting."""
-        with self._lock:
+        with joblog.lock:
             if self.decoder is not None:
                 self.write(self.decoder.decode(b"", final=True))
             super().write(self._stream.rest())
             return super().text()
 
 
-def log_for(job: RunningJob) -> JobLog:
-    """A log for this job."""
+def log_for(job: RunningJob, tee: Tee | None = None) -> JobLog:
+    """A log for this job, of which the tee is told, with the job's token."""
     masking = job.of.masking
-    return JobLog(job.started) if masking is None else MaskedLog(masking.masker(job.index), job.started)
+    token = 0 if tee is None else job.of.batch.number + job.index
+    if masking is None:
+        return JobLog(job.started, tee, token)
+    return MaskedLog(masking.masker(job.index), job.started, tee, token)
 
 
 def late(job: RunningJob, text: str) -> str:

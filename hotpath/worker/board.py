@@ -21,7 +21,6 @@ import mmap
 import os
 import struct
 import tempfile
-import threading
 import weakref
 from collections.abc import Container
 from typing import Final, Self
@@ -45,6 +44,10 @@ _USED: Final = 6
 """Two words: bytes published in each half."""
 _CHANGES: Final = 8
 """How often the table of leases has changed."""
+_LINE: Final = 12
+"""Behind which record (counted in bytes since the board was made) a line feed belongs that is in no record,
+but will be the first character of the next one: `print` writes it by itself, and a word is quicker.
+"""
 OUTPUT: Final = 9
 """Two words: in which of the files of `runtime/below.py`, from 1, what jobs write below Python stands now (0:
 in none); and up to where it is in somebody's log.
@@ -75,6 +78,25 @@ class Printed:
     piece: Piece
 
 
+@attrs.frozen
+class Cursor:
+    """Up to where somebody has read what was printed."""
+
+    generation: int = 0
+    at: int = 0
+    """In that filling of a half."""
+    token: int = 0
+    lease: int = 0
+    end: int = -1
+    """Whose the last record was, and the position behind it; -1: not known."""
+    when: int = 0
+    ended: bool = False
+    """Whether the line feed behind it was read, too."""
+
+
+START: Final = Cursor()
+
+
 class Board:
     """One worker's board; made by `create` in the supervisor, by `attach` in the worker."""
 
@@ -89,9 +111,18 @@ class Board:
         """The two words that a runtime writes."""
         self.output: memoryview[int] = self.words[OUTPUT : OUTPUT + 2]
         """The two words that `Below` writes."""
-        self._lock = threading.Lock()
-        self._writer: int | None = None
+        self._writes = False
         self._waiting: list[tuple[int, str, int, int]] = []
+        # Of the last record, for its writer.
+        self._last_token = 0
+        self._last_end = -1
+        self._filled = 0
+        """Bytes written so far, in all."""
+        self._line: tuple[int, int, int] | None = None
+        """A line feed that is in no record yet: token, position, time."""
+        self._lease = 0
+        """Of that token, unless the table has changed."""
+        self._lease_known = False
         self._mute = False
 
     @classmethod
@@ -135,6 +166,7 @@ class Board:
         """Hand `number` (1 to 65535) holds this lease, or with 0 none any more."""
         self.words[LEASES + number] = lease
         self.words[_CHANGES] += 1
+        self._lease_known = False
         self.words[_HIGHEST] = max(self.words[_HIGHEST], number)
 
     def lease(self, token: int) -> int:
@@ -161,26 +193,35 @@ class Board:
 
     def write_log(self, token: int, text: str, position: int, at: int) -> None:
         """Keep what the job has printed, at which position of its log (-1: not known) and when
-        (`time.perf_counter_ns()`); only the newest 1 to 2 MiB of all jobs are kept. From any thread.
+        (`time.perf_counter_ns()`); only the newest 1 to 2 MiB of all jobs are kept. From any thread, but one
+        at a time: who calls has the lock of all logs.
         """
         if self._mute:
             return
-        me = threading.get_ident()
-        if self._writer == me:
-            self._waiting.append(
-                (token, text, position, at)
-            )  # a signal handler or a destructor printed during a write
+        if self._writes:  # a signal handler or a destructor printed during a write
+            self._waiting.append((token, text, position, at))
             return
-        with self._lock:
-            self._writer = me
-            try:
+        self._writes = True
+        try:
+            if text == "\n" and position == self._last_end >= 0 and token == self._last_token:
+                self.words[_LINE] = self._filled
+                self._line = (token, position, at)
+                self._last_end = -1
+            else:
                 self._write(token, text, position, at)
-                while self._waiting:
-                    self._write(*self._waiting.pop(0))
-            finally:
-                self._writer = None
+            while self._waiting:
+                self._write(*self._waiting.pop(0))
+        finally:
+            self._writes = False
 
     def _write(self, token: int, text: str, position: int, when: int) -> None:
+        if self._line is not None:
+            whose, where, then = self._line
+            self._line = None
+            if whose == token and position == where + 1:
+                text, position = "\n" + text, where
+            else:
+                self._write(whose, "\n", where, then)
         words = self.words
         raw = text.encode("utf-8", "surrogatepass")
         if len(raw) > HALF - _RECORD.size:
@@ -189,17 +230,22 @@ class Board:
                 raw = raw[1:]
             if position >= 0:
                 position += len(text) - len(raw.decode("utf-8", "surrogatepass"))
+                text = text[-len(raw.decode("utf-8", "surrogatepass")) :]
         size = _RECORD.size + len(raw)
-        generation = words[_GENERATION]
-        used = words[_USED + (generation & 1)]
+        generation, used = divmod(self._filled, HALF)
         if used + size > HALF:
             generation += 1
-            words[_USED + (generation & 1)] = used = 0
+            used = 0
+            words[_USED + (generation & 1)] = 0
             words[_GENERATION] = generation
+        if token != self._last_token or not self._lease_known:
+            self._lease_known = True  # first: the table may change meanwhile
+            self._lease = self.lease(token)
         at = _LOGS + (generation & 1) * HALF + used
-        _RECORD.pack_into(self._bytes, at, token, self.lease(token), position, when, len(raw))
-        self._bytes[at + _RECORD.size : at + size] = raw
+        self._map[at : at + size] = _RECORD.pack(token, self._lease, position, when, len(raw)) + raw
         words[_USED + (generation & 1)] = used + size
+        self._filled = generation * HALF + used + size
+        self._last_token, self._last_end = token, position + len(text) if position >= 0 else -1
 
     def read_log(self, token: int) -> list[Piece]:
         """What the job in hand of this token has printed, as far as it is kept, in order."""
@@ -208,43 +254,63 @@ class Board:
         return [one.piece for one in printed if one.lease == lease]
 
     def new_logs(
-        self, cursor: tuple[int, int] = (0, 0), tokens: Container[int] | None = None
-    ) -> tuple[list[Printed], tuple[int, int]]:
+        self, cursor: Cursor = START, tokens: Container[int] | None = None
+    ) -> tuple[list[Printed], Cursor]:
         """What was printed since `cursor`, by these jobs (None: by all), and the cursor for the next call.
 
-        Start with `(0, 0)`. Who reads too seldom misses what was overwritten.
+        Begin with `START`. Who reads too seldom misses what was overwritten.
         """
-        generation, at = cursor
+        generation, at = cursor.generation, cursor.at
         now = self.words[_GENERATION]
         if not now - 1 <= generation <= now:
-            generation, at = max(now - 1, 0), 0
-        found = []
+            generation, at, cursor = max(now - 1, 0), 0, START
+        found: list[Printed] = []
         for each in range(generation, now + 1):
-            records, at = self._records(each, at if each == generation else 0, tokens)
-            found += records
-        return found, (now, at)
+            at, cursor = self._records(each, at if each == generation else 0, cursor, tokens, found)
+        if self.words[_LINE] == now * HALF + at and not cursor.ended and cursor.end >= 0:
+            if tokens is None or cursor.token in tokens:
+                found.append(Printed(cursor.token, cursor.lease, Piece(cursor.end, cursor.when, "\n")))
+            cursor = attrs.evolve(cursor, ended=True)
+        return found, attrs.evolve(cursor, generation=now, at=at)
 
-    def has_news(self, cursor: tuple[int, int]) -> bool:
+    def has_news(self, cursor: Cursor) -> bool:
         """Whether `new_logs` has something for this cursor; costs next to nothing."""
         generation = self.words[_GENERATION]
-        return cursor != (generation, self.words[_USED + (generation & 1)])
+        used = self.words[_USED + (generation & 1)]
+        if (cursor.generation, cursor.at) != (generation, used):
+            return True
+        return not cursor.ended and cursor.end >= 0 and self.words[_LINE] == generation * HALF + used
 
-    def _records(self, generation: int, at: int, tokens: Container[int] | None) -> tuple[list[Printed], int]:
-        """The records of one filling of a half from a position on, and the position behind them."""
+    def _records(
+        self, generation: int, at: int, cursor: Cursor, tokens: Container[int] | None, found: list[Printed]
+    ) -> tuple[int, Cursor]:
+        """Find the records of one filling of a half from a position on. Returns the position behind them, and
+        a cursor that knows the last one.
+        """
         half = generation & 1
         used = min(max(self.words[_USED + half], 0), HALF)
         start, first = _LOGS + half * HALF, at
-        raw = bytes(self._bytes[start + at : start + used])
+        raw = self._map[start + at : start + used]
         if generation < 0 or self.words[_GENERATION] - generation not in (0, 1):
-            return [], at  # begun anew while it was read
-        records = []
-        while at + _RECORD.size <= used:
+            return at, cursor  # begun anew while it was read
+        head = _RECORD.size
+        last = None
+        ended, whose = cursor.ended, cursor.token
+        while at + head <= used:
             token, lease, position, when, size = _RECORD.unpack_from(raw, at - first)
-            end = at + _RECORD.size + size
+            end = at + head + size
             if end > used:
                 break
+            last = (token, lease, position, when, at - first + head, end - first)
             if tokens is None or token in tokens:
-                text = raw[at - first + _RECORD.size : end - first].decode("utf-8", "replace")
-                records.append(Printed(token, lease, Piece(position, when, text)))
-            at = end
-        return records, at
+                text = raw[at - first + head : end - first].decode("utf-8", "replace")
+                if ended and token == whose and text.startswith("\n"):  # which was read before
+                    text, position = text[1:], position + 1
+                if text:
+                    found.append(Printed(token, lease, Piece(position, when, text)))
+            at, ended = end, False
+        if last is None:
+            return at, cursor
+        token, lease, position, when, begin, end = last
+        behind = position + len(raw[begin:end].decode("utf-8", "replace")) if position >= 0 else -1
+        return at, Cursor(token=token, lease=lease, end=behind, when=when)

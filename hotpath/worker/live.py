@@ -24,7 +24,7 @@ from hotpath.core.watch import JobInHand
 from hotpath.store.database import Database
 from hotpath.store.logs import LogChunk, Watched, say_live, watched
 from hotpath.store.trouble import ANY_TROUBLE
-from hotpath.worker.board import WATCHED, Board
+from hotpath.worker.board import START, WATCHED, Board, Cursor
 
 log = logging.getLogger("hotpath.worker")
 
@@ -85,7 +85,7 @@ class _Follow:
         due = 0
         for piece in run:
             if piece.at >= due:
-                times.append((piece.position + self.of.at, piece.at // 1000))
+                times.append((piece.begins + self.of.at, piece.at // 1000))
                 due = piece.at + MARK_EVERY
         return LogChunk(self.of.attempt, at, at + len(text), text, times)
 
@@ -114,7 +114,7 @@ class _Reading:
     """How far one worker's board was read, for the watched jobs in its hand."""
 
     follows: list[_Follow] = attrs.field(factory=list)
-    cursor: tuple[int, int] = (0, 0)
+    cursor: Cursor = START
 
 
 @attrs.define(eq=False)
@@ -219,11 +219,11 @@ class Live:
             if not token:
                 continue  # it has ended meanwhile
             before = self._readings.get(one.worker)
-            reading = readings.setdefault(one.worker, _Reading(cursor=before.cursor if before else (0, 0)))
+            reading = readings.setdefault(one.worker, _Reading(cursor=before.cursor if before else START))
             follow = known.get((one.lease, one.place))
             if follow is None or str(one.job) in afresh:
                 follow = _Follow(one, token, one.at)
-                reading.cursor = (0, 0)  # what the board still holds of it
+                reading.cursor = START  # what the board still holds of it
             reading.follows.append(follow)
         self._readings = readings
         self._say_watched()

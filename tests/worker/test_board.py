@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from hotpath.core.logtext import Piece
-from hotpath.worker.board import BEAT, DEADLINE, HALF, LEASES, MARK, MAX_LOG, Board, Printed
+from hotpath.worker.board import BEAT, DEADLINE, HALF, LEASES, MARK, MAX_LOG, START, Board, Cursor, Printed
 
 TOKEN = (7 << 16) | 3
 
@@ -94,7 +94,7 @@ def test_the_newest_of_a_long_log_is_kept(board: Board):
 def test_a_live_reader_gets_each_line_once(board: Board):
     """`new_logs` yields what came since the last call, in order, across the turn from half to half."""
     choice = random.Random(3)
-    cursor, written, found = (0, 0), [], []
+    cursor, written, found = START, [], []
     for _ in range(300):
         for _ in range(choice.randrange(4)):
             text = str(choice.random()) * choice.randrange(1, 2000)
@@ -192,7 +192,7 @@ def test_nothing_on_the_board_makes_reading_raise(board: Board):
         board.read_log(choice.getrandbits(62))
         board.read_log(-1)
         board.leases()
-        board.new_logs((choice.getrandbits(3), choice.randrange(HALF)))
+        board.new_logs(Cursor(choice.getrandbits(3), choice.randrange(HALF)))
 
 
 def test_attaching_to_something_else_is_refused():
@@ -202,3 +202,36 @@ def test_attaching_to_something_else_is_refused():
         Board.attach(read)
     os.close(read)
     os.close(write)
+
+
+def test_the_end_of_a_line_may_come_after_its_reader(board: Board):
+    """A line feed that `print` writes by itself is in no record of its own: whenever a reader looks, he gets
+    each character once, at its position, and the line with its end if both are there.
+    """
+    choice = random.Random(11)
+    cursor, position, whole = START, {TOKEN: 0, TOKEN + 1: 0}, {TOKEN: "", TOKEN + 1: ""}
+    seen = {TOKEN: "", TOKEN + 1: ""}
+
+    def look() -> None:
+        nonlocal cursor
+        had_news = board.has_news(cursor)
+        new, cursor = board.new_logs(cursor)
+        assert had_news or not new  # it may be a line feed that was read before
+        assert not board.has_news(cursor)
+        for one in new:
+            assert one.piece.position == len(seen[one.token])
+            seen[one.token] += one.piece.text
+
+    for _ in range(5000):
+        token = TOKEN + choice.randrange(2)
+        for text in choice.choice((["é" * choice.randrange(300), "\n"], ["\n"], ["x"], ["a\n", "\n", "\n"])):
+            board.write_log(token, text, position[token], 0)
+            position[token] += len(text)
+            whole[token] += text
+            if choice.random() < 0.1:
+                look()
+    look()
+    assert seen == whole
+    board.write_log(TOKEN, "line", position[TOKEN], 7)
+    board.write_log(TOKEN, "\n", position[TOKEN] + 4, 8)
+    assert [piece.text for piece in board.read_log(TOKEN)[-2:]] == ["line", "\n"]

@@ -100,7 +100,7 @@ async def test_a_job_that_keeps_the_gil_is_followed_and_keeps_what_it_said(stage
         "import ctypes, time\ndef main() -> None:\n    print('before')\n    time.sleep(0.1)\n"
         "    print('now')\n    ctypes.PyDLL(None).sleep(60)\n"
     )
-    job = await stage.client.enqueue("stuck", {}, timeout=2.0)
+    job = await stage.client.enqueue("stuck", {}, timeout=5.0)
     await stage.dedicate("stuck", "--grace", "0.1")
     chunks: list[tuple[float, LogChunk]] = []
     with trio.fail_after(60):
