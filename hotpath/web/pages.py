@@ -78,10 +78,19 @@ class Page:
         document = found.pop("index.html").replace(b"{{static}}", f"/static/{self.version}".encode())
         self.document = make_asset(document, "html")
         self.assets = {name: make_asset(body, name.rpartition(".")[2]) for name, body in found.items()}
+        self._preload = ", ".join(
+            f"</static/{self.version}/{name}>; rel=modulepreload"
+            for name in sorted(self.assets)
+            if name == "vendor/preact.js" or (name.startswith("app/") and name != "app/theme.js")
+        )
 
     def document_for(self, request: Request) -> Response:
-        """The document, whatever the address within the page."""
-        return send(request, self.document, _ASK)
+        """The document, whatever the address within the page, with word of the modules it will want: they are
+        asked for at once, and not as each is found to be imported by another.
+        """
+        response = send(request, self.document, _ASK)
+        response.headers["link"] = self._preload
+        return response
 
     def file_for(self, request: Request) -> Response:
         """One file: for ever under this version, else (an older document asks) for now."""
@@ -131,7 +140,7 @@ def knows(known: str, tag: str) -> bool:
 
 
 def routes() -> list[BaseRoute]:
-    """The document at every address within the page, and its files."""
+    """The document at every address within the page, its files, and what browsers ask for unasked."""
     page = Page()
 
     async def document(request: Request) -> Response:
@@ -140,7 +149,14 @@ def routes() -> list[BaseRoute]:
     async def file(request: Request) -> Response:
         return page.file_for(request)
 
-    return [*(Route(path, document) for path in PATHS), Route("/static/{path:path}", file)]
+    async def icon(request: Request) -> Response:
+        return send(request, page.assets["icon.svg"], _ASK)
+
+    return [
+        *(Route(path, document) for path in PATHS),
+        Route("/static/{path:path}", file),
+        Route("/favicon.ico", icon),
+    ]
 
 
 def _files(directory: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:

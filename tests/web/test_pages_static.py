@@ -90,6 +90,7 @@ async def test_every_address_of_the_page_gives_the_document(http):
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         assert answer.headers["cache-control"] == "no-cache"
         assert '<div id="app">' in answer.text
+        assert "app/main.js>; rel=modulepreload" in answer.headers["link"]
     assert (await http.get("/nowhere")).status_code == 404
 
 
@@ -141,6 +142,11 @@ async def test_files_are_packed_for_whom_wants_it(http, page):
         assert answer.headers["vary"] == "accept-encoding"
         assert ("content-encoding" in answer.headers) is packed, accepted
         assert (gzip.decompress(raw) if packed else raw) == plain
+
+
+async def test_browsers_that_ask_for_an_icon_get_one(http):
+    """Pages without a link to it, such as the one to log in, cause no error."""
+    assert (await http.get("/favicon.ico")).headers["content-type"] == "image/svg+xml"
 
 
 async def test_a_head_says_what_a_get_would(http, page):

@@ -50,28 +50,38 @@ export function useStatus() {
 export function useData(load, deps, {every = 0} = {}) {
 	const [state, set] = useState({loading: true});
 	const again = useRef(() => {});
+	const later = useRef(() => {});
+	const pace = useRef(every);
+	const puts = useRef(0);
+	pace.current = every;
 	useEffect(() => {
 		let gone = false;
 		let timer = 0;
 		let controller = null;
+		const next = () => {
+			clearTimeout(timer);
+			if (!gone && pace.current) timer = setTimeout(() => (document.hidden ? next() : run()), pace.current);
+		};
 		const run = async () => {
 			clearTimeout(timer);
 			controller?.abort();
 			const mine = (controller = new AbortController());
 			try {
+				const before = puts.current;
 				const data = await load(mine.signal);
-				if (!gone && controller === mine) set({data, loading: false, at: Date.now()});
+				// What was pushed meanwhile is newer than what was asked for.
+				if (!gone && controller === mine) set((old) => ({data: puts.current === before ? data : {...data, ...old.data}, loading: false, at: Date.now()}));
 			} catch (error) {
 				if (gone || controller !== mine || error.name === 'AbortError') return;
 				set((old) => ({...old, error, loading: false}));
 			}
-			if (!gone && every) timer = setTimeout(tick, every);
+			next();
 		};
-		const tick = () => document.hidden || run();
 		again.current = run;
+		later.current = next;
 		set((old) => ({...old, loading: true}));
 		run();
-		const seen = () => every && !document.hidden && run();
+		const seen = () => pace.current && !document.hidden && run();
 		document.addEventListener('visibilitychange', seen);
 		return () => {
 			gone = true;
@@ -79,8 +89,12 @@ export function useData(load, deps, {every = 0} = {}) {
 			controller?.abort();
 			document.removeEventListener('visibilitychange', seen);
 		};
-	}, [...deps, every]);
-	const put = useCallback((data) => set((old) => ({...old, data: typeof data === 'function' ? data(old.data) : data, error: undefined, loading: false, at: Date.now()})), []);
+	}, deps);
+	useEffect(() => later.current(), [every]);
+	const put = useCallback((change) => {
+		puts.current += 1;
+		set((old) => ({...old, data: change(old.data), error: undefined, loading: false, at: Date.now()}));
+	}, []);
 	return {...state, put, reload: useCallback(() => again.current(), [])};
 }
 
