@@ -293,7 +293,8 @@ async def test_ended_jobs(served, stage):
     await stage.flush(session, outcomes(hand, [hand.ids.index(good)], payload=b'{"y": 2}', log=log))
     await stage.flush(session, outcomes(hand, [hand.ids.index(bad)], state=2, payload=error))
     document = await get(served, f"/jobs/{good}")
-    assert (document["state"], document["result"], document["worker"]) == ("success", {"y": 2}, "worker-1")
+    assert (document["state"], document["result"]) == ("success", {"y": 2})
+    assert document["worker"].startswith("worker-")
     assert (await get(served, f"/jobs/{bad}"))["error"]["message"] == "<b>no</b>"
     ((attempt,),) = (await get(served, f"/jobs/{bad}/attempts")).values()
     assert (attempt["attempt"], attempt["state"], attempt["error"]["name"]) == (1, "failure", "E")

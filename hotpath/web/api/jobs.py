@@ -6,13 +6,17 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
+import attrs
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hotpath.documents import attempt_document, job_document
-from hotpath.model import State
+from hotpath.model import Job, State
+from hotpath.store.database import Database
+from hotpath.store.jobs import get_job as get_one
+from hotpath.store.listing import Page
 from hotpath.web import shapes
 from hotpath.web.endpoints import PREFIX, Answer, Endpoint, reply
 from hotpath.web.problem import ProblemError
@@ -22,9 +26,7 @@ PAGE = 100
 MOST = 1000
 """Jobs that a page may hold."""
 PAGE_BYTES = 8 << 20
-"""A page of jobs with args and results ends when it has so many bytes."""
-FEW = 4
-"""Jobs with args and results that are read at a time, as long as nobody knows how large they are."""
+"""A page of jobs with args and results ends when these are so many bytes of JSON."""
 FIELDS = shapes.JobDocument.__struct_fields__
 LARGE = ("args", "result")
 """Fields that a list leaves out unless they are asked for: each may have 16 MiB."""
@@ -76,28 +78,38 @@ class Again(msgspec.Struct, forbid_unknown_fields=True):
 async def list_jobs(request: Request, asked: ListJobs) -> Response:
     """Jobs, the newest first, a page at a time.
 
-    The next page is `before` the id that `next` gives. Its cost follows the page, not the millions behind it.
-    With `args` or `result` among the fields a page may have fewer jobs than `limit`, if they are large.
+    The next page is `before` the id that `next` gives. A filter that finds few among many looks at a few
+    hundred thousand of the newest; `partial` then says that there may be more for this page further down.
+    With `args` or `result` among the fields a page ends where they add up to 8 MiB.
     """
     fields = _fields(asked.fields)
+    state = state_of(request)
+    page = await state.client.page(
+        state=asked.state, script=asked.script, tag=asked.tag, since=asked.since, limit=asked.limit,
+        before=asked.before, steps=asked.steps, parent=asked.parent, payloads=False,
+    )  # fmt: skip
     payloads = any(name in LARGE for name in fields)
-    client = state_of(request).client
-    found: list[msgspec.Raw] = []
-    size, before, at_once = 0, asked.before, FEW if payloads else asked.limit
-    while True:
-        want = min(at_once, asked.limit - len(found))
-        page = await client.page(
-            state=asked.state, script=asked.script, tag=asked.tag, since=asked.since, limit=want,
-            before=before, steps=asked.steps, parent=asked.parent, payloads=payloads,
-        )  # fmt: skip
-        for document in map(job_document, await client.masked(page.jobs, payloads=payloads)):
-            raw = msgspec.json.encode(shapes.ListedJob(**{name: document[name] for name in fields}))
-            size += len(raw)
-            found.append(msgspec.Raw(raw))
-        before = page.next
-        if before is None or page.partial or len(found) == asked.limit or size > PAGE_BYTES:
-            return reply({"jobs": found, "next": before, "partial": page.partial})
-        at_once = at_once * 2 if size < PAGE_BYTES // 8 else FEW
+    if payloads:
+        page = await _with_payloads(state.database, page)
+    documents = map(job_document, await state.client.masked(page.jobs, payloads=payloads))
+    jobs = [shapes.ListedJob(**{name: document[name] for name in fields}) for document in documents]
+    return reply(shapes.JobList(jobs, page.next, page.partial))
+
+
+async def _with_payloads(database: Database, page: Page) -> Page:
+    """The page with args and results, as far as they are not too many bytes together."""
+    found: list[Job] = []
+    size = 0
+    async with database.connection() as connection:
+        for listed in page.jobs:
+            job = await get_one(connection, listed.id)
+            if job is None:
+                continue  # it went while we looked
+            found.append(job)
+            size += len(msgspec.json.encode((job.args, job.result)))
+            if size > PAGE_BYTES and listed is not page.jobs[-1]:
+                return attrs.evolve(page, jobs=found, next=listed.id, partial=True)
+    return attrs.evolve(page, jobs=found)
 
 
 def _fields(text: str | None) -> tuple[str, ...]:

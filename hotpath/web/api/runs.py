@@ -21,7 +21,7 @@ from hotpath.errors import ScriptError
 from hotpath.scripts.flow_file import LoadedFlow, load_flow
 from hotpath.scripts.locate import FLOW_SUFFIX, Located, flow_file
 from hotpath.store.scripts import current_version
-from hotpath.web import shapes
+from hotpath.web import flow_shapes, shapes
 from hotpath.web.api.scripts import OneScript
 from hotpath.web.endpoints import PREFIX, Answer, Endpoint, reply
 from hotpath.web.problem import ProblemError
@@ -83,11 +83,13 @@ async def get_flow(request: Request, asked: OneScript) -> Response:
     reason: str | None = "it is a script: only flows have steps"
     if version.kind == "flow":
         loaded, reason = await trio.to_thread.run_sync(_load, asked.path, state.client.config.workspace)
-    found = shapes.FlowGraph(script=version.path, hash=version.hash, summary=version.summary, reason=reason)
+    found = flow_shapes.FlowGraph(
+        script=version.path, hash=version.hash, summary=version.summary, reason=reason
+    )
     if loaded is not None:
         nodes, edges = graph_of(loaded.flow)
-        found.nodes = [shapes.FlowNode(**attrs.asdict(node)) for node in nodes]
-        found.edges = [shapes.FlowEdge(source=e.source, target=e.target, label=e.label) for e in edges]
+        found.nodes = [flow_shapes.FlowNode(**attrs.asdict(node)) for node in nodes]
+        found.edges = [flow_shapes.FlowEdge(source=e.source, target=e.target, label=e.label) for e in edges]
         if loaded.hash != version.hash:
             found.reason = "the server's workspace has another version of it than the one that runs"
     return reply(found)
@@ -123,11 +125,11 @@ async def get_run(request: Request, asked: LookAtRun) -> Response:
     steps = await client.masked_steps(job.id, steps)
     (job,) = await client.masked([job])
     return reply(
-        shapes.RunDocument(
+        flow_shapes.RunDocument(
             job=shapes.JobDocument(**job_document(job)),
-            steps=[shapes.StepDocument(**step_document(step)) for step in steps[: asked.limit]],
+            steps=[flow_shapes.StepDocument(**step_document(step)) for step in steps[: asked.limit]],
             more_steps=len(steps) > asked.limit,
-            waits=[shapes.WaitDocument(**wait_document(wait)) for wait in waits],
+            waits=[flow_shapes.WaitDocument(**wait_document(wait)) for wait in waits],
         )
     )
 
@@ -137,7 +139,7 @@ async def resume_run(request: Request, asked: OneRun, body: SaidOfStep) -> Respo
     step = await state_of(request).client.resume(
         asked.id, body.payload, step=body.step, approve=body.approve, approver=body.approver
     )
-    return reply(shapes.Resumed(asked.id, step, body.approve))
+    return reply(flow_shapes.Resumed(asked.id, step, body.approve))
 
 
 async def resume_by_token(request: Request, asked: OneToken, body: Said) -> Response:
@@ -145,26 +147,26 @@ async def resume_by_token(request: Request, asked: OneToken, body: Said) -> Resp
     token = await state_of(request).client.resume_by_token(
         asked.token, body.payload, approve=body.approve, approver=body.approver
     )
-    return reply(shapes.Resumed(token.run, token.key, body.approve))
+    return reply(flow_shapes.Resumed(token.run, token.key, body.approve))
 
 
 _EXAMPLE = {"approve": True, "payload": {"amount": 3}, "approver": "ann"}
 TABLE = [
     Endpoint(
         method="GET", path=PREFIX + "/flows/{path:path}", handler=get_flow, scope="read", group="flows",
-        problems=(404,), answers={200: Answer("Its graph.", shapes.FlowGraph)},
+        problems=(404,), answers={200: Answer("Its graph.", flow_shapes.FlowGraph)},
     ),
     Endpoint(
         method="GET", path=PREFIX + "/runs/{id}", handler=get_run, scope="read", group="flows",
-        problems=(404,), answers={200: Answer("The run.", shapes.RunDocument)},
+        problems=(404,), answers={200: Answer("The run.", flow_shapes.RunDocument)},
     ),
     Endpoint(
         method="POST", path=PREFIX + "/runs/{id}/resume", handler=resume_run, scope="run", group="flows",
-        problems=(404, 409), example=_EXAMPLE, answers={200: Answer("It was said.", shapes.Resumed)},
+        problems=(404, 409), example=_EXAMPLE, answers={200: Answer("It was said.", flow_shapes.Resumed)},
     ),
     Endpoint(
         method="POST", path=PREFIX + "/resume/{token}", handler=resume_by_token, scope=None, group="flows",
         problems=(403, 404, 409, 410), example=_EXAMPLE,
-        answers={200: Answer("It was said.", shapes.Resumed)},
+        answers={200: Answer("It was said.", flow_shapes.Resumed)},
     ),
 ]  # fmt: skip

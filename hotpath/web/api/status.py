@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from hotpath.documents import tag_document, worker_document
 from hotpath.store.status import Status, WorkerStatus, read_status
-from hotpath.web import shapes
+from hotpath.web import status_shapes
 from hotpath.web.endpoints import PREFIX, Answer, Endpoint, reply
 from hotpath.web.glance import read_overview
 from hotpath.web.state import state_of
@@ -26,13 +26,17 @@ async def list_tags(request: Request) -> Response:
     """Every tag with jobs, or with a worker that listens to it."""
     status = await _status(request)
     now = datetime.now(UTC)
-    return reply(shapes.TagList([shapes.TagDocument(**tag_document(tag, now)) for tag in status.tags]))
+    return reply(
+        status_shapes.TagList([status_shapes.TagDocument(**tag_document(tag, now)) for tag in status.tags])
+    )
 
 
 async def list_workers(request: Request) -> Response:
     """Workers by name, those too that have stopped within the last hour."""
     found = await state_of(request).client.workers()
-    return reply(shapes.WorkerList([shapes.WorkerDocument(**worker_document(each)) for each in found]))
+    return reply(
+        status_shapes.WorkerList([status_shapes.WorkerDocument(**worker_document(each)) for each in found])
+    )
 
 
 async def list_groups(request: Request) -> Response:
@@ -40,14 +44,14 @@ async def list_groups(request: Request) -> Response:
     workers = (await _status(request)).workers
     names = sorted({worker.group for worker in workers}, key=lambda name: (name is None, name))
     return reply(
-        shapes.GroupList(
+        status_shapes.GroupList(
             [_group(name, [worker for worker in workers if worker.group == name]) for name in names]
         )
     )
 
 
-def _group(name: str | None, workers: list[WorkerStatus]) -> shapes.GroupDocument:
-    return shapes.GroupDocument(
+def _group(name: str | None, workers: list[WorkerStatus]) -> status_shapes.GroupDocument:
+    return status_shapes.GroupDocument(
         group=name,
         workers=len(workers),
         lost=sum(worker.state == "lost" for worker in workers),
@@ -62,25 +66,25 @@ async def get_overview(request: Request) -> Response:
     """All of it at a glance."""
     async with state_of(request).database.connection() as connection:
         found: dict[str, Any] = await read_overview(connection)
-    return reply(msgspec.convert(found, shapes.Overview))
+    return reply(msgspec.convert(found, status_shapes.Overview))
 
 
 _GROUP: dict[str, Any] = {"method": "GET", "scope": "read", "group": "status"}
 TABLE = [
     Endpoint(
         **_GROUP, path=f"{PREFIX}/overview", handler=get_overview,
-        answers={200: Answer("At a glance.", shapes.Overview)},
+        answers={200: Answer("At a glance.", status_shapes.Overview)},
     ),
     Endpoint(
         **_GROUP, path=f"{PREFIX}/tags", handler=list_tags,
-        answers={200: Answer("The tags.", shapes.TagList)},
+        answers={200: Answer("The tags.", status_shapes.TagList)},
     ),
     Endpoint(
         **_GROUP, path=f"{PREFIX}/workers", handler=list_workers,
-        answers={200: Answer("The workers.", shapes.WorkerList)},
+        answers={200: Answer("The workers.", status_shapes.WorkerList)},
     ),
     Endpoint(
         **_GROUP, path=f"{PREFIX}/groups", handler=list_groups,
-        answers={200: Answer("The groups.", shapes.GroupList)},
+        answers={200: Answer("The groups.", status_shapes.GroupList)},
     ),
 ]  # fmt: skip
