@@ -118,6 +118,28 @@ async def _sql(name: str) -> str:
     return query(name)
 
 
+async def test_found_by_index(stage: Stage):
+    """Asking for the traces of a claim, and dropping old ones, costs what is asked for, however many there
+    are.
+    """
+    await stage.connection.execute(
+        """
+        insert into hotpath.trace
+            select hotpath.uuid7(), '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+            from generate_series(1, 30000);
+        analyze hotpath.trace;
+        """
+    )
+    ids = [row[0] for row in await stage.connection.fetch("select job from hotpath.trace limit 500")]
+    for name, value in (("traces", ids), ("sweep_traces", 100)):
+        plan = await stage.connection.fetch(f"explain {await _sql(name)}", value)
+        text = "\n".join(row[0] for row in plan)
+        assert "trace_" in text
+        assert "Seq Scan on trace" not in text, text
+    found = await stage.connection.fetch(await _sql("traces"), ids)
+    assert len(found) == 500
+
+
 async def test_sql(stage: Stage):
     """A client that speaks SQL carries its trace by a function; what is none is ignored."""
     await stage.client.register("double")
