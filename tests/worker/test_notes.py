@@ -130,7 +130,7 @@ async def test_note_does_not_wait_for_the_end_of_its_job(stage: Stage):
     """
     await stage.client.enqueue("nap", {"x": 1})
     told: list[int] = []
-    go_on, noted = trio.Event(), trio.Event()
+    go_on, noted, looked = trio.Event(), trio.Event(), trio.Event()
 
     async def play(batch, index, args):
         batch.note(index, step(batch.ids[index], "s0", 0))
@@ -146,6 +146,7 @@ async def test_note_does_not_wait_for_the_end_of_its_job(stage: Stage):
         )  # as from a lane
         await done.wait()
         assert [row["step"] for row in await steps(stage)] == ["s0", "s1"]
+        looked.set()  # the connection is free again
         await go_on.wait()
         end(batch, index)
 
@@ -158,10 +159,8 @@ async def test_note_does_not_wait_for_the_end_of_its_job(stage: Stage):
         await stage.until(seen)
         noted.set()
 
-        async def both():
-            return told
-
-        await stage.until(both)
+        with trio.fail_after(20):
+            await looked.wait()
         assert told == [threading.get_ident()]
         assert await stage.states() == {"running": 1, "success": 2}
         go_on.set()
