@@ -47,7 +47,7 @@ async def test_served(served):
     assert response.content == openapi.encoded()
 
 
-EXAMPLES = 4
+EXAMPLES = 3
 """Requests of each kind for each operation; `HOTPATH_FUZZ=200` looks longer."""
 
 
