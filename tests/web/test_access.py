@@ -2,6 +2,7 @@
 this process, with a real database.
 """
 
+import ipaddress
 import re
 import time
 from contextlib import asynccontextmanager
@@ -20,7 +21,9 @@ from hotpath.store.flows import secret
 from hotpath.store.tokens import create_token, revoke_token
 from hotpath.web import access, login
 from hotpath.web.access import needed_scope, principal_of
+from hotpath.web.forwarded import ForwardedMiddleware
 from hotpath.web.options import ServeOptions
+from hotpath.web.rates import RateLimiter
 from hotpath.web.sessions import Signer
 from hotpath.web.stack import guarded
 from hotpath.web.state import ServerState
@@ -479,3 +482,85 @@ async def test_every_response_has_the_headers(closed):
             assert reply.headers["cache-control"] == "no-store"
             assert reply.headers["referrer-policy"] in ("no-referrer", "same-origin")
             assert "strict-transport-security" not in reply.headers
+
+
+# ---------------------------------------------------------------- proxies
+
+
+async def test_trusted_proxy_speaks_for_its_client(door):
+    """From a trusted address X-Forwarded-* say who asks, by which scheme and name; Origin follows."""
+    trusted = (ipaddress.ip_network("10.1.2.0/24"),)
+    async with door("http://inner:1", host="0.0.0.0", trust_forwarded=trusted) as it:
+        it.http.headers.update({"x-forwarded-proto": "https", "x-forwarded-host": "a.example"})
+        reply = await it.http.get("/login")
+        assert "Secure" in reply.headers["set-cookie"].split("; ")
+        assert reply.headers["strict-transport-security"]
+        number = (await it.token(scopes=("run",))).split("_")[1]
+        value, _ = (await it.state.access.signer()).begin(number, time.time(), None)
+        value = f"hotpath_session={value}"
+        assert (await it.post(origin="https://a.example", cookie=value)).status_code == 200
+        assert (await it.post(origin="http://a.example", cookie=value)).status_code == 403
+        assert (await it.post(origin="http://inner:1", cookie=value)).status_code == 403
+
+
+async def test_nobody_else_is_believed(closed):
+    """From other addresses X-Forwarded-* change nothing."""
+    trusted = (ipaddress.ip_network("10.9.0.0/16"),)
+    async with closed(trust_forwarded=trusted) as it:
+        token = await it.token(scopes=("run",))
+        said = {"x_forwarded_proto": "https", "x_forwarded_host": "a.example", "x_forwarded_for": "1.2.3.4"}
+        assert (await it.post(token=token, origin="https://a.example", **said)).status_code == 403
+        reply = await it.post(token=token, origin="http://hotpath.example:8765", **said)
+        assert (reply.status_code, "strict-transport-security" in reply.headers) == (200, False)
+
+
+@pytest.mark.parametrize(
+    ("chain", "client"),
+    [
+        ("1.2.3.4", "1.2.3.4"),
+        ("6.6.6.6, 1.2.3.4", "1.2.3.4"),
+        ("6.6.6.6, 1.2.3.4, 10.0.0.7", "1.2.3.4"),
+        ("10.0.0.8, 10.0.0.7", "10.0.0.8"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("1.2.3.4:5678", "1.2.3.4"),
+        ("unknown", None),
+        ("6.6.6.6, <script>", None),
+        ("", None),
+    ],
+)
+def test_client_behind_proxies(chain, client):
+    """The client is the last address that is no proxy of ours: what stands before it may be made up."""
+    proxies = ForwardedMiddleware(None, [ipaddress.ip_network("10.0.0.0/8")])
+    scope = {"type": "http", "client": ("10.0.0.1", 1), "headers": [(b"x-forwarded-for", chain.encode())]}
+    assert proxies._behind_proxy(scope)["client"][0] == (client or "10.0.0.1")
+
+
+# ---------------------------------------------------------------- wrong tokens, again and again
+
+
+async def test_wrong_tokens_cost(closed):
+    """An address that sends wrong tokens has to wait, at the login too; a token in use goes on working."""
+    async with closed() as it:
+        good, fresh = await it.token("ann"), await it.token("bob")
+        wrong = "hp_aaaaaaaaaaaa_" + "0" * 64
+        assert (await it.get(token=good)).status_code == 200
+        with trio.fail_after(20):
+            while (reply := await it.get(token=wrong)).status_code == 401:
+                pass
+        assert reply.status_code == 429
+        assert int(reply.headers["retry-after"]) >= 1
+        assert (await it.log_in(fresh)).status_code == 429
+        assert (await it.get(token=good)).status_code == 200
+
+
+def test_buckets():
+    """A caller may do a burst at once, then so many a second; others are not held up; few are remembered."""
+    limiter = RateLimiter(rate=2, burst=3)
+    assert [limiter.take("a", 100.0) for _ in range(4)] == [0, 0, 0, 0.5]
+    assert limiter.take("b", 100.0) == 0
+    assert limiter.take("a", 100.5) == 0
+    assert limiter.take("a", 100.5) == 0.5
+    assert [limiter.take("a", 200.0) for _ in range(4)] == [0, 0, 0, 0.5]
+    for number in range(25_000):
+        limiter.take(str(number), 200.0 + number)
+    assert len(limiter._full_at) <= 10_000
