@@ -38,6 +38,8 @@ WRITE_SECONDS = 20.0
 SLOWEST = 16 << 10
 LINGER_SECONDS = 2.0
 """How long what a client still sends is thrown away after its last answer, so that it gets to read that."""
+LAST_SECONDS = 0.2
+"""The same when the server stops."""
 _PIECE = 64 << 10  # bytes read at a time
 _BAD = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}  # s, ms
@@ -147,12 +149,15 @@ class Connection:
         """All is said: end our side, and give the client a moment to read it before the connection goes."""
         self._is_finished = True
         self.is_idle = True
-        if isinstance(self._stream, trio.SocketStream) and not self._is_broken:
-            try:
-                self._stream.socket.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass  # it has gone
-        self._reading.deadline = trio.current_time() + LINGER_SECONDS
+        transport = (
+            self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
+        )
+        try:
+            transport.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it has gone
+        linger = LAST_SECONDS if self._context.terminated.is_set() else LINGER_SECONDS
+        self._reading.deadline = trio.current_time() + linger
 
 
 class _Protocol(H11Protocol):

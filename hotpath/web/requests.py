@@ -60,4 +60,4 @@ class RequestsMiddleware:
 
 def shown_path(path: str) -> str:
     """A path for the log: no tokens, and nothing that could break a line or a terminal."""
-    return quote(_SECRET.sub(r"\1…", path)[:_MAX_PATH], safe="/:@!$&'()*+,;=~…")
+    return quote(_SECRET.sub(r"\1***", path)[:_MAX_PATH], safe="/:@!$&'()*+,;=~")
