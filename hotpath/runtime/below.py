@@ -156,8 +156,11 @@ class Below:
                 self._take_back(file)
 
     def disown(self) -> None:
-        """Note nothing any more where the supervisor sees it."""
+        """Look at nothing any more, and note nothing where the supervisor sees it."""
         self._position = [0, 0]
+        self._lock = threading.RLock()
+        self._reads = True
+        self.job = None
 
     def _read(self, file: _File, job: Any) -> None:
         """Read what has come, for this job. Not in the middle of doing that: a destructor may print."""
@@ -263,7 +266,7 @@ _told: list[Below] = []
 
 
 def _forget() -> None:
-    """In a process that a job has forked: what it reads here is not noted for the supervisor."""
+    """In a process that a job has forked: what is written is its parent's to read."""
     for below in _told:
         below.disown()
     _told.clear()

@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from hotpath.core.retry import TIMED_OUT, decide
+from hotpath.core.secrets import places_of
 from hotpath.core.verdict import Death, Judgement, judge
 from hotpath.core.watch import SECOND
 from hotpath.model import ErrorKind, ScriptVersion
@@ -50,7 +51,9 @@ class Remains:
     """`time.perf_counter_ns()` when the worker was found dead; to tell it may take long."""
 
 
-def remains_of(child: Child, *, worker: int, name: str, several: bool, started_ns: int | None) -> Remains:
+def remains_of(
+    child: Child, version: ScriptVersion, *, worker: int, name: str, several: bool, started_ns: int | None
+) -> Remains:
     """Look at a process that has ended, and judge."""
     by_us = child.killed is not None and child.returncode == -signal.SIGKILL
     judgement = judge(
@@ -63,7 +66,8 @@ def remains_of(child: Child, *, worker: int, name: str, several: bool, started_n
             leases=child.board.leases(),
         )
     )
-    printed = child.log(judgement.job) if judgement.job is not None else ""
+    masked = places_of(version.description.schema) is not None
+    printed = child.log(judgement.job, masked=masked) if judgement.job is not None else ""
     return Remains(
         worker=worker,
         name=name,

@@ -123,15 +123,17 @@ class Child:
             is_stopped=_is_stopped(self.pid),
         )
 
-    def log(self, job: JobInHand) -> str:
-        """What this job, of a lease that is held, has printed, as far as it is kept."""
+    def log(self, job: JobInHand, *, masked: bool = False) -> str:
+        """What this job, of a lease that is held, has printed, as far as it is kept. `masked`: it has
+        secrets, which the worker alone can take out of what was written below Python.
+        """
         token = self.board.words[MARK]
         if self.job(token) != job:
             token = self.token(job)
         if not token:
             return ""
         pieces = self.board.read_log(token)
-        if token == self.board.words[MARK]:
+        if token == self.board.words[MARK] and not masked:
             pieces += self._unread(pieces[-1] if pieces else None)
         return from_pieces(pieces, MAX_LOG)
 

@@ -142,6 +142,7 @@ class Life:
         job = self.child.job_in_hand()
         return remains_of(
             self.child,
+            self.team.version,
             worker=self.worker,
             name=self.name,
             several=self.watch.several,

@@ -120,3 +120,34 @@ async def test_a_child_process_is_followed(stage: Stage):
                 if seen == "begun\n":
                     gate.touch()
     assert seen == "begun\nover\n"
+
+
+async def test_a_killed_job_leaves_no_secret(stage: Stage):
+    """Only the worker can take secrets out: what its supervisor finds unread of a job that has some is not
+    kept.
+    """
+    (stage.workspace / "quiet.py").write_text(
+        "import ctypes, os, hotpath\ndef main(key: hotpath.Secret) -> None:\n    print('said')\n"
+        "    os.write(1, key.encode())\n    ctypes.string_at(0)\n"
+    )
+    job = await stage.client.enqueue("quiet", {"key": "hunter22hunter"})
+    await stage.dedicate("quiet")
+    await stage.until_done(1, 60)
+    log = await stage.client.log(job)
+    assert "said" in log
+    assert "hunter" not in log
+
+
+async def test_a_forked_process_prints_without_harm(stage: Stage):
+    """What a process that a job forks writes to the descriptors is the job's, what it prints in Python is
+    lost with it, and it waits for nobody's lock.
+    """
+    (stage.workspace / "forks.py").write_text(
+        "import os\ndef main() -> None:\n    print('before')\n    if os.fork() == 0:\n"
+        "        os.write(1, b'child\\n')\n        print('lost')\n        os._exit(0)\n"
+        "    os.wait()\n    print('after')\n"
+    )
+    jobs = [await stage.client.enqueue("forks", {}) for _ in range(5)]
+    await stage.drain("forks")
+    for job in jobs:
+        assert await stage.client.log(job) == "before\nchild\nafter\n"
