@@ -18,7 +18,7 @@ from hotpath.store.database import Database
 from hotpath.web.feeds import Glance, Jobs
 from hotpath.web.glance import read_overview, read_top
 from hotpath.web.live import Logs
-from hotpath.web.outbox import Viewer
+from hotpath.web.outbox import Pace, Viewer
 from hotpath.web.reads import Reads, ReadStatistics
 from hotpath.web.runs_feed import Runs
 
@@ -52,6 +52,7 @@ class Hub:
     """One for a server; what it does goes on in the nursery that it is given."""
 
     def __init__(self, database: Database, nursery: trio.Nursery) -> None:
+        self.pace = Pace()
         self._reads = Reads(database)
         self._glances = {
             "overview": Glance("overview", self._reads, read_overview),

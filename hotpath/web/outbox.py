@@ -22,6 +22,32 @@ FRAME_LIMIT = 256 << 10
 """Characters of one frame; an event that is longer goes alone."""
 
 
+FRAME_SECONDS = 0.05
+"""Seconds from one frame to the next, at the least: what comes between goes together."""
+LATE_TIMES = 4
+"""Frames are further apart by so many times what the server is late with them on average ..."""
+SLOWEST_FRAMES = 1.0
+"""... up to this."""
+
+
+class Pace:
+    """How far apart the frames of a server's connections are: further when it has so many to send, or so
+    little of the machine, that it is late with them. Then each holds more, and there is time for others.
+    """
+
+    def __init__(self) -> None:
+        self._late = 0.0
+
+    def note(self, late: float) -> None:
+        """A frame was sent so many seconds after it could have been."""
+        self._late += (late - self._late) / 64
+
+    @property
+    def seconds(self) -> float:
+        """From one frame of a connection to the next."""
+        return min(FRAME_SECONDS + LATE_TIMES * self._late, SLOWEST_FRAMES)
+
+
 @attrs.define(eq=False)
 class Viewer:
     """One subscription of one connection."""
@@ -73,6 +99,8 @@ class Outbox:
         self._resyncs = 0
         self._changed = trio.Event()
         self._room = trio.Event()
+        self.since = 0.0
+        """Since when there has been something to send."""
 
     def put(self, viewer: Viewer, body: str) -> bool:
         """Add an event for a viewer; False when it does not fit, and he is over. One that is alone fits,
@@ -154,7 +182,9 @@ class Outbox:
             self._waiting.popleft()
             events.append(event)
             size += len(event)
-        if not self._waiting:
+        if self._waiting:
+            self.since = trio.current_time()
+        else:
             self._changed = trio.Event()
         self._wake_readers()
         return f'{{"events":[{",".join(events)}]}}' if events else ""
@@ -168,7 +198,9 @@ class Outbox:
         if viewer is not None:
             viewer.waiting += size
             self._characters += size
-        self._changed.set()
+        if not self._changed.is_set():
+            self.since = trio.current_time()
+            self._changed.set()
 
     def _over(self, viewer: Viewer) -> None:
         viewer.is_over = True

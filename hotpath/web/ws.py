@@ -24,8 +24,6 @@ from hotpath.web.state import state_of
 
 SUBSCRIPTIONS = 256
 """Subscriptions that one connection may have."""
-FRAME_SECONDS = 0.05
-"""Seconds from one frame to the next: what comes between goes together."""
 BURST = 512
 """Messages that a client may send at once, and ..."""
 PER_SECOND = 50
@@ -176,13 +174,16 @@ class Session:
 
     async def _write(self) -> None:
         """Send frames while there is something to send."""
+        pace = self._hub.pace
         due = 0.0
         while True:
             await self._outbox.wait()
             await trio.sleep_until(due)
+            now = trio.current_time()
+            pace.note(now - max(due, self._outbox.since))
             if frame := self._outbox.take():
                 await self._websocket.send_text(frame)
-                due = trio.current_time() + FRAME_SECONDS
+                due = now + pace.seconds
 
     async def _close(self, closing: _CloseError) -> None:
         with trio.move_on_after(_CLOSE_SECONDS):

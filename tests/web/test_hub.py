@@ -13,7 +13,7 @@ from hotpath.client import open_client
 from hotpath.store.logs import LogChunk, say_live
 from hotpath.web.hub import Hub, Look
 from hotpath.web.logs_feed import MEMORY
-from hotpath.web.outbox import VIEWER_LIMIT, Outbox, Viewer
+from hotpath.web.outbox import FRAME_SECONDS, VIEWER_LIMIT, Outbox, Pace, Viewer
 
 
 class Eyes:
@@ -253,3 +253,20 @@ async def test_nobody_looks(stage):
     before = stage.hub.statistics().reads
     await trio.sleep(1.3)
     assert stage.hub.statistics().reads == before
+
+
+def test_pace():
+    """Frames are further apart while the server is late with them, within bounds, and as before when it no
+    longer is.
+    """
+    pace = Pace()
+    assert pace.seconds == FRAME_SECONDS
+    for _ in range(1000):
+        pace.note(0.05)
+    assert pace.seconds == pytest.approx(FRAME_SECONDS + 4 * 0.05, rel=0.01)
+    for _ in range(1000):
+        pace.note(60)
+    assert pace.seconds == 1
+    for _ in range(1000):
+        pace.note(0)
+    assert pace.seconds == pytest.approx(FRAME_SECONDS, rel=0.01)
