@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 import trio
+from test_plans import FEW, explain, pages
 
 from hotpath.core.logtext import LogText
 from hotpath.store import logs
@@ -230,3 +231,27 @@ async def test_a_heartbeat_says_whether_anybody_watches(stage):
     assert (await stage.beat(session)).watching == 2
     assert await stage.claim(session, 2) is not None
     assert (await stage.beat(session)).watching == 1
+
+
+async def test_reading_costs_by_what_is_read(stage):
+    """I10: a log is found by index among those of others, stored or live, and so is a watched job."""
+    session, _, ids = await one_in_hand(stage)
+    await watch(stage.connection, [ids[0]], uuid.uuid4(), 20.0)
+    await stage.connection.execute(
+        """
+        insert into hotpath.job_log (id, attempt, text)
+            select hotpath.uuid7(), 1, repeat('x', 100) from generate_series(1, 20000);
+        insert into hotpath.live_log (job, attempt, at, until, text, times)
+            select hotpath.uuid7(), 1, 0, 100, repeat('x', 100), '{0,0}' from generate_series(1, 20000);
+        insert into hotpath.lease (id, batch, worker, lo, hi)
+            select g, gen_random_uuid(), 100 + g, 0, 8 from generate_series(1, 20000) g;
+        analyze hotpath.job_log, hotpath.live_log, hotpath.lease;
+        """
+    )
+    for statement, arguments in (
+        ("read_log", (f"'{ids[0]}'", "0", "0", "1000")),
+        ("live_after", (f"'{{{ids[0]}}}'", "'{0}'", "'{0}'")),
+        ("watched", (f"'{{{session.worker}}}'", "1000")),
+    ):
+        plan = await explain(stage, statement, *arguments, analyze=True)
+        assert pages(plan) < FEW, statement
