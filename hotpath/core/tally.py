@@ -25,6 +25,8 @@ SUCCESS, FAILURE, CANCELED, RETRIED, LOST, BUSY, CLAIM, FLUSH = range(8)
 CLAIMS, FLUSHES, RUNS = 8, 8 + BUCKETS, 8 + 2 * BUCKETS
 """Where each histogram begins."""
 SIZE: Final = 8 + 3 * BUCKETS
+FEW: Final = 16
+"""Durations that are looked at one by one."""
 _OUTCOMES = {2: FAILURE, 3: CANCELED, 4: RETRIED}
 
 
@@ -53,12 +55,16 @@ class Tally(list[int]):
         """This flush was written."""
         self[SUCCESS] += flush.jobs - flush.failed - len(flush.retries)
         self[BUSY] += flush.busy_us
-        durations: Iterable[int] = flush.durations
+        durations: Sequence[int] = flush.durations
         if flush.states is not None:
             for state in flush.states:
                 if state in _OUTCOMES:
                     self[_OUTCOMES[state]] += 1
             durations = [us for us, state in zip(durations, flush.states, strict=True) if state]
+        if len(durations) < FEW:
+            for duration in durations:
+                self[RUNS + bucket(duration)] += 1
+            return
         # Two passes in C: 0.05 µs a job.
         for bits, count in Counter(map(int.bit_length, durations)).items():
             self[RUNS + min((bits + 1) // 2, BUCKETS - 1)] += count

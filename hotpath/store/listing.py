@@ -168,7 +168,7 @@ async def _walk(connection: asyncpg_trio.Connection, asked: _Asked, upper: UUID,
     nothing is left, or it has been enough.
     """
     found: list[Job] = []
-    rows = 2 * asked.limit + FIRST_ROWS
+    rows = min(2 * asked.limit + FIRST_ROWS, LONGEST_WINDOW)
     deadline = time.monotonic() + ENOUGH
     looked = 0
     while True:

@@ -49,6 +49,9 @@ def flush(states: list[int] | None, durations: list[int]) -> LeaseFlush:
 def test_outcomes_are_told_apart():
     """Successes, failures, cancels, attempts that run again; places that have not ended are not counted."""
     tally = Tally()
+    tally.ended(flush(None, [5] * 20 + [2**50] * 3))
+    assert (tally[RUNS + bucket(5)], tally[RUNS + BUCKETS - 1]) == (20, 3)
+    tally = Tally()
     tally.ended(flush(None, [3, 3, 100]))
     tally.ended(flush([1, 0, 2, 3, 4], [5, 0, 7, 9, 11]))
     assert (tally[SUCCESS], tally[FAILURE], tally[CANCELED], tally[RETRIED]) == (4, 1, 1, 1)
