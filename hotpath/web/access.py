@@ -28,7 +28,7 @@ from hotpath.store.database import Database
 from hotpath.store.flows import secret as read_secret
 from hotpath.store.tokens import SCOPES, ApiToken, allows, any_usable, read_token, use_token
 from hotpath.web.options import ServeOptions
-from hotpath.web.origins import PROXY_HEADERS, SAFE_METHODS, header, host_fault, origin_fault
+from hotpath.web.origins import PROXY_HEADERS, SAFE_METHODS, header, host_fault, names_source, origin_fault
 from hotpath.web.problem import NO_STORE, problem
 from hotpath.web.rates import RateLimiter
 from hotpath.web.sessions import Session, Signer
@@ -231,6 +231,8 @@ class Access:
             raise RefusedError(
                 403, f"this needs the scope {needed}; the token has {', '.join(principal.scopes)}"
             )
+        if principal.session is not None and method not in SAFE_METHODS and not names_source(headers):
+            raise RefusedError(403, "what a session asks for needs an Origin, as browsers send it")
         return principal
 
     async def _identify(self, headers: list[tuple[bytes, bytes]], address: str) -> Principal:

@@ -70,6 +70,11 @@ def origin_fault(kind: str, method: str, scheme: str, headers: Headers, options:
     return None
 
 
+def names_source(headers: Headers) -> bool:
+    """Whether a request says from which page it is: then `origin_fault` has seen that it is ours."""
+    return any(name in (b"origin", b"sec-fetch-site") for name, _ in headers)
+
+
 def _is_same(origin: str, scheme: str, host: str | None, options: ServeOptions) -> bool:
     given = _normal(origin)
     if given is None:

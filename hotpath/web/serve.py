@@ -24,6 +24,8 @@ CONNECTIONS = 10
 SLACK_SECONDS = 0.5
 """What is not done so long after the grace is not waited for."""
 
+log = logging.getLogger("hotpath.web")
+
 
 async def serve(config: Config, options: ServeOptions, *, json: bool = False) -> int:
     """Serve until SIGTERM or SIGINT, a second of which ends it at once; returns the exit code.
@@ -40,6 +42,10 @@ async def serve(config: Config, options: ServeOptions, *, json: bool = False) ->
             async with opened as client, trio.open_nursery() as nursery:
                 state = ServerState(client=client, options=options, nursery=nursery)
                 await state.access.check_start()
+                if not options.is_loopback and not state.access.is_secure:
+                    log.warning(
+                        "tokens travel in the clear: give --certfile, or --public-url with TLS before it"
+                    )
                 listener = Listener(make_app(state), options)
 
                 async def run(task_status: trio.TaskStatus[list[str]]) -> None:

@@ -350,6 +350,7 @@ async def test_login_makes_a_session(closed):
         assert (await it.get()).json()["name"] == "ann"
         assert (await it.post(origin="http://hotpath.example:8765")).status_code == 200
         assert (await it.post(origin="http://evil.example")).status_code == 403
+        assert (await it.post()).status_code == 403
 
 
 async def test_session_under_tls_has_a_secure_cookie(door):
