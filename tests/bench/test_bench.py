@@ -15,7 +15,7 @@ import trio
 from bench import scenarios
 from bench.chart import chart
 from bench.check import check, span
-from bench.context import connect, open_bench
+from bench.context import Bench, connect
 from bench.load import load_loose, load_sealed
 from bench.registry import SCENARIOS, CheckFailed, Finding, Target, quantile, ratios
 from bench.results import describe_environment, document, store, stored_runs
@@ -28,11 +28,19 @@ ROOT = Path(__file__).resolve().parents[2]
 JOBS = 1200
 
 
-@pytest.fixture
-async def harness(cluster):
+@pytest.fixture(scope="module")
+def templated(cluster):
     """The harness on the tests' own server, at a hundredth of its sizes."""
-    async with open_bench(database_url=cluster, scale=0.01, repeat=1) as opened:
-        yield opened
+    bench = Bench(cluster, repeat=1, scale=0.01)
+    trio.run(bench.make_template)
+    yield bench
+    trio.run(bench.drop_template)
+
+
+@pytest.fixture
+def harness(templated):
+    """A harness, whose databases are copies of one template."""
+    return templated
 
 
 def run_command(*arguments):
