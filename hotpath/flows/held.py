@@ -101,6 +101,7 @@ class Held:
         "ending",
         "group",
         "index",
+        "life",
         "limit",
         "masker",
         "over",
@@ -116,6 +117,8 @@ class Held:
         self.index = index
         self.token = group.batch.tokens[index]
         self.run = run
+        self.life = group.batch.attempts[index]
+        """Which attempt at the run this is, from 1."""
         self.calls = 0
         """Calls of it that have not ended, given to a runtime or waiting to be."""
         self.ending: ErrorKind | None = None

@@ -38,7 +38,9 @@ log = logging.getLogger("hotpath.worker")
 PARK_AFTER_US = 1_000_000
 """What waits for longer than this is not held in memory."""
 RUNNING = "running:"
-"""What the key of a mark begins with that says that a step takes a while."""
+"""What the key of a mark begins with that says that a step is under way, and takes a while."""
+WARY = 3
+"""From which attempt on a run notes each step before it begins: another crash may be its last."""
 ASK_EVERY = 1.0
 """Seconds between two looks at what people have said, about a run that is held."""
 SLOT = "slot:"
@@ -339,9 +341,26 @@ class Home(Ends):
         self._queue(kept, call)
 
     def _queue(self, kept: Kept, call: StepCall) -> None:
+        held: Held = call.run.holder
+        if held.life >= WARY and not call.shown:
+            call.shown = True  # written before the step begins: the process may not live to say it later
+            held.batch.note(held.index, self.running(call), self._poster(self._queue, kept, call))
+            return
         if not kept.ready:
             self._due[kept] = None
         kept.ready.append(call)
+
+    def running(self, call: StepCall, since_us: int | None = None) -> Mark:
+        """What is noted of a step that is under way."""
+        held: Held = call.run.holder
+        said = {
+            "id": UUID(bytes=call.id),
+            "since": self._now() if since_us is None else since_us,
+            "attempt": call.attempt,
+            "script": self.kept[call.script].id,
+            "life": held.life,
+        }
+        return Mark(f"{RUNNING}{call.key}", msgspec.json.encode(said))
 
     def _looked_up(self, call: StepCall, found: bytes | None) -> None:
         """What the cache has for a call."""

@@ -21,16 +21,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import msgspec
 import trio
 
 from hotpath.core.flow.program import compile_flow
-from hotpath.core.notes import Mark
 from hotpath.core.secrets import places_of
 from hotpath.flows.held import Group, Held, Kept
-from hotpath.flows.home import RUNNING, Home
+from hotpath.flows.home import Home
 from hotpath.flows.javascript import JavaScript
 from hotpath.flows.load import StepInHand, flow_of, foreign
 from hotpath.model import ErrorKind
@@ -324,6 +322,4 @@ def _show(home: Home, call: StepCall) -> None:
         return
     call.shown = True
     since = time.perf_counter_ns() // 1000 - round(SHOW_AFTER * 1e6) + home.offset_us
-    script = home.kept[call.script].id
-    said = {"id": UUID(bytes=call.id), "since": since, "attempt": call.attempt, "script": script}
-    held.batch.note(held.index, Mark(f"{RUNNING}{call.key}", msgspec.json.encode(said)))
+    held.batch.note(held.index, home.running(call, since))

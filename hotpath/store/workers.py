@@ -252,12 +252,14 @@ def _state(verdict: Verdict) -> int:
     return OutcomeState.FAILURE if verdict.retry_after is None else OutcomeState.RETRY
 
 
-async def attempt_of(connection: asyncpg_trio.Connection, lease: int, place: int) -> int:
-    """Number of the run, from 1, of the job at this place of a lease; 0 when the lease is gone or the job
-    has ended.
+async def attempt_of(
+    connection: asyncpg_trio.Connection, lease: int, place: int
+) -> tuple[int, Sequence[str]]:
+    """Number of the run, from 1, of the job at this place of a lease, and the steps that it, if it is a
+    flow's, is known to have had under way; 0 when the lease is gone or the job has ended.
     """
-    attempt: int | None = await connection.fetchval(query("attempt_of"), lease, place)
-    return attempt or 0
+    row = await connection.fetchrow(query("attempt_of"), lease, place)
+    return (0, ()) if row is None else (row["attempt"], row["steps"])
 
 
 async def reap(connection: asyncpg_trio.Connection) -> int:

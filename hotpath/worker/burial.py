@@ -6,11 +6,13 @@ import logging
 import random
 import signal
 import time
+from collections.abc import Sequence
 
 import attrs
 import msgspec
 import trio
 
+from hotpath.core.flow.keys import iteration_of, step_of
 from hotpath.core.retry import TIMED_OUT, decide
 from hotpath.core.secrets import places_of
 from hotpath.core.verdict import Death, Judgement, judge
@@ -23,6 +25,8 @@ from hotpath.worker.child import Child
 
 log = logging.getLogger("hotpath.worker")
 
+SHOWN = 10
+"""Steps that are named in the error of a run that died with several under way."""
 WITHIN = 10.0
 """Seconds that one try to write it may take."""
 FIRST_WAIT, LONGEST_WAIT = 0.05, 0.5
@@ -100,9 +104,9 @@ async def _tell_once(database: Database, version: ScriptVersion, remains: Remain
         judgement = remains.judgement
         if judgement.job is not None:
             lease, place = judgement.job
-            attempt = await attempt_of(connection, lease, place)
+            attempt, steps = await attempt_of(connection, lease, place)
             if attempt:
-                verdicts.append(_verdict(version, remains, attempt))
+                verdicts.append(_verdict(version, remains, attempt, steps))
         burial = await bury(connection, remains.worker, remains.jobs, verdicts, suspects=judgement.suspects)
     known = {"worker": remains.name}
     if verdicts:
@@ -116,7 +120,7 @@ async def _tell_once(database: Database, version: ScriptVersion, remains: Remain
     return burial.ended
 
 
-def _verdict(version: ScriptVersion, remains: Remains, attempt: int) -> Verdict:
+def _verdict(version: ScriptVersion, remains: Remains, attempt: int, steps: Sequence[str]) -> Verdict:
     judgement = remains.judgement
     assert judgement.job is not None
     lease, place = judgement.job
@@ -126,6 +130,13 @@ def _verdict(version: ScriptVersion, remains: Remains, attempt: int) -> Verdict:
         "traceback": "",
         "kind": judgement.kind.value,
     }
+    if len(steps) == 1:
+        error["message"] = f"step {steps[0]}: {judgement.message}"
+        error["step"] = step_of(steps[0])
+        if iteration := iteration_of(steps[0]):
+            error["iteration"] = iteration
+    elif steps:  # each of them may have done it
+        error["message"] = f"{judgement.message}; steps under way: {', '.join(steps[:SHOWN])}"
     retry_after = None
     if judgement.kind is ErrorKind.TIMEOUT:
         chance = random.random()

@@ -162,12 +162,13 @@ async def test_attempt_of_a_job_in_hand(stage: Stage):
     hand = await stage.claim(worker)
     assert sorted(hand.attempts) == [1, 2]
     for place in (0, 1):
-        attempt = await workers.attempt_of(stage.connection, hand.lease, place)
+        attempt, steps = await workers.attempt_of(stage.connection, hand.lease, place)
+        assert not steps
         assert attempt == hand.attempts[place]
     assert await stage.flush(worker, outcomes(hand, [0])) == {hand.lease}
-    assert await workers.attempt_of(stage.connection, hand.lease, 0) == 0
-    assert await workers.attempt_of(stage.connection, hand.lease, 2) == 0
-    assert await workers.attempt_of(stage.connection, 1, 0) == 0
+    assert (await workers.attempt_of(stage.connection, hand.lease, 0))[0] == 0
+    assert (await workers.attempt_of(stage.connection, hand.lease, 2))[0] == 0
+    assert (await workers.attempt_of(stage.connection, 1, 0))[0] == 0
 
 
 # ---------------------------------------------------------------- suspects

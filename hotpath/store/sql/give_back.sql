@@ -47,8 +47,17 @@ ended as (
     insert into hotpath.job_done (id, started_at, scheduled_for, tag, script, worker, priority, attempt, state, args, error, timeout_ms)
     select id, claimed_at, scheduled_for, tag, script, worker, priority, attempt + (state = 2)::int4, state, args,
         case state when 3 then hotpath.error_object('JobCanceled', 'canceled while a worker had it', 'canceled')
-            else hotpath.error_object('WorkerLost', 'its worker was lost while this job ran alone, and so were two before it', 'crash') end, timeout_ms
-    from j where state is not null
+            else (hotpath.error_object('WorkerLost', coalesce('step ' || s.key || ': ', '')
+                || 'its worker was lost while this job ran alone, and so were two before it', 'crash')::jsonb || coalesce(s.said, '{}'))::json end, timeout_ms
+    from j
+    -- A run of a flow that is known to have had one step under way then; of several, each may have done it.
+    left join lateral (
+        select min(hotpath.step_of_mark(m.key)) as key, jsonb_strip_nulls(jsonb_build_object(
+            'step', split_part(split_part(regexp_replace(min(hotpath.step_of_mark(m.key)), '^.*/', ''), '[', 1), '~', 1),
+            'iteration', nullif(hotpath.iteration_of(min(hotpath.step_of_mark(m.key))), ''))) as said
+        from hotpath.mark m where m.run = j.id and m.key like 'running:%' and (m.value ->> 'life')::int4 = j.attempt + 1 having count(*) = 1
+    ) s on j.state = 2
+    where j.state is not null
     returning id
 ),
 gone as (delete from hotpath.lease using l where lease.id = l.id),
