@@ -190,13 +190,14 @@ def end(process):
 class Browser:
     """Chromium in a thread of its own, since Playwright keeps an event loop there."""
 
-    def __init__(self):
+    def __init__(self, url):
+        self._url = url
         self._asked = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="browser")
         self._thread.start()
 
     def run(self, look):
-        """What `look(browser)` gives, run in the browser's thread."""
+        """What `look(context)` gives, run in the browser's thread."""
         future = Future()
         self._asked.put((look, future))
         return future.result(60)
@@ -211,10 +212,15 @@ class Browser:
 
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            # One context for all tests: what it has loaded once it keeps, as a reader's browser does.
+            context = browser.new_context(
+                base_url=self._url, locale="en-US", timezone_id="Europe/Berlin", reduced_motion="reduce"
+            )
+            context.set_default_timeout(SECONDS * 1000)
             while (asked := self._asked.get()) is not None:
                 look, future = asked
                 try:
-                    future.set_result(look(browser))
+                    future.set_result(look(context))
                 except BaseException as error:
                     future.set_exception(error)
             browser.close()
@@ -228,16 +234,10 @@ def looker(browser, site, allowed=r"^$"):
     def look(see, *, width=1280, height=900, scheme="light", fine=allowed):
         faults = []
 
-        def visit(chromium):
-            context = chromium.new_context(
-                base_url=site.url,
-                viewport={"width": width, "height": height},
-                color_scheme=scheme,
-                locale="en-US",
-                timezone_id="Europe/Berlin",
-            )
-            context.set_default_timeout(SECONDS * 1000)
+        def visit(context):
             page = context.new_page()
+            page.set_viewport_size({"width": width, "height": height})
+            page.emulate_media(color_scheme=scheme)
             page.on("pageerror", lambda error: faults.append(f"{error}\n{error.stack}"))
             page.on("console", lambda said: said.type in ("error", "warning") and faults.append(said.text))
             page.on("request", lambda request: outside(request.url))
@@ -245,7 +245,8 @@ def looker(browser, site, allowed=r"^$"):
             try:
                 return see(page)
             finally:
-                context.close()
+                page.evaluate("try { localStorage.clear() } catch {}")
+                page.close()
 
         def outside(url):
             if not url.startswith((f"{site.url}/", "data:", "blob:")):

@@ -24,13 +24,14 @@ NAMELESS = """[...document.querySelectorAll('button, a[href], input, select, tex
 """Markup of what can be used and has no name for who does not see it."""
 AT_ROW = """[...document.querySelectorAll('[data-row]')].findIndex((each) =>
     each.contains(document.activeElement))"""
+NDJSON = {"content-type": "application/x-ndjson"}
 HTTP_ERROR = "Failed to load resource: the server responded with a status of 4"
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(served):
     """One Chromium for all tests here."""
-    browser = Browser()
+    browser = Browser(served.url)
     yield browser
     browser.close()
 
@@ -143,8 +144,9 @@ def test_a_new_job_appears_in_the_list(look, served):
 
 def test_a_list_goes_on_to_older_jobs(look, served):
     """A page of 50 is followed by the next, by the key of the last, and the way back is one click."""
-    for _ in range(55):
-        served.put(what="ok")
+    lines = '{"what": "ok"}\n' * 55
+    answer = served.http.post("/api/v1/jobs/batch?script=work", content=lines, headers=NDJSON)
+    assert answer.json()["enqueued"] == 55, answer.text
 
     def see(page):
         page.goto("/jobs")
