@@ -97,13 +97,13 @@ export function FlowGraph({name, flow: it, states, picked, pick}) {
 		return state ? `${state.state}${count(state)}${state.ms != null ? `, ${span(state.ms)}` : ''}` : '';
 	};
 	const act = (node) => (pick && at(node) && known(node) ? {role: 'button', tabindex: 0, 'aria-pressed': picked === at(node), onClick: () => pick(at(node)),
-		onKeyDown: (event) => { if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); pick(at(node)); } }} : {});
+		onKeyDown: (event) => { if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); pick(at(node)); } }} : {role: 'img'});
 	return html`<${Panel} title="Graph"><div class="graph" tabindex="0" role="group" aria-label=${`Graph of ${name}`}><svg width=${width} style=${{minWidth: `${Math.min(width, 200 + width * 0.4)}px`}} viewBox=${`0 0 ${width} ${height}`}>
 		<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8Z" /></marker></defs>
 		${boxes.map((node) => {
 			const box = graph.node(node.id);
 			const state = known(node);
-			return html`<g key=${node.id} class=${`box ${state?.state ?? ''} ${picked && picked === at(node) ? 'picked' : ''}`} ...${act(node)} aria-label=${`${lines(node).join(', ')}${said(node) && `: ${said(node)}`}`}>
+			return html`<g key=${node.id} class=${`box ${state?.state ?? ''} ${picked && picked === at(node) ? 'picked' : ''}`} ...${act(node)} aria-label=${`${title(node)} ${said(node)}`}>
 				<rect x=${box.x - box.width / 2} y=${box.y - box.height / 2 - TITLE * deep(node)} width=${box.width} height=${box.height + TITLE * deep(node) + 2} rx="8" /></g>`;
 		})}
 		${graph.edges().map((edge) => {
@@ -119,7 +119,7 @@ export function FlowGraph({name, flow: it, states, picked, pick}) {
 			const {width: wide, height: high} = sizes.get(node.id);
 			const state = known(node);
 			const text = [...lines(node), state?.all > 1 ? count(state).slice(2) : ''].filter(Boolean);
-			return html`<g key=${node.id} class=${`node ${node.role === 'failure' ? 'aside' : ''} ${state?.state ?? (states ? 'unseen' : '')} ${picked && picked === at(node) ? 'picked' : ''}`} ...${act(node)} aria-label=${`${lines(node).join(', ')}${said(node) && `: ${said(node)}`}`}>
+			return html`<g key=${node.id} class=${`node ${node.role === 'failure' ? 'aside' : ''} ${state?.state ?? (states ? 'unseen' : '')} ${picked && picked === at(node) ? 'picked' : ''}`} ...${act(node)} aria-label=${`${text.join(' ')} ${state?.state ?? ''}`}>
 				<rect x=${x - wide / 2} y=${y - high / 2} width=${wide} height=${high} rx="7" /><title>${whole(node)}${said(node) && ` – ${said(node)}`}</title>
 				${text.map((each, k) => html`<text key=${k} class=${k ? 'small' : ''} x=${x} y=${y - (text.length * LINE) / 2 + 13 + k * LINE} text-anchor="middle">${each}</text>`)}</g>`;
 		})}</svg></div>${it.data.reason && html`<p class="muted note">${visible(it.data.reason)}</p>`}<//>`;

@@ -10,8 +10,8 @@ import {Empty, Head, Panel, Shown} from './parts.js';
 const sum = (values) => (values ?? []).reduce((all, each) => all + each, 0);
 
 function Figure({name, value, note, tone, href}) {
-	const inner = html`<dt>${name}</dt><dd><b>${value}</b>${note && html` <span>${note}</span>`}</dd>`;
-	return html`<div class=${`figure ${tone ?? ''}`}>${href ? html`<a href=${href}>${inner}</a>` : inner}</div>`;
+	const inner = html`<small>${name}</small><p><b>${value}</b>${note && html` <span>${note}</span>`}</p>`;
+	return html`<li class=${`figure ${tone ?? ''}`}>${href ? html`<a href=${href}>${inner}</a>` : inner}</li>`;
 }
 
 export function Overview() {
@@ -20,7 +20,7 @@ export function Overview() {
 	const running = list('running', 2000);
 	const failed = list('failure', 5000);
 	return html`<h1 class="hide">Overview</h1><${Shown} it=${it} what="Looking around">${(data) => html`<${Figures} data=${data} />${data.series && html`<${Charts} series=${data.series} />`}<${Tags} tags=${data.tags} />`}<//>
-		<${Panel} title="Failed last" aside=${html`<a href="/jobs?state=failure">All failures</a>`}><${Shown} it=${failed} what="Looking for failures">${({jobs}) => (jobs.length ? html`<${JobTable} jobs=${jobs} />` : html`<${Empty} title="Nothing has failed">As far as the history goes back.<//>`)}<//><//>
+		<${Panel} title="Failed last" aside=${html`<a href="/jobs?state=failure">All failures</a>`}><${Shown} it=${failed} what="Looking for failures">${({jobs, partial}) => (jobs.length ? html`<${JobTable} jobs=${jobs} />` : html`<${Empty} title=${partial ? 'None among the newest jobs' : 'Nothing has failed'} />`)}<//><//>
 		<${Panel} title="Running now" aside=${html`<a href="/jobs?state=running">All that run</a>`}><${Shown} it=${running} what="Looking for jobs">${({jobs}) => (jobs.length ? html`<${JobTable} jobs=${jobs} />` : html`<${Empty} title="Nothing runs at this moment" />`)}<//><//>`;
 }
 
@@ -31,20 +31,20 @@ function Figures({data}) {
 	const oldest = Math.max(0, ...tags.map((each) => each.oldest_due_age_ms ?? 0));
 	const failures = sum(series.failure);
 	const all = failures + sum(series.success) + sum(series.canceled);
-	return html`<dl class="figures" aria-label="Now">
+	return html`<ul class="figures" aria-label="Now">
 		<${Figure} name="Throughput" value=${number(data.jobs_per_second)} note="jobs/s" />
 		<${Figure} name="Running" value=${number(workers.running ?? sum(tags.map((each) => each.running)))} note=${`on ${plural(workers.alive, 'worker')}`} href="/jobs?state=running" />
 		<${Figure} name="Waiting" value=${`${number(waiting)}${more ? '+' : ''}`} note=${oldest ? `oldest for ${span(oldest)}` : ''} tone=${oldest > 60_000 ? 'warn' : ''} href="/jobs?state=queued" />
 		<${Figure} name="Failed in the last hour" value=${number(failures)} note=${all ? percent(failures / all) : ''} tone=${failures ? 'bad' : ''} href="/jobs?state=failure&since=1h" />
 		<${Figure} name="Workers busy" value=${percent(occupancy['15s'])} note=${occupancy['5m'] == null ? '' : `${percent(occupancy['5m'])} over 5 min, ${percent(occupancy['30m'])} over 30`} href="/workers" />
-		${workers.lost > 0 && html`<${Figure} name="Lost workers" value=${number(workers.lost)} note="no sign of life" tone="bad" href="/workers" />`}</dl>`;
+		${workers.lost > 0 && html`<${Figure} name="Lost workers" value=${number(workers.lost)} note="no sign of life" tone="bad" href="/workers" />`}</ul>`;
 }
 
 function Charts({series}) {
 	const busy = (series.busy_ms ?? []).map((each) => each / 60_000);
 	return html`<div class="pair"><${Panel} title="Jobs ended, last hour"><${Chart} minutes=${series.minute} unit="jobs a minute" label="Jobs ended by minute, the last hour"
 			series=${[{name: 'failed', values: series.failure, tone: 'failure'}, {name: 'canceled', values: series.canceled, tone: 'canceled'}, {name: 'succeeded', values: series.success, tone: 'success'}]} /><//>
-		<${Panel} title="Workers at work, last hour"><${Chart} minutes=${series.minute} unit="workers, on average" label="Workers at work by minute, the last hour" series=${[{name: 'busy', values: busy, tone: 'running'}]} /><//></div>`;
+		<${Panel} title="Work done, last hour"><${Chart} minutes=${series.minute} unit="seconds a second, counted as jobs end" label="Time inside jobs by minute of their end, the last hour" series=${[{name: 'inside jobs', values: busy, tone: 'running'}]} /><//></div>`;
 }
 
 const MOST = 15; // tags that are shown at first

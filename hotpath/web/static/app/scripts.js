@@ -49,7 +49,7 @@ export function Script({of: [name], path}) {
 			${now.kind === 'flow' && html`<${Drawing} name=${now.script} />`}
 			<div class="pair lopsided"><${Panel} title="Run it"><div class="inner"><${RunForm} key=${now.hash} script=${now.script} schema=${now.schema} label="Run" done=${(id) => go(`${now.kind === 'flow' ? '/runs' : '/jobs'}/${id}`)} /></div><//>
 				<${Panel} title="Settings"><${Facts} of=${[['Tag', html`<a href=${address('/jobs', {tag: now.tag})}>${visible(now.tag)}</a>`], ...settings.filter(([key]) => key !== 'Tag')]} />
-					<div class="table"><table><${Head} of=${['Version', 'Registered']} /><tbody>${versions.map((each) => html`<tr key=${each.hash}><td><${Copy} text=${each.hash} label=${`Copy the hash ${each.hash}`}><code>${each.hash.slice(0, 12)}</code><//>${each.current && html` <span class="muted">current</span>`}</td><td><${Time} at=${each.created_at} /></td></tr>`)}</tbody></table></div><//></div>
+					<div class="table"><table><${Head} of=${['Version', 'Registered']} /><tbody>${versions.map((each) => html`<tr key=${each.hash}><td><${Copy} text=${each.hash} label=${`Copy the hash ${each.hash.slice(0, 12)}`}><code>${each.hash.slice(0, 12)}</code><//>${each.current && html` <span class="muted">current</span>`}</td><td><${Time} at=${each.created_at} /></td></tr>`)}</tbody></table></div><//></div>
 			<${Panel} title=${now.kind === 'flow' ? 'Runs' : 'Jobs'} aside=${html`<a href=${address('/jobs', {script: now.script})}>All</a>`}><${Shown} it=${jobs} what="Looking for jobs">${(data) => (data.jobs.length ? html`<${JobTable} jobs=${data.jobs} />` : html`<${Empty} title="It has not been run yet">The form above runs it.<//>`)}<//><//>`;
 	}}<//>`;
 }
