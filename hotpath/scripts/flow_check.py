@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -35,11 +36,24 @@ async def describe_flow(located: Located) -> DescribedFlow:
     """Read a flow and all its scripts, these in a child process. Raises `FlowFaultsError` with all that is
     wrong.
     """
-    loaded, faults = await trio.to_thread.run_sync(read_flow, located)
+    loaded, faults = await trio.to_thread.run_sync(read_flow, located, _syntax())
     steps, more = await check_steps(loaded)
     if faults or more:
         raise FlowFaultsError(located, _in_order(located, *faults, *more))
     return DescribedFlow(loaded, _description(loaded, tuple(steps.values())), steps)
+
+
+def _syntax() -> Syntax:
+    """Looks at JavaScript as those who run it read it; they are loaded when there is some."""
+    found: list[Syntax] = []
+
+    def fault_of(text: str) -> str | None:
+        if not found:
+            # By name, as workers find the runtime of flows: scripts are below it.
+            found.append(importlib.import_module("hotpath.flows.javascript").JavaScript().fault_of)
+        return found[0](text)
+
+    return fault_of
 
 
 async def check_flow(located: Located, syntax: Syntax | None = None) -> tuple[FileFault, ...]:

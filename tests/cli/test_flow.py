@@ -47,6 +47,30 @@ def test_check(hotpath, flows):
     assert (done.code, done.out, done.err) == (0, "good: ok\ncode: ok\ngood: ok\n", "")
 
 
+UNREADABLE = """
+value:
+  modules:
+    - id: a
+      value: {type: script, path: add, input_transforms: {x: {type: javascript, expr: "flow_input.x +* 2"}}}
+"""
+
+
+def test_unreadable_javascript_is_found_before_anything_runs(hotpath, workspace):
+    """`dedicate`, `deploy` and `push` find JavaScript that is none as `flow check` does, with line and step."""
+    (workspace / "js.flow").mkdir()
+    (workspace / "js.flow" / "flow.yaml").write_text(UNREADABLE)
+    said = hotpath("flow", "check", "js").err.partition("js.flow/flow.yaml")[2].splitlines()[0]
+    assert said.startswith(":5: step a: ")
+    assert "SyntaxError" in said
+    for command in (["dedicate", "js", "--drain"], ["push", "js"]):
+        done = hotpath(*command, stdin=b'{"x": 1}')
+        assert done.code != 0
+        assert said in done.err
+    deployed = {each["script"]: each for each in hotpath("deploy", "--json").documents}
+    assert deployed["js"]["change"] == "failed"
+    assert said in deployed["js"]["error"]
+
+
 def test_check_says_all(hotpath, flows):
     """All that is wrong is said at once, each with file, line and step."""
     done = hotpath("flow", "check", "bad", "good", "nothing", "add")
