@@ -1,12 +1,16 @@
-"""Results of steps that are good for a while (`cache_ttl`), by script version and args."""
+"""Results of steps and of flows that are good for a while (`cache_ttl`), by version and args."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 from hotpath.core.notes import Cached
+
+if TYPE_CHECKING:
+    from hotpath.model import ScriptVersion
 
 MOST = 1_000
 MOST_BYTES = 64 << 10
@@ -16,6 +20,16 @@ MOST_BYTES = 64 << 10
 def cache_key(version: str, args: bytes) -> bytes:
     """Key of a call: its script's version, and its args."""
     return hashlib.sha256(version.encode() + b"\0" + args).digest()
+
+
+def version_with_steps(version: ScriptVersion) -> str:
+    """A flow's version for its results: its own, and those of the scripts that it calls by path, which may
+    change without it.
+    """
+    digest = hashlib.sha256(version.description.hash.encode())
+    for step in sorted(version.steps, key=lambda step: step.description.path):
+        digest.update(f"\0{step.description.path}\0{step.description.hash}".encode())
+    return digest.hexdigest()
 
 
 class Cache:

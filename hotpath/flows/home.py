@@ -71,7 +71,7 @@ class Home(Ends):
         self.flow_script = flow_script
         """`script.id` of the flow: of the steps that run no script of their own."""
         self.version = version
-        """Hash of the flow."""
+        """What its results are kept by: of the flow and the scripts that it calls."""
         self.in_lane = in_lane
         """Whether it is not Trio's thread."""
         self.inbox: deque[Callable[[], object]] = deque()

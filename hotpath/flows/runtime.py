@@ -27,6 +27,7 @@ import trio
 
 from hotpath.core.flow.program import compile_flow
 from hotpath.core.secrets import places_of
+from hotpath.flows.cache import version_with_steps
 from hotpath.flows.held import Group, Held, Kept
 from hotpath.flows.home import Home
 from hotpath.flows.javascript import JavaScript
@@ -99,7 +100,13 @@ class FlowRuntime:
             version = script.version
             places = places_of(version.description.schema)
             self._home = Home(
-                program, kept, version.script, version.description.hash, self, in_lane=in_lane, places=places
+                program,
+                kept,
+                version.script,
+                version_with_steps(version),
+                self,
+                in_lane=in_lane,
+                places=places,
             )
             self._nursery = await stack.enter_async_context(trio.open_nursery())
             self._nursery.start_soon(self._serve)

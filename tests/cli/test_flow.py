@@ -56,7 +56,7 @@ value:
 
 
 def test_unreadable_javascript_is_found_before_anything_runs(hotpath, workspace):
-    """`dedicate`, `deploy` and `push` find JavaScript that is none as `flow check` does, with line and step."""
+    """`dedicate`, `deploy` and `push` find JavaScript that is none as `flow check` does, in one line."""
     (workspace / "js.flow").mkdir()
     (workspace / "js.flow" / "flow.yaml").write_text(UNREADABLE)
     said = hotpath("flow", "check", "js").err.partition("js.flow/flow.yaml")[2].splitlines()[0]

@@ -16,9 +16,11 @@ def write(stage: Stage, **options: object) -> None:
     """`flow_x`: a step that waits behind it, long enough for its run to be parked, and another."""
     inputs = {"x": {"type": "javascript", "expr": "flow_input.x"}}
     code = {"type": "rawscript", "language": "python3", "content": STAMP, "input_transforms": inputs}
+    by_path = {"type": "script", "path": "stamp", "input_transforms": inputs}
+    (stage.workspace / "stamp.py").write_text(STAMP)
     steps = [
         {"id": "a", "value": code, "sleep": {"type": "static", "value": options.pop("sleep", 0)}},
-        {"id": "b", "value": code},
+        {"id": "b", "value": by_path},
     ]
     directory = stage.workspace / "flow_x.flow"
     directory.mkdir()
@@ -44,7 +46,8 @@ async def test_concurrent_limit(stage: Stage) -> None:
 
 async def test_results_of_a_flow_are_kept(stage: Stage) -> None:
     """A run with the args of an earlier one gets its result and runs nothing, also in another process; with
-    other args it runs, and so does any run of a flow that has changed.
+    other args it runs, and so does any run of a flow that has changed, be it in a script that it calls by
+    path.
     """
     write(stage, cache_ttl=60)
 
@@ -64,4 +67,8 @@ async def test_results_of_a_flow_are_kept(stage: Stage) -> None:
     file.write_text(file.read_text() + "\n")
     changed, steps = await run(1)
     assert changed != first
+    assert steps == 2
+    (stage.workspace / "stamp.py").write_text(STAMP + "\n")
+    again, steps = await run(1)
+    assert again != changed
     assert steps == 2
