@@ -29,6 +29,7 @@ MAX_HEAD = 32 << 10
 MAX_MESSAGE = 16 << 10
 """Characters of one WebSocket message from a client."""
 PING_SECONDS = 20.0
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _SPARE_FILES = 256  # descriptors for all that is no client's connection
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n"
@@ -52,8 +53,15 @@ def open_sockets(options: ServeOptions) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     port = options.port
     try:
-        for family, _, _, _, address in dict.fromkeys(found):
-            sockets.append(_bind(family, (address[0], port, *address[2:])))
+        addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+        for number, (family, address) in enumerate(addresses, 1):
+            try:
+                sockets.append(_bind(family, (address[0], port, *address[2:]), alone=len(addresses) == 1))
+            except OSError as error:
+                # A name may mean ::1 where there is no IPv6; one address of it is enough.
+                if error.errno not in _NOT_HERE or (not sockets and number == len(addresses)):
+                    raise
+                continue
             port = sockets[0].getsockname()[1]
     except OSError as error:
         for each in sockets:
@@ -62,13 +70,13 @@ def open_sockets(options: ServeOptions) -> list[socket.socket]:
     return sockets
 
 
-def _bind(family: int, address: Any) -> socket.socket:
+def _bind(family: int, address: Any, *, alone: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not alone)  # `::` alone: IPv4 too
         bound.bind(address)
         bound.listen(BACKLOG)
         bound.setblocking(False)

@@ -16,7 +16,7 @@ from trio_websocket import ConnectionClosed, wrap_client_stream
 
 from hotpath.cli.app import run
 from hotpath.store.tokens import create_token, revoke_token
-from hotpath.web.listener import tls_context
+from hotpath.web.listener import open_sockets, tls_context
 from hotpath.web.options import ServeOptions
 
 
@@ -228,3 +228,15 @@ def test_options_come_from_the_environment(monkeypatch, capsys):
     monkeypatch.setenv("HOTPATH_SERVE_ALLOWED_HOST", "http://x")
     assert run(["serve"]) == 2
     assert "--allowed-host" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "::"])
+def test_addresses(host):
+    """A name is bound at all its addresses that are here, by one port; `::` is IPv4 too."""
+    sockets = open_sockets(ServeOptions(host=host, port=0))
+    ports = {each.getsockname()[1] for each in sockets}
+    assert len(ports) == 1
+    with socket.create_connection(("127.0.0.1", ports.pop())):
+        pass
+    for each in sockets:
+        each.close()
