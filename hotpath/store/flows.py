@@ -254,9 +254,13 @@ class RunStep:
     error: dict[str, Any] | None
 
 
-async def read_steps(connection: asyncpg_trio.Connection, run: UUID, limit: int = STEPS) -> list[RunStep]:
+async def read_steps(
+    connection: asyncpg_trio.Connection, run: UUID, limit: int = STEPS, *, since: datetime | None = None
+) -> list[RunStep]:
     """The run's steps by start, at most `limit`: all that have ended, and those in the queue or with another
     worker. One that the run's own worker has under way is here once it has ended.
+
+    `since`: of those that have ended, only such as were written since then.
     """
     return [
         RunStep(
@@ -271,7 +275,7 @@ async def read_steps(connection: asyncpg_trio.Connection, run: UUID, limit: int 
             script=row["script"],
             error=None if row["error"] is None else msgspec.json.decode(row["error"]),
         )
-        for row in await connection.fetch(query("run_steps"), run, limit)
+        for row in await connection.fetch(query("run_steps"), run, limit, since)
     ]
 
 

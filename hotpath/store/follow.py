@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import attrs
@@ -55,8 +55,26 @@ async def look_at(connection: asyncpg_trio.Connection, jobs: Sequence[UUID]) -> 
     }
 
 
-async def read_run(connection: asyncpg_trio.Connection, run: UUID) -> tuple[list[RunStep], list[Wait]]:
-    """The steps of a run as they may be shown, and what it waits for, in one snapshot."""
+@attrs.frozen
+class RunNews:
+    """What was read of a run."""
+
+    steps: list[RunStep]
+    """As they may be shown."""
+    waits: list[Wait]
+    at: datetime
+    """When it was read, by the database's clock."""
+
+
+async def read_run(connection: asyncpg_trio.Connection, run: UUID, since: datetime | None) -> RunNews:
+    """The steps of a run, and what it waits for, in one snapshot. `since`: of the steps that have ended, only
+    such as were written since then.
+    """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        steps = await masked_steps(connection, run, await read_steps(connection, run, RUN_STEPS))
-        return steps, await suspended(connection, run)
+        now: int = await connection.fetchval(query("clock"))
+        steps = await read_steps(connection, run, RUN_STEPS, since=since)
+        return RunNews(
+            steps=await masked_steps(connection, run, steps),
+            waits=await suspended(connection, run),
+            at=datetime.fromtimestamp(now / 1_000_000, UTC),
+        )

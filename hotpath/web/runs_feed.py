@@ -8,6 +8,7 @@ there all the time, and otherwise the whole state (`full`).
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
@@ -16,13 +17,19 @@ import trio
 
 from hotpath.documents import step_document, wait_document
 from hotpath.store.flows import RunStep
-from hotpath.store.follow import Look, read_run
+from hotpath.store.follow import Look, RunNews, read_run
 from hotpath.web.feeds import SHARE, Jobs, to_text, unknown
 from hotpath.web.outbox import Viewer
 from hotpath.web.reads import Pause, Reads
 
 RUN_SECONDS = 0.5
 """Seconds between two reads of a run that has not ended."""
+WHOLE_SECONDS = 30.0
+"""Seconds between two reads of all of a run's steps; between them, and while the job's state stays, only
+those that have ended since are read.
+"""
+OVERLAP = timedelta(seconds=10)
+"""By how much one such read goes back behind the last: what is written is seen when it is committed."""
 PART = 200
 """Steps of one event."""
 
@@ -54,6 +61,9 @@ class RunFeed:
         self._seq = 0
         self._since = 0  # from this seq on every change is known; it is another after a retry
         self._ready = trio.Event()
+        self._read_as: Look | None = None  # how the job stood when the steps were read last
+        self._read_since: datetime | None = None
+        self._whole_at = 0.0
 
     async def follow(self) -> None:
         """Read it until nobody looks."""
@@ -114,18 +124,25 @@ class RunFeed:
         if look is None:
             await self._pause.sleep(float("inf"))
             return
-        steps, waits = await self._reads.read(read_run, self.run)
+        is_whole = look is not self._read_as or begun > self._whole_at + WHOLE_SECONDS
+        news = await self._reads.read(read_run, self.run, None if is_whole else self._read_since)
         cost = trio.current_time() - begun
-        self._take(look, steps, to_text([wait_document(wait) for wait in waits]))
+        self._take(look, news, is_whole=is_whole)
         self._ready.set()
         if look is self._look:
             every = float("inf") if look.has_ended else max(RUN_SECONDS - cost, SHARE * cost)
             await self._pause.sleep(every)
 
-    def _take(self, look: Look, rows: list[RunStep], waits: str) -> None:
+    def _take(self, look: Look, news: RunNews, *, is_whole: bool) -> None:
         """Note what was read, and send what of it is new."""
+        rows, waits = news.steps, to_text([wait_document(wait) for wait in news.waits])
+        self._read_as = look
+        self._read_since = news.at - OVERLAP
+        if is_whole:
+            self._whole_at = trio.current_time()
         told = (look.state.value, waits, look.attempt)
-        is_anew = not self._since or not self._steps.keys() <= {row.key for row in rows}
+        has_lost = is_whole and not self._steps.keys() <= {row.key for row in rows}
+        is_anew = not self._since or has_lost
         old_steps = {} if is_anew else self._steps
         changed = [row for row in rows if (old := old_steps.get(row.key)) is None or old.row != row]
         if told == self._told and not changed and not is_anew:

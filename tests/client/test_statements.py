@@ -63,7 +63,7 @@ async def test_lists_follow_an_index(database_url, name):
     [
         ("list_steps", "$1, null, null, null, null, 50, true"),
         ("steps_named", "$1, 'b', 100"),
-        ("run_steps", "$1, 50"),
+        ("run_steps", "$1, 50, null"),
     ],
 )
 async def test_steps_are_found_by_their_run(database_url, name, arguments):

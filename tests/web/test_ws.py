@@ -136,6 +136,30 @@ async def test_run(served, stage):
         assert later["waits"][0]["step"] == "a"
 
 
+async def test_large_run(served, stage):
+    """A run with thousands of steps comes in parts, none of them lost; then only what is new is read."""
+    flowing = await make_flows(stage)
+    session, hand = await flowing.in_hand()
+    run = hand.ids[0]
+    count = 3000
+    for k in range(0, count, 500):
+        noted = [(hand, 0, step(run, f"l[{n}]/b")) for n in range(k, k + 500)]
+        assert await flowing.note(session, *noted) == [True]
+    async with connected(served) as peer:
+        await peer.say(op="subscribe", id=1, channel="run", job=str(run))
+        keys = []
+        while len(keys) < count:
+            event = await peer.next(type="run")
+            assert event["full"] == (not keys)
+            keys += [each["step"] for each in event["steps"]]
+        assert sorted(keys) == sorted(f"l[{n}]/b" for n in range(count))
+        await flowing.note(session, (hand, 0, step(run, "c")))
+        event = await peer.next(type="run")
+        while not event["steps"]:
+            event = await peer.next(type="run")
+        assert [each["step"] for each in event["steps"]] == ["c"]
+
+
 async def test_revoked(serve_fixture, database_url):
     """Who has no token is not let in where one is needed; one whose token is revoked is sent away."""
     connection = await asyncpg_trio.connect(database_url)

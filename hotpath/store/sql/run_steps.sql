@@ -1,5 +1,6 @@
 -- Steps of a run as they count now, by start: those that have ended, those that went through the queue and have not, and those that its own
--- worker has had under way for a while (it notes them as `running:KEY`). $1 run; $2 how many.
+-- worker has had under way for a while (it notes them as `running:KEY`). $1 run; $2 how many; $3 of those that have ended, only such as were
+-- written since then; null: all.
 with f as materialized (
     select greatest(hotpath.uuid_time($1::uuid) - interval '5 minutes', (select r.since from hotpath.flow_run r where r.id = $1)) as since
 ),
@@ -18,6 +19,7 @@ select e.key, e.id, case e.state when 1 then 'success' when 2 then 'failure' els
     coalesce(e.started_at + e.duration_us * interval '1 microsecond', e.done_at) as finished_at, e.duration_us / 1000.0::float8 as duration_ms,
     e.attempt::int4 as attempt, w.name as worker, s.name as script, e.error, coalesce(e.started_at, e.done_at) as at
 from ended e left join hotpath.worker w on w.id = e.worker left join hotpath.script s on s.id = e.script
+where $3::timestamptz is null or e.done_at >= $3
 union all
 select c.key, c.id, j.state, j.started_at, null, null, j.attempt, j.worker, j.script, null, coalesce(j.started_at, j.scheduled_for)
 from hotpath.flow_child c cross join lateral hotpath.job_get(c.id) j
