@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CSP = (
@@ -17,8 +16,11 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "x-frame-options": "DENY",
+    "cache-control": "no-store",
 }
-_HSTS = "max-age=31536000"  # a year; not for sub-domains, which are not ours
+_HSTS = (b"strict-transport-security", b"max-age=31536000")  # a year; not for sub-domains, which are not ours
+_ALWAYS = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+_SECURE = [*_ALWAYS, _HSTS]
 
 
 class HeadersMiddleware:
@@ -33,12 +35,10 @@ class HeadersMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
-                if secure:
-                    headers.setdefault("strict-transport-security", _HSTS)
+                headers = message.get("headers", [])
+                given = {name.lower() for name, _ in headers}
+                ours = [item for item in (_SECURE if secure else _ALWAYS) if item[0] not in given]
+                message = {**message, "headers": [*headers, *ours]}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

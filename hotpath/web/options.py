@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -72,6 +73,7 @@ class ServeOptions:
         return f"{parts.scheme}://{parts.netloc}".lower()
 
 
+@functools.lru_cache(1000)  # asked for each request
 def is_loopback(host: str) -> bool:
     """Whether this name or address (without a port) always means the machine it is used on."""
     if host == "localhost" or host.endswith(".localhost"):
