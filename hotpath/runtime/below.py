@@ -9,6 +9,8 @@ lead to another file; the old one is looked at from time to time, and what still
 worker's own output. It is used again once nobody has it open for writing any more.
 
 The files are the supervisor's, too: of a worker that was killed it reads what nobody has read (`position`).
+When so many processes were left behind that all are in use, the worker makes further ones of its own, which
+die with it.
 Linux only: elsewhere the descriptors are left as they are.
 """
 
@@ -74,8 +76,10 @@ class Below:
         """Whose code runs."""
         self.descriptor = -1
         self.at = 0
-        """Of the file in use, for whoever asks whether something came: its size is another one then."""
-        self.started = False
+        """Of the file in use, for whoever asks whether something came or a process was started: its size is
+        another one then.
+        """
+        self._started = False
         """Whether a process was started since the last look behind a job."""
 
     @property
@@ -126,9 +130,15 @@ class Below:
         """The job in hand has ended: what came until now is its own, and nothing that comes later."""
         with self._lock:
             self._read(self._file, self.job)
-            if self.started:
-                self.started = False
+            if self._started:
+                self._started = False
                 self._change()
+                self.at = self._file.at
+
+    def starts(self) -> None:
+        """A process is started."""
+        self._started = True
+        self.at = -1
 
     def beside(self) -> None:
         """The same as `look`, from another thread and at any time; and a look at what processes write that
@@ -183,7 +193,8 @@ class Below:
         finally:
             self._reads = False
             if file is self._file:
-                self._position[1] = self.at = file.at
+                self._position[1] = file.at
+                self.at = -1 if self._started else file.at
 
     # ------------------------------------------------------------ the files
 
@@ -274,7 +285,7 @@ def _forget() -> None:
 
 def _starts(*_: object) -> None:
     for below in _told:
-        below.started = True
+        below.starts()
 
 
 def _tell_of_processes(below: Below) -> None:

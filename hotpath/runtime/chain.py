@@ -348,9 +348,7 @@ class LaneRunner:
                             except BaseException as error:  # noqa: BLE001 - the result's own code runs in there
                                 state, body = FAILURE, payload.bad_result(result, None, error)
                             result = None
-                            if below is not None and (
-                                seek(below.descriptor, 0, 2) != below.at or below.started
-                            ):
+                            if below is not None and seek(below.descriptor, 0, 2) != below.at:
                                 below.settle()
                             log, job.log = job.log, CLOSED
                             text = log.text() if log else None  # type: ignore[union-attr]

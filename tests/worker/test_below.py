@@ -151,3 +151,17 @@ async def test_a_forked_process_prints_without_harm(stage: Stage):
     await stage.drain("forks")
     for job in jobs:
         assert await stage.client.log(job) == "before\nchild\nafter\n"
+
+
+async def test_what_a_step_writes_is_the_steps(stage: Stage):
+    """In a flow that is code, with a synchronous `main`: each step has what was written while it ran."""
+    (stage.workspace / "steps.py").write_text(
+        "import os, hotpath\ndef a(x: int) -> int:\n    os.write(1, b'in the step\\n')\n    return x\n"
+        "def main() -> int:\n    os.write(1, b'before\\n')\n    found = hotpath.step(a, 1)\n"
+        "    os.write(1, b'after\\n')\n    return found\n"
+    )
+    run = await stage.client.enqueue("steps", {})
+    await stage.drain("steps")
+    assert await stage.client.log(run) == "before\nafter\n"
+    (step,) = await stage.client.jobs(parent=run)
+    assert await stage.client.log(step.id) == "in the step\n"
