@@ -346,7 +346,8 @@ def pytest_command(arguments: list[str]) -> list[str]:
     One more than there are cores: many tests wait, for a lease to end or a server to come back.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ["pytest", *(arguments or (["-n", str(min(cores + 1, 4))] if cores > 1 else []))]
+    shared = ["-n", str(min(cores + 1, 4)), "--dist", "worksteal"]  # who is done first takes from the others
+    return ["pytest", *(arguments or (shared if cores > 1 else []))]
 
 
 def check(arguments: list[str]) -> int:

@@ -3,15 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import attrs
 import pytest
-from thoroughness import THOROUGH
-from warm import run_warm
+from warm import run_hotpath
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 
@@ -89,27 +87,10 @@ def hotpath(environment, tmp_path):
     """Runs `hotpath ARGUMENTS` to its end."""
 
     def run(*arguments, stdin=b"", **changes):
-        if isinstance(stdin, str):
-            stdin = stdin.encode()
-        if not THOROUGH:
-            code, out, err = run_warm(
-                [str(each) for each in arguments],
-                stdin=stdin,
-                env=environment | changes,
-                cwd=tmp_path,
-                seconds=50,
-            )
-            return Done(code, out.decode(), err.decode())
-        done = subprocess.run(
-            [sys.executable, "-m", "hotpath", *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            env=environment | changes,
-            cwd=tmp_path,
-            timeout=50,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        arguments = [str(each) for each in arguments]
+        done = run_hotpath(*arguments, stdin=given, env=environment | changes, cwd=tmp_path)
+        return Done(done.returncode, done.stdout, done.stderr)
 
     return run
 

@@ -4,11 +4,10 @@ import hashlib
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm import run_hotpath
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -18,14 +17,9 @@ def run_local(database_url):
     """Run one job of an example with `hotpath run --local`, and give its exit code, result and stderr."""
 
     def run(script, args):
-        done = subprocess.run(
-            [sys.executable, "-m", "hotpath", "run", script, json.dumps(args), "--local"],
-            env={**os.environ, "HOTPATH_DATABASE_URL": database_url, "HOTPATH_WORKSPACE": str(EXAMPLES)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        environment = os.environ | {"HOTPATH_DATABASE_URL": database_url, "HOTPATH_WORKSPACE": str(EXAMPLES)}
+        command = ("run", script, json.dumps(args), "--local")
+        done = run_hotpath(*command, env=environment, cwd=EXAMPLES, seconds=60)
         return done.returncode, json.loads(done.stdout) if done.stdout.strip() else None, done.stderr
 
     return run

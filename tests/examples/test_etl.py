@@ -11,13 +11,12 @@ import os
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from warm import run_hotpath
 
 import hotpath
 
@@ -90,14 +89,9 @@ def expected_report(stored=None, approved_by=None):
 
 def drain(script, database_url):
     """Have a real worker run what there is of it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hotpath", "dedicate", script, "--drain", "--workspace", str(WORKSPACE)],
-        env={**os.environ, "HOTPATH_DATABASE_URL": database_url},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    environment = {**os.environ, "HOTPATH_DATABASE_URL": database_url}
+    command = ("dedicate", script, "--drain", "--workspace", str(WORKSPACE))
+    done = run_hotpath(*command, env=environment, cwd=WORKSPACE, seconds=90)
     assert done.returncode == 0, done.stderr
 
 

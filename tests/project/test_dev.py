@@ -260,7 +260,7 @@ def test_a_signal_reaches_the_command_under_check(dev, tmp_path):
 def test_whole_suite_is_shared_among_processes(dev, monkeypatch):
     """Without arguments the tests use the cores there are; arguments go to pytest as they stand."""
     monkeypatch.setattr(dev.os, "sched_getaffinity", lambda _pid: {0, 1}, raising=False)
-    assert dev.pytest_command([]) == ["pytest", "-n", "3"]
+    assert dev.pytest_command([]) == ["pytest", "-n", "3", "--dist", "worksteal"]
     assert dev.pytest_command(["-k", "locks"]) == ["pytest", "-k", "locks"]
     monkeypatch.setattr(dev.os, "sched_getaffinity", lambda _pid: {0}, raising=False)
     assert dev.pytest_command([]) == ["pytest"]

@@ -1,7 +1,7 @@
 """`hotpath` commands without the third of a second that Python takes to start and import: forked by a process
 that has done so (`warm_server.py`), else as real as any other.
 
-What a test asks about the start itself needs a cold one: `sys.executable -m hotpath`. So does all with
+What a test asks about the start itself needs a cold one: `sys.executable -m hotpath`. All are cold with
 HOTPATH_TEST_THOROUGH=1.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from thoroughness import THOROUGH
 
 _SERVER = Path(__file__).with_name("warm_server.py")
 
@@ -180,3 +181,24 @@ def run_warm(
                 selector.unregister(key.fd)
                 os.close(key.fd)
     return process.wait_here(deadline), bytes(said[out]), bytes(said[err])
+
+
+def run_hotpath(
+    *arguments: str, env: Mapping[str, str], cwd: str | Path, stdin: bytes = b"", seconds: float = 50
+) -> subprocess.CompletedProcess[str]:
+    """Run `hotpath ARGUMENTS` to its end, as a user does: warm, unless there is time to be thorough."""
+    if THOROUGH:
+        command = [sys.executable, "-m", "hotpath", *arguments]
+        return subprocess.run(
+            command,
+            input=stdin.decode(errors="surrogateescape"),
+            errors="surrogateescape",
+            capture_output=True,
+            text=True,
+            env=env,
+            cwd=cwd,
+            timeout=seconds,
+            check=False,
+        )
+    code, out, err = run_warm(list(arguments), stdin=stdin, env=env, cwd=cwd, seconds=seconds)
+    return subprocess.CompletedProcess(["hotpath", *arguments], code, out.decode(), err.decode())
