@@ -17,6 +17,9 @@ from hotpath.remote import open_remote
 from hotpath.store.tokens import create_token, revoke_token
 from hotpath.web.listener import MAX_MESSAGE
 
+NOBODY = "01900000-0000-7000-8000-000000000000"
+"""The id of no job."""
+
 
 class Peer:
     """The other end, event by event."""
@@ -91,13 +94,12 @@ async def test_job(served):
 
 async def test_unknown_job(served):
     """A job that nobody knows is an error with the subscription's id, which is free again then."""
-    nobody = "01900000-0000-7000-8000-000000000000"
     async with connected(served) as peer:
-        for channel in ("job", "run"):
-            await peer.say(op="subscribe", id=3, channel=channel, job=nobody)
+        for channel in ("job", "run", "log"):
+            await peer.say(op="subscribe", id=3, channel=channel, job=NOBODY)
             event = await peer.next(type="error")
             assert (event["id"], event["status"]) == (3, 404)
-            assert nobody in event["detail"]
+            assert NOBODY in event["detail"]
         assert served.state.hub.statistics().viewers == 0
 
 
@@ -197,6 +199,13 @@ async def test_revoked(serve_fixture, database_url):
         ('{"op":"subscribe","id":1,"channel":"job"}', "job"),
         ('{"op":"subscribe","id":1,"channel":"job","job":"../etc"}', "job"),
         ('{"op":"subscribe","id":1,"channel":"overview","more":1}', "more"),
+        ('{"op":"subscribe","id":1,"channel":"overview","after":1}', "after"),
+        (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":7}}', "[attempt, position]"),
+        (f'{{"op":"subscribe","id":1,"channel":"run","job":"{NOBODY}","after":[1,7]}}', "seq"),
+        (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":[1]}}', "after"),
+        (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":[1,-1]}}', "after"),
+        (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":[1,1e40]}}', "after"),
+        ('{"op":"unsubscribe","id":99999999999999999999}', "id"),
         ('{"op":"drop"}', "drop"),
         ("[" * 10_000, ""),
         ('"\ud800"'.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), ""),
