@@ -10,10 +10,11 @@ looked at every `RECHECK_SECONDS`: a revoked token opens nothing, and keeps noth
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from html import escape
-from http.cookies import CookieError, SimpleCookie
+from ipaddress import AddressValueError, IPv6Address
 from math import ceil
 from urllib.parse import quote
 
@@ -49,6 +50,7 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/login", "/logout", "/favicon.ico"})
 """Paths that need no credentials."""
 PUBLIC_BELOW = ("/static/", "/resume/", "/api/v1/resume/")
 """The same, with what is below: for /resume the token in the path is the credential."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ADMIN = ("/api/v1/tokens",)
 _ADMIN_CHANGES = ("/api/v1/groups",)
 
@@ -83,7 +85,10 @@ def address_of(scope: Scope) -> str:
     """The client's address; of IPv6, the network of one customer."""
     client = scope.get("client")
     address: str = client[0] if client else ""
-    return ":".join(address.split(":")[:4]) if ":" in address else address
+    try:
+        return IPv6Address(address).exploded[:19] if ":" in address else address
+    except AddressValueError:
+        return address
 
 
 def needed_scope(method: str, path: str) -> str | None:
@@ -100,7 +105,7 @@ def _is_below(path: str, roots: Iterable[str]) -> bool:
 
 
 class RefusedError(Exception):
-    """A request that goes no further: `status` (401, 403, 429) and a sentence why, with nothing secret."""
+    """A request that goes no further: `status` (400, 401, 403, 429) and why, with nothing secret."""
 
     def __init__(self, status: int, detail: str, retry_after: float = 0.0) -> None:
         super().__init__(detail)
@@ -123,7 +128,8 @@ class Access:
         self._database = database
         self._options = options
         self._known: dict[str, _Known] = {}
-        self._lock = trio.Lock()  # one question at a time: a thousand WebSockets of one token ask once
+        # One question at a time for each token: a thousand WebSockets of one ask once.
+        self._asking: dict[str, trio.Lock] = {}
         self._signer: Signer | None = None
         self._failures = RateLimiter(FAILURE_RATE, FAILURE_BURST)
         self.cookie = "__Host-hotpath_session" if self.is_secure else "hotpath_session"
@@ -159,18 +165,31 @@ class Access:
         """
         if (known := self._fresh(token_id)) is not None:
             return known
-        async with self._lock:
-            if (known := self._fresh(token_id)) is not None:
-                return known
-            self._known.pop(token_id, None)
-            asked_at = trio.current_time()
-            async with self._database.connection(within=WITHIN_SECONDS) as connection:
-                token = await use_token(connection, token_id)
-            if token is not None:
-                if len(self._known) >= _KEPT:
-                    self._known.clear()
-                self._known[token_id] = _Known(token, asked_at)
-            return token
+        lock = self._asking.setdefault(token_id, trio.Lock())
+        deadline = trio.current_time() + WITHIN_SECONDS
+        try:
+            with trio.move_on_at(deadline) as patience:
+                await lock.acquire()
+            if patience.cancelled_caught:
+                raise DatabaseUnavailableError(f"the database did not answer within {WITHIN_SECONDS:g} s")
+            try:
+                return self._fresh(token_id) or await self._ask(token_id, deadline - trio.current_time())
+            finally:
+                lock.release()
+        finally:
+            if not lock.locked():  # nobody waits for it
+                self._asking.pop(token_id, None)
+
+    async def _ask(self, token_id: str, within: float) -> ApiToken | None:
+        self._known.pop(token_id, None)
+        asked_at = trio.current_time()
+        async with self._database.connection(within=within) as connection:
+            token = await use_token(connection, token_id)
+        if token is not None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            self._known[token_id] = _Known(token, asked_at)
+        return token
 
     def _fresh(self, token_id: str) -> ApiToken | None:
         known = self._known.get(token_id)
@@ -218,6 +237,8 @@ class Access:
         """On whose behalf this request is. Raises `RefusedError` and `DatabaseUnavailableError`."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         method = scope.get("method", "GET")
+        if _CONTROL.search(scope["path"]):  # a line feed at its end would pass for none with the router
+            raise RefusedError(400, "a path has no control characters")
         fault = host_fault(headers, self._options) or origin_fault(
             scope["type"], method, scope["scheme"], headers, self._options
         )
@@ -260,15 +281,15 @@ class Access:
 
 
 def cookies_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The cookies of a request; none where they cannot be read."""
-    jar = SimpleCookie()
+    """The cookies of a request; of one that came twice, the first: browsers send the closest one first."""
+    # Not by http.cookies: in older Pythons a value in quotes takes it time that grows with its square.
+    found: dict[str, str] = {}
     for name, value in headers:
         if name == b"cookie":
-            try:
-                jar.load(value.decode("latin-1"))
-            except CookieError:
-                return {}
-    return {name: morsel.value for name, morsel in jar.items()}
+            for pair in value.decode("latin-1").split(";"):
+                key, _, said = pair.partition("=")
+                found.setdefault(key.strip(), said.strip().removeprefix('"').removesuffix('"'))
+    return found
 
 
 class AccessMiddleware:
@@ -338,6 +359,7 @@ def _refusal(scope: Scope, refused: RefusedError) -> Response:
             return _by_ourselves(login)
         return RedirectResponse(login, status_code=303, headers=NO_STORE)
     title, name, more = {
+        400: ("The request is not accepted", "bad-request", {}),
         401: ("Not logged in", "no-credentials", {"www-authenticate": _REALM}),
         403: ("Not allowed", "not-allowed", {}),
         429: ("Too many requests", "too-many-requests", {"retry-after": str(ceil(refused.retry_after))}),

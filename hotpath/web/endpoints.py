@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from hotpath.web.problem import NO_STORE
+from hotpath.web.access import principal_of
+from hotpath.web.problem import NO_STORE, ProblemError
 from hotpath.web.reading import read_asked, read_body
 
 Handler = Callable[..., Awaitable[Response]]
@@ -86,7 +87,11 @@ class Endpoint:
         return "\n".join(line.strip() for line in rest.strip().splitlines())
 
     async def __call__(self, request: Request) -> Response:
-        """Check what is asked and have the handler answer. Raises `ProblemError`."""
+        """Check who asks and what is asked, and have the handler answer. Raises `ProblemError`."""
+        # The guard in front has read the path; that it and the router read it alike is not taken on trust.
+        if self.scope is not None and not principal_of(request).may(self.scope):
+            detail = f"this needs the scope {self.scope}"
+            raise ProblemError(403, "Not allowed", detail, type="not-allowed")
         given: dict[str, Any] = {}
         if self.asked is not None:
             given["asked"] = read_asked(request, self.asked)

@@ -1,0 +1,109 @@
+"""What somebody who means harm may try: paths that the guard and the router may read differently, headers
+that cost much to read, jobs that cannot be shown.
+"""
+
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+
+from hotpath.store.tokens import create_token
+from hotpath.web import access, endpoints
+from hotpath.web.access import NOBODY, Principal, address_of, cookies_of
+from hotpath.web.api import TABLE
+
+POOL = 4  # connections that `open_client` has
+
+
+async def token_for(served, name, *scopes):
+    """A new token as a header."""
+    async with served.state.database.connection() as connection:
+        text, _ = await create_token(connection, name, scopes, None)
+    return {"authorization": f"Bearer {text}"}
+
+
+async def test_who_may_run_jobs_makes_no_tokens(serve_fixture):
+    """Who may run jobs gets to no token, however he writes the path; a line feed at its end is none's."""
+    names = (
+        "tokens",
+        "tokens%0A",
+        "tokens%0D%0A",
+        "tokens/",
+        "/tokens",
+        "./tokens",
+        "x/../tokens",
+        "tokens%00",
+    )
+    async with serve_fixture(require_token=True) as served:
+        headers = await token_for(served, "ann", "run")
+        for name in (*names, "%74okens", "tokens%C2%85"):
+            path = f"/api/v1/{name}"
+            new = {"name": "mine", "scopes": ["admin"]}
+            for said in (
+                await served.http.post(path, json=new, headers=headers),
+                await served.http.get(path, headers=headers),
+                await served.http.delete(f"{path}/abc", headers=headers),
+            ):
+                assert said.status_code in (400, 403, 404, 405), (path, said.text)
+                assert said.headers["content-type"] == "application/problem+json"
+        async with served.state.database.connection() as connection:
+            assert await connection.fetchval("select count(*) from hotpath.api_token") == 1
+
+
+@pytest.mark.parametrize("endpoint", TABLE, ids=lambda each: f"{each.method} {each.path}")
+async def test_every_endpoint_checks_its_scope_itself(endpoint):
+    """What the table says that a request needs holds behind the guard, too: with less, no handler runs."""
+    less = {"read": (), "run": ("read",), "admin": ("read", "run"), None: ()}[endpoint.scope]
+    principal = NOBODY if not less else Principal(name="ann", scopes=less)
+    scope = {"type": "http", "method": endpoint.method, "path": endpoint.path, "headers": [],
+             "query_string": b"no=such", "hotpath.principal": principal}  # fmt: skip
+    with pytest.raises(endpoints.ProblemError) as refused:
+        await endpoint(endpoints.Request(scope))
+    assert refused.value.status == (400 if endpoint.scope is None else 403)
+
+
+def test_cookies_cost_what_they_weigh():
+    """A head full of cookies is read at once, whatever stands in them."""
+    begun = time.process_time()
+    for value in ('a="' + "\\" * 32_000 + '"', 'a="' + '\\"' * 16_000 + '"', "a=b;" * 8000, ";" * 32_000):
+        cookies_of([(b"cookie", value.encode())])
+    assert time.process_time() - begun < 1
+    assert cookies_of([(b"cookie", b'a=1; b="2" ; c; a=3'), (b"cookie", b"d=x=y")]) == {
+        "a": "1", "b": "2", "c": "", "d": "x=y"
+    }  # fmt: skip
+
+
+def test_address_is_one_customer():
+    """Addresses of one IPv6 network count as one, also where zeros are left out; IPv4 each for itself."""
+
+    def of(address):
+        return address_of({"client": (address, 1)})
+
+    assert of("2001:db8::1:2:3:4") == of("2001:db8::5:6:7:8") == of("2001:db8::9")
+    assert of("2001:db8:0:1::9") != of("2001:db8::9")
+    assert (of("10.1.2.3"), of("")) == ("10.1.2.3", "")
+
+
+async def test_away_database_holds_up_nobody_for_long(serve_fixture, monkeypatch):
+    """While the database gives no answer, each who brings a token is told so in time: nobody waits for those
+    before him to be told.
+    """
+    monkeypatch.setattr(access, "WITHIN_SECONDS", 0.5)
+    async with serve_fixture(require_token=True) as served:
+        callers = [await token_for(served, name, "read") for name in "abc"]
+        answers = []
+
+        async def ask(headers):
+            answers.append((await served.http.get("/api/v1/jobs", headers=headers)).status_code)
+
+        async with AsyncExitStack() as held:
+            for _ in range(POOL):
+                await held.enter_async_context(served.state.database.connection())
+            with trio.fail_after(4):
+                async with trio.open_nursery() as asking:
+                    for headers in callers * 6:
+                        asking.start_soon(ask, headers)
+        assert answers == [503] * 18
+        assert (await served.http.get("/api/v1/jobs", headers=callers[0])).status_code == 200
+        assert not served.state.access._asking
