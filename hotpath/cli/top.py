@@ -15,6 +15,8 @@ from hotpath.cli.options import Given, common
 
 EVERY = 1.0
 """Seconds from one look to the next."""
+QUIET = 4.0
+"""Seconds without a word from the server after which the screen says so."""
 
 Next = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -126,8 +128,9 @@ async def _show(look: Next, server: str | None) -> None:
             while True:
                 live.update(screen(document, console.size, source=server, trouble=trouble), refresh=True)
                 try:
-                    document = await look()
-                    trouble = ""
+                    with trio.move_on_after(QUIET if server else float("inf")) as scope:
+                        document = await look()
+                    trouble = "no word from the server; still trying" if scope.cancelled_caught else ""
                 except DatabaseUnavailableError as error:
                     trouble = str(error)
                     await trio.sleep(EVERY)
