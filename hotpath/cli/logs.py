@@ -59,7 +59,7 @@ async def _print(given: Given, job_id: UUID, only: int | None, *, follow: bool, 
         if follow:
             await _follow(client, job_id, Printer(given, job_id, only, times=times))
             return 0
-        chunks = await _so_far(client, job_id, running=job.state == "running")
+        chunks = await (_so_far(client, job_id) if job.state == "running" else _stored(client, job_id))
     attempts = {chunk.attempt for chunk in chunks if only is None or chunk.attempt == only}
     if given.json and not times:
         _documents(job_id, chunks, sorted(attempts))
@@ -121,13 +121,26 @@ def _chunk(event: dict[str, Any]) -> LogChunk:
     return LogChunk(event["attempt"], event["at"], event["end"], event["text"], event["times"], is_gap)
 
 
-async def _so_far(client: Client, job_id: UUID, *, running: bool) -> list[LogChunk]:
+async def _stored(client: Client, job_id: UUID) -> list[LogChunk]:
+    from hotpath.store.logs import START, Position, read_log
+
+    chunks: list[LogChunk] = []
+    after: Position | None = START
+    async with client.database.connection() as connection:
+        while after is not None:
+            page = await read_log(connection, job_id, after)
+            chunks += page.chunks
+            after = page.next
+    return chunks
+
+
+async def _so_far(client: Client, job_id: UUID) -> list[LogChunk]:
     """What is stored, and what a job that runs has printed besides."""
     import trio
 
     chunks: list[LogChunk] = []
     async with client.tail(job_id) as tail:
-        with trio.move_on_after(BRIEFLY if running else QUIET) as scope:
+        with trio.move_on_after(BRIEFLY) as scope:
             async for chunk in tail:
                 chunks.append(chunk)
                 if not tail.has_more:
