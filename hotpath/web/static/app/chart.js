@@ -41,6 +41,6 @@ export function Chart({minutes, series, label, unit, say = number, height = 130}
 			<svg viewBox=${`0 0 ${WIDTH} ${height}`} preserveAspectRatio="none" role="img" tabindex="0" aria-label=${`${label}. ${count ? `Latest minute, ${read(count - 1)}` : 'No data yet'}`}
 				onPointerMove=${pointed} onPointerLeave=${() => set(null)} onKeyDown=${keyed} onBlur=${() => set(null)}>
 				${[0, 0.5, 1].map((share) => html`<line class="grid" x1="0" x2=${WIDTH} y1=${share * height} y2=${share * height} />`)}
-				${at != null && at < count && html`<rect class="cursor" x=${at * wide} width=${wide} y="0" height=${height} />`}${bars}</svg></div>
+				${at != null && at < count && html`<rect class="cursor" x=${at * wide} width=${wide} y="0" height=${height} />`}${bars.reverse()}</svg></div>
 		<div class="when" aria-hidden>${count > 0 && [0, Math.floor(count / 2), count - 1].map((k) => html`<span>${clock(minutes[k]).replace(/:\d\d$/, '')}</span>`)}</div></figure>`;
 }

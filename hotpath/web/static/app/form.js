@@ -91,7 +91,7 @@ export function SchemaForm({schema, value, submit, label, children, close, quiet
 	const forms = Object.fromEntries(names.map((name) => [name, shape(root.properties[name], root)]));
 	const [texts, setTexts] = useState(() => Object.fromEntries(names.map((name) => [name, initial(forms[name], value?.[name])])));
 	const others = Object.fromEntries(Object.entries(value ?? {}).filter(([name]) => !forms[name]));
-	const open = root.additionalProperties !== false;
+	const open = !quiet && root.additionalProperties !== false;
 	const [raw, setRaw] = useState(null); // text, when JSON is edited as a whole
 	const [more, setMore] = useState(Object.keys(others).length ? JSON.stringify(others, null, 2) : '');
 	const [faults, setFaults] = useState({});

@@ -53,7 +53,7 @@ function Tags({tags}) {
 	const [all, setAll] = useState(false);
 	const rows = [...tags].sort((a, b) => (b.oldest_due_age_ms ?? -1) - (a.oldest_due_age_ms ?? -1) || b.waiting - a.waiting || a.tag.localeCompare(b.tag));
 	const worst = Math.max(1, ...rows.map((each) => each.oldest_due_age_ms ?? 0));
-	return html`<${Panel} title="What waits, by tag">${rows.length === 0 ? html`<${Empty} title="No jobs, and nobody who listens">Start a worker with <code>hotpath dedicate NAME</code>, and it appears here.<//>` : html`<div class="table"><table class="cards"><${Head} of=${['Tag', '>Waiting', 'Oldest due, waiting for', '>Running', '>Jobs/s', 'Workers']} />
+	return html`<${Panel} title="What waits, by tag">${rows.length === 0 ? html`<${Empty} title="No jobs, and nobody who listens">Start a worker: <code>hotpath dedicate NAME</code>.<//>` : html`<div class="table"><table class="cards"><${Head} of=${['Tag', '>Waiting', 'Oldest due, waiting for', '>Running', '>Jobs/s', 'Workers']} />
 		<tbody>${rows.slice(0, all ? rows.length : MOST).map((each) => html`<tr key=${each.tag} data-row><td class="wide"><a class="script" href=${address('/jobs', {tag: each.tag, state: each.waiting ? 'queued' : ''})}>${visible(each.tag)}</a></td>
 			<td data-l="waiting" class="right">${number(each.waiting)}${each.more_waiting ? '+' : ''}</td>
 			<td data-l="oldest for" class="age">${each.oldest_due_age_ms == null ? html`<span class="muted">${each.waiting ? 'none is due' : NONE}</span>` : html`<meter-bar class=${each.oldest_due_age_ms > 60_000 ? 'warn' : ''}><i style=${{width: `${(each.oldest_due_age_ms / worst) * 100}%`}}></i></meter-bar>${span(each.oldest_due_age_ms)}`}</td>

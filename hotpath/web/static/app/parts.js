@@ -86,6 +86,7 @@ export function Dialog({title, close, children}) {
 	useEffect(() => {
 		const before = document.activeElement;
 		ref.current.showModal();
+		ref.current.querySelector('form :is(input, select, textarea)')?.focus();
 		return () => before?.focus?.();
 	}, []);
 	return html`<dialog ref=${ref} onClose=${close} aria-label=${title} onClick=${(event) => event.target === ref.current && ref.current.close()}>
