@@ -199,8 +199,8 @@ async def test_usage_counts_the_cpu_of_a_child(nursery):
     try:
         usage = Usage({"worker": process.pid})
         nursery.start_soon(usage.watch)
-        with trio.fail_after(20):
-            while usage.busiest("worker", time.time() - 1, time.time()) < 0.1:  # noqa: ASYNC110 - it samples
+        with trio.fail_after(40):  # on a machine that has many others to serve, too
+            while usage.busiest("worker", time.time() - 5, time.time()) < 0.02:  # noqa: ASYNC110 - it samples
                 await trio.sleep(0.05)
         assert usage.peak_rss("worker") > 1
         assert usage.busiest("worker", 0, time.time()) >= 0

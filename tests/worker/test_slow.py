@@ -55,7 +55,8 @@ async def test_neighbours_of_a_slow_job_do_not_wait(stage: Stage, source: str, l
         return states["queued"] >= 50 and states["running"] == len(slow)
 
     await stage.until(given_back)
-    assert {int(x) for x in marks.read_text().split()} == set(range(7 + len(slow)))
+    began = marks.read_text().split()
+    assert {int(x) for x in began} == set(range(7 + len(slow))), (began, first.events, first.stderr)
     second = await stage.dedicate("gate", *flags)
     await stage.until_done(60 - len(slow))
     assert await stage.states() == {"success": 60 - len(slow), "running": len(slow)}
