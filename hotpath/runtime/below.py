@@ -21,11 +21,13 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, MutableSequence, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import attrs
 
 if os.name == "posix":
+    import _posixsubprocess
     import fcntl
 
 SIZE_AT_ONCE = 1 << 20
@@ -115,7 +117,7 @@ class Below:
             self._read(self._file, None)
             self.sweep()
             os.close(self._writer)
-            self._real, self.descriptor = None, -1
+            self._real = None  # not `descriptor`: a job that was given up goes on, and may print
             self._position[0] = 0
 
     # ------------------------------------------------------------ what came
@@ -130,7 +132,7 @@ class Below:
         """The job in hand has ended: what came until now is its own, and nothing that comes later."""
         with self._lock:
             self._read(self._file, self.job)
-            if self._started:
+            if self._started and self._real is not None:
                 self._started = False
                 self._change()
                 self.at = self._file.at
@@ -216,9 +218,12 @@ class Below:
         """Use another file, behind a job that has started processes."""
         old, writer = self._file, self._writer
         try:
-            self._use(self._spare.pop() if self._spare else _File(os.memfd_create("hotpath-output"), 0))
+            if not self._spare:
+                self._spare.append(_File(os.memfd_create("hotpath-output"), 0))
+            self._use(self._spare[-1])
         except OSError:
             return  # no descriptor left: what comes late is the next job's
+        self._spare.pop()
         os.close(writer)
         self._read(old, self.job)  # what has come between the last look and now
         if _is_free(old.descriptor):
@@ -247,6 +252,10 @@ def _is_free(descriptor: int) -> bool:
     else:
         return True
     finally:
+        # Not by the closing alone: a process that was forked just now has the reader, too, and the lease with
+        # it. Whoever opens the file for writing then would have the worker killed by SIGIO.
+        with suppress(OSError):
+            fcntl.fcntl(reader, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         os.close(reader)
 
 
@@ -297,12 +306,13 @@ def _tell_of_processes(below: Below) -> None:
         return
     _told.append(below)
     os.register_at_fork(after_in_child=_forget)
-    os.register_at_fork(before=_starts)  # os.fork, os.spawn*, pty, multiprocessing
+    os.register_at_fork(before=_starts)  # os.fork, os.spawn*, pty, multiprocessing's "fork"
     for owner, name in (
         (subprocess.Popen, "_execute_child"),
         (os, "system"),
         (os, "posix_spawn"),
         (os, "posix_spawnp"),
+        (_posixsubprocess, "fork_exec"),  # multiprocessing's other ways: not by subprocess, nor by os.fork
     ):
         function = getattr(owner, name, None)
         if function is not None:

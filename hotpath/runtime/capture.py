@@ -25,9 +25,10 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+from hotpath.runtime import joblog
 from hotpath.runtime.below import Below
 from hotpath.runtime.context import CLOSED, RunningJob, current
 from hotpath.runtime.joblog import JobLog, Tee
@@ -49,7 +50,10 @@ def log_of(job: RunningJob | None) -> JobLog | None:
         return None
     log = job.log
     if log is None:
-        log = job.log = _new_log(job)
+        with joblog.lock:  # another thread of the job may write its first line now
+            log = job.log
+            if log is None:
+                log = job.log = _new_log(job)
     return None if log is CLOSED else log  # type: ignore[return-value]
 
 
@@ -89,7 +93,9 @@ def _give(job: RunningJob | None, data: bytes) -> None:
     log = log_of(job)
     if log is None or job is None:
         if _capture.own is not None:
-            _capture.own.write(data.decode("utf-8", "backslashreplace"))
+            text = data.decode("utf-8", "backslashreplace")
+            with suppress(OSError, ValueError):  # whoever read it has gone, or the disk is full
+                _capture.own.write(text if job is None else late(job, text))
         return
     log.write(_decoded(log, data))
 

@@ -70,8 +70,12 @@ class _Follow:
         end = self.position
         for piece in sorted(pieces, key=_position):
             at = piece.position + self.of.at
-            if at < end:
-                continue
+            if at < end:  # it was read before, or its line feed was, by itself
+                if at + len(piece.text) <= end:
+                    continue
+                rest = piece.text[end - at :]
+                piece = attrs.evolve(piece, position=end - self.of.at, text=rest)
+                at = end
             if not runs or at != end:
                 runs.append([])
             runs[-1].append(piece)

@@ -165,3 +165,42 @@ async def test_what_a_step_writes_is_the_steps(stage: Stage):
     assert await stage.client.log(run) == "before\nafter\n"
     (step,) = await stage.client.jobs(parent=run)
     assert await stage.client.log(step.id) == "in the step\n"
+
+
+SPAWNS = """
+import multiprocessing, os, pathlib, time
+import spawned
+
+def main(stop: str, wait: bool = False) -> None:
+    if not wait:
+        multiprocessing.get_context("spawn").Process(target=spawned.late, args=(stop,)).start()
+        while not pathlib.Path(stop + ".begun").exists():
+            time.sleep(0.01)
+    else:
+        print("waits")
+        time.sleep(0.05)
+"""
+SPAWNED = """
+import os, pathlib, time
+
+def late(stop: str) -> None:
+    pathlib.Path(stop + ".begun").touch()
+    while not pathlib.Path(stop).exists():
+        os.write(1, b"late\\n")
+        time.sleep(0.005)
+"""
+
+
+async def test_a_spawned_process_is_noticed(stage: Stage):
+    """What a process of multiprocessing's own way to start one writes, when its job has ended, is in no other
+    job's log.
+    """
+    (stage.workspace / "spawns.py").write_text(SPAWNS)
+    (stage.workspace / "spawned.py").write_text(SPAWNED)
+    stop = stage.workspace / "stop"
+    await stage.client.enqueue("spawns", {"stop": str(stop)})
+    jobs = [await stage.client.enqueue("spawns", {"stop": str(stop), "wait": True}) for _ in range(5)]
+    await stage.dedicate("spawns")
+    await stage.until_done(6)
+    stop.touch()
+    assert [await stage.client.log(job) for job in jobs] == ["waits\n"] * 5

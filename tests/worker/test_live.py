@@ -248,3 +248,12 @@ def test_pieces_become_as_few_chunks_as_there_are_gaps():
     (huge,) = follow.chunks([Piece(2, ms, "x" * MOST), Piece(2 + MOST, 40 * ms, "tail")])
     assert (huge.end, len(huge.text)) == (16 + MOST, MOST)
     assert huge.times == [(16, 1000), (12 + MOST, 40_000)]
+
+
+def test_what_was_published_in_part_is_not_lost():
+    """A line feed that was published by itself, and comes again at the head of the next line when a board is
+    read anew, takes nothing of that line with it.
+    """
+    follow = _Follow(Watched(uuid.uuid4(), 1, 5, 0, 1, 10), 65536, 14)
+    (chunk,) = follow.chunks([Piece(0, 0, "bar"), Piece(3, 2000, "\nfoo"), Piece(7, 3000, "\nbaz")])
+    assert (chunk.at, chunk.end, chunk.text) == (14, 21, "foo\nbaz")
