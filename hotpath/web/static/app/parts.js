@@ -89,7 +89,7 @@ export function Dialog({title, close, children}) {
 		ref.current.querySelector('form :is(input, select, textarea)')?.focus();
 		return () => before?.focus?.();
 	}, []);
-	return html`<dialog ref=${ref} onClose=${close} aria-label=${title} onClick=${(event) => event.target === ref.current && ref.current.close()}>
+	return html`<dialog ref=${ref} onClose=${close} aria-label=${title} onMouseDown=${(event) => event.target === ref.current && ref.current.close()}>
 		<div class="sheet"><header><h2>${title}</h2><button class="plain" aria-label="Close" onClick=${() => ref.current.close()}><${Icon} of="close" /></button></header>${children}</div></dialog>`;
 }
 
