@@ -52,11 +52,14 @@ async def test_neighbours_of_a_slow_job_do_not_wait(stage: Stage, source: str, l
 
     async def given_back():
         states = await stage.states()
-        return states["queued"] >= 50 and states["running"] == len(slow)
+        return states["queued"] >= 30 and states["running"] == len(slow)
 
     await stage.until(given_back)
-    began = marks.read_text().split()
-    assert {int(x) for x in began} == set(range(7 + len(slow))), (began, first.events, first.stderr)
+    # A batch that was claimed ahead may go first while large args are fetched: not all that began is before.
+    began = {int(x) for x in marks.read_text().split()}
+    assert began >= set(range(7 + len(slow)))
+    waiting = {row["id"] for row in await stage.rows() if row["state"] == "queued"}
+    assert waiting == {job for x, job in enumerate(ids) if x not in began}
     second = await stage.dedicate("gate", *flags)
     await stage.until_done(60 - len(slow))
     assert await stage.states() == {"success": 60 - len(slow), "running": len(slow)}
