@@ -5,7 +5,8 @@ A feed exists while somebody looks. It is read at most so often that reading tak
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -31,6 +32,7 @@ JOB_LIMIT = 256 << 10
 """Characters of a job's document; one that is longer comes without its args and its result."""
 _JOBS_AT_ONCE = 500
 _encode = msgspec.json.Encoder().encode
+_log = logging.getLogger(__name__)
 
 
 def to_text(value: Any) -> str:
@@ -42,6 +44,16 @@ def refusal(status: int, title: str, detail: str) -> str:
     """An event that says why a subscription has ended, or was never made."""
     said = to_text({"type": "error", "status": status, "title": title, "detail": detail})
     return said[1:-1]
+
+
+FAULT = refusal(500, "The server failed", "the fault is the server's; its log says more")
+
+
+def give_up(what: object, viewers: Iterable[Viewer], error: Exception) -> None:
+    """End these viewers of what cannot be shown, and nothing else: no job may take the server down."""
+    _log.error("%s cannot be shown", what, exc_info=error)
+    for viewer in tuple(viewers):
+        viewer.end(FAULT)
 
 
 class Follower(Protocol):
@@ -82,7 +94,11 @@ class Glance:
                 await self._pause.sleep(float("inf"))
                 continue
             begun = trio.current_time()
-            data = to_text(await self._reads.read(self._document))
+            try:
+                data = to_text(await self._reads.read(self._document))
+            except Exception as error:  # noqa: BLE001 - see `give_up`
+                give_up(self._name, self._viewers, error)
+                continue
             self._body = f'"type":"{self._name}","data":{data}'
             self._read_at = trio.current_time()
             for viewer in tuple(self._viewers):
@@ -176,11 +192,15 @@ class Jobs:
         feed.look = look
         feed.body = ""
         if feed.viewers:
-            job = await self._reads.read(shown_job, feed.job)
-            if job is not None:
-                feed.body = f'"type":"job","job":{_job_text(job)}'
-                for viewer in tuple(feed.viewers):
-                    viewer.replace(feed.body)
+            try:
+                job = await self._reads.read(shown_job, feed.job)
+                body = "" if job is None else f'"type":"job","job":{_job_text(job)}'
+            except Exception as error:  # noqa: BLE001 - see `give_up`
+                give_up(f"job {feed.job}", feed.viewers, error)
+            else:
+                feed.body = body
+                for viewer in tuple(feed.viewers) if body else ():
+                    viewer.replace(body)
         if changed:
             for follower in list(feed.followers):
                 follower.job_changed(look)

@@ -24,9 +24,9 @@ async def read_overview(connection: Any) -> dict[str, Any]:
 async def read_top(connection: Any) -> dict[str, Any]:
     """Tags, each worker, and the jobs that failed lately."""
     status = await read_status(connection)
-    failed = await list_jobs(connection, state=State.FAILURE, limit=FAILURES)
+    failed = await list_jobs(connection, state=State.FAILURE, limit=FAILURES, payloads=False)
     now = datetime.now(UTC)
-    failures = [_failure(job) for job in await masked(connection, failed)]
+    failures = [_failure(job) for job in await masked(connection, failed, payloads=False)]
     return {"now": now, **status_document(status, now), "failures": failures}
 
 

@@ -54,13 +54,14 @@ class Hub:
     def __init__(self, database: Database, nursery: trio.Nursery) -> None:
         self.pace = Pace()
         self._reads = Reads(database)
+        self._stored = Reads(database)
         self._glances = {
             "overview": Glance("overview", self._reads, read_overview),
             "top": Glance("top", self._reads, read_top),
         }
         self._jobs = Jobs(self._reads)
         self._runs = Runs(self._reads, self._jobs, nursery)
-        self._logs = Logs(database, self._reads, self._jobs, nursery)
+        self._logs = Logs(database, self._reads, self._stored, self._jobs, nursery)
         self._looks: dict[Viewer, Look] = {}
         for glance in self._glances.values():
             nursery.start_soon(glance.run)
@@ -102,5 +103,5 @@ class Hub:
             runs=len(self._runs),
             logs=len(self._logs),
             hears=self._logs.hears,
-            reads=self._reads.statistics(),
+            reads=self._reads.statistics() + self._stored.statistics(),
         )

@@ -16,7 +16,7 @@ from hotpath.store.database import Database
 from hotpath.store.listen import PooledError, open_listener
 from hotpath.store.logs import LOG_CHANNEL, START, Position, live_after, unwatch, watch
 from hotpath.store.trouble import ANY_TROUBLE
-from hotpath.web.feeds import Jobs
+from hotpath.web.feeds import Jobs, give_up
 from hotpath.web.logs_feed import LogFeed
 from hotpath.web.outbox import Viewer
 from hotpath.web.reads import Pause, Reads
@@ -36,9 +36,14 @@ _UNWATCH_SECONDS = 2.0
 class Logs:
     """Logs that somebody looks at."""
 
-    def __init__(self, database: Database, reads: Reads, jobs: Jobs, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, database: Database, reads: Reads, stored: Reads, jobs: Jobs, nursery: trio.Nursery
+    ) -> None:
+        """`stored`: what reads logs that are stored."""
         self._database = database
         self._reads = reads
+        # Apart: where logs have moved to a store that hangs, what is said live goes on.
+        self._stored = stored
         self._jobs = jobs
         self._nursery = nursery
         self._viewer = uuid.uuid4()  # all of ours are one to the database
@@ -67,7 +72,7 @@ class Logs:
         """Let this viewer see the log, from where he is."""
         feed = self._feeds.get(job)
         if feed is None:
-            feed = self._feeds[job] = LogFeed(job, self._reads, self)
+            feed = self._feeds[job] = LogFeed(job, self._stored, self)
             self._jobs.follow(feed, job)
             self._wanted.set()
             self._watch_pause.wake()
@@ -87,7 +92,13 @@ class Logs:
 
     def start(self, feed: LogFeed, viewer: Viewer, after: Position) -> None:
         """Bring a viewer up to date."""
-        self._nursery.start_soon(feed.show, viewer, after)
+        self._nursery.start_soon(self._show, feed, viewer, after)
+
+    async def _show(self, feed: LogFeed, viewer: Viewer, after: Position) -> None:
+        try:
+            await feed.show(viewer, after)
+        except Exception as error:  # noqa: BLE001 - see `give_up`
+            give_up(f"the log of job {feed.job}", [viewer], error)
 
     def hurry(self, job: UUID) -> None:
         """Have the job looked at soon."""

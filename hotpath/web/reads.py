@@ -13,7 +13,7 @@ from hotpath.store.database import Database
 from hotpath.store.trouble import ANY_TROUBLE
 
 AT_ONCE = 2
-"""Connections of the server's pool that the hub takes at a time."""
+"""Connections of the server's pool that one `Reads` takes at a time; a hub has two of them."""
 READ_SECONDS = 10.0
 """Seconds that one read may take."""
 FIRST_PAUSE = 0.25
@@ -32,9 +32,12 @@ class ReadStatistics:
     failed: int
     """Reads that met trouble and were tried again."""
 
+    def __add__(self, other: ReadStatistics) -> ReadStatistics:
+        return ReadStatistics(self.reads + other.reads, self.failed + other.failed)
+
 
 class Reads:
-    """Reads of one hub."""
+    """Reads of a hub."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -18,7 +18,7 @@ import trio
 from hotpath.documents import step_document, wait_document
 from hotpath.store.flows import RunStep
 from hotpath.store.follow import Look, RunNews, read_run
-from hotpath.web.feeds import SHARE, Jobs, to_text, unknown
+from hotpath.web.feeds import SHARE, Jobs, give_up, to_text, unknown
 from hotpath.web.outbox import Viewer
 from hotpath.web.reads import Pause, Reads
 
@@ -72,6 +72,8 @@ class RunFeed:
             try:
                 while True:
                     await self._read()
+            except Exception as error:  # noqa: BLE001 - see `give_up`
+                give_up(f"run {self.run}", self.watching, error)
             finally:
                 self._jobs.unfollow(self, self.run)
 

@@ -19,8 +19,9 @@ from hotpath.web.options import ServeOptions
 from hotpath.web.requests import log as requests_log
 from hotpath.web.state import ServerState
 
-CONNECTIONS = 10
-"""To the database, at a time; what many look at is read once (`hub.py`)."""
+CONNECTIONS = 12
+"""To the database, at a time: four are the hub's, which reads once what many look at. What may take long has
+few (`ServerState`), so that some are always there for the rest."""
 SLACK_SECONDS = 0.5
 """What is not done so long after the grace is not waited for."""
 

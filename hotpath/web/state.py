@@ -15,6 +15,8 @@ from hotpath.web.scrapes import Scrapes
 
 LOADS = 2
 """Requests of many jobs that are read at a time."""
+LOGS = 3
+"""Requests for logs that are answered at a time."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -29,6 +31,8 @@ class ServerState:
     """Set when the server was told to stop: long polls and WebSockets end then, within the grace."""
     loads: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(LOADS), init=False)
     """Requests that put in many jobs: each has a connection, and a transaction, for as long as it sends."""
+    logs: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(LOGS), init=False)
+    """Requests for logs: each has a connection, also while the store that logs move to does not answer."""
     access: Access = attrs.field(init=False)
     """Who may do what."""
     hub: Hub = attrs.field(init=False)

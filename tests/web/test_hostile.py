@@ -7,11 +7,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
+from test_ws import connected
 
 from hotpath.store.tokens import create_token
 from hotpath.web import access, endpoints
 from hotpath.web.access import NOBODY, Principal, address_of, cookies_of
-from hotpath.web.api import TABLE
+from hotpath.web.api import TABLE, logs
 
 POOL = 4  # connections that `open_client` has
 
@@ -107,3 +108,47 @@ async def test_away_database_holds_up_nobody_for_long(serve_fixture, monkeypatch
         assert answers == [503] * 18
         assert (await served.http.get("/api/v1/jobs", headers=callers[0])).status_code == 200
         assert not served.state.access._asking
+
+
+async def test_job_that_cannot_be_shown_takes_nothing_down(served):
+    """A job whose args are nested deeper than can be read ends those who look at it, not the server."""
+    args = '{"x":' + "[" * 5000 + "]" * 5000 + "}"
+    async with served.state.database.connection() as connection:
+        deep = await connection.fetchval("select hotpath.enqueue('f/team/echo', $1::jsonb)", args)
+    plain = await served.put_in()
+    async with connected(served) as peer:
+        await peer.say(op="subscribe", id=1, channel="job", job=str(deep))
+        assert (await peer.next(id=1))["status"] == 500
+        await peer.say(op="subscribe", id=2, channel="job", job=plain)
+        assert (await peer.next(id=2))["job"]["id"] == plain
+        await served.client.cancel(deep)
+        await peer.say(op="subscribe", id=3, channel="log", job=str(deep))
+        assert (await peer.next(id=3))["type"] == "end"
+    assert (await served.http.get(f"/api/v1/jobs/{deep}")).status_code == 500
+    assert (await served.http.get("/api/v1/jobs")).status_code == 200
+
+
+async def test_logs_that_cannot_be_read_hold_up_nothing_else(serve_fixture, monkeypatch):
+    """While all who read stored logs hang, as by a store that does not answer, the rest goes on; who wants to
+    read a log is told to come back.
+    """
+    monkeypatch.setattr(logs, "TURN_SECONDS", 0.2)
+    async with serve_fixture() as served:
+        job = await served.put_in()
+        hanging = [(served.state.logs, k) for k in range(3)]
+        hanging += [(served.state.hub._stored._limit, k) for k in range(2)]
+        for limiter, k in hanging:
+            await limiter.acquire_on_behalf_of(k)
+        async with connected(served) as peer:
+            await peer.say(op="subscribe", id=1, channel="log", job=job)
+            await peer.say(op="subscribe", id=2, channel="job", job=job)
+            assert (await peer.next(id=2))["job"]["id"] == job
+            for path in ("log", "log.txt"):
+                said = await served.http.get(f"/api/v1/jobs/{job}/{path}")
+                assert (said.status_code, said.json()["type"]) == (503, "urn:hotpath:busy")
+            assert (await served.http.get(f"/api/v1/jobs/{job}")).status_code == 200
+            await served.client.cancel(job)
+            for limiter, k in hanging:
+                limiter.release_on_behalf_of(k)
+            assert (await peer.next(id=1))["type"] == "end"
+        assert (await served.http.get(f"/api/v1/jobs/{job}/log")).status_code == 200

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
+import trio
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,12 +18,14 @@ from hotpath.web import shapes
 from hotpath.web.api.jobs import OneJob
 from hotpath.web.endpoints import PREFIX, Answer, Endpoint, reply
 from hotpath.web.problem import NO_STORE, ProblemError
-from hotpath.web.state import state_of
+from hotpath.web.state import ServerState, state_of
 
 TEXT = "text/plain"
 CHARS = 1 << 20
 MOST_CHARS = 4 << 20
 """Characters of a log that one answer has, about."""
+TURN_SECONDS = 10.0
+"""How long a request for a log waits for its turn."""
 _MOST_AT = (1 << 53) - 1  # what every reader of JSON can hold
 
 
@@ -50,7 +55,7 @@ async def get_log(request: Request, asked: ReadLog) -> Response:
         detail = "field `from` is a position in an attempt's log: give `attempt` too"
         raise ProblemError(400, "The request is not accepted", detail, field="from")
     state = state_of(request)
-    async with state.database.connection() as connection:
+    async with _turn(state), state.database.connection() as connection:
         page = await read_log(connection, asked.id, (asked.attempt or 0, asked.start or 0), asked.limit)
     if not page.chunks and not page.complete:
         await state.client.job(asked.id)  # it may be that there is none
@@ -64,9 +69,27 @@ def _chunk(chunk: LogChunk) -> shapes.LogChunk:
     )  # fmt: skip
 
 
+@asynccontextmanager
+async def _turn(state: ServerState) -> AsyncIterator[None]:
+    """One of the few requests for logs that are answered at a time. Raises `ProblemError` (503)."""
+    with trio.move_on_after(TURN_SECONDS) as turn:
+        await state.logs.acquire()
+    if turn.cancelled_caught:
+        raise ProblemError(
+            503, "Too many at once", "others are reading logs, which takes long at the moment: try again",
+            type="busy", headers={"retry-after": "5"},
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        state.logs.release()
+
+
 async def get_log_text(request: Request, asked: OneJob) -> Response:
     """The whole log as a file: what the job printed and logged, over all its attempts."""
-    text = await state_of(request).client.log(asked.id)
+    state = state_of(request)
+    async with _turn(state):
+        text = await state.client.log(asked.id)
     headers = {**NO_STORE, "content-disposition": f'attachment; filename="{asked.id}.log.txt"'}
     return Response(text, headers=headers, media_type=TEXT)
 
