@@ -16,6 +16,7 @@ from hotpath.core.flow.tokens import ExpiredTokenError, TokenError
 from hotpath.errors import BadArgsError, NotSuspendedError, UsageError
 from hotpath.store.approvals import Asked, ask_by_token, resume_by_token
 from hotpath.web import forms
+from hotpath.web.endpoints import ANSWER_SECONDS
 from hotpath.web.login import page, read_form
 from hotpath.web.state import state_of
 
@@ -53,7 +54,7 @@ async def answer(request: Request) -> Response:
     try:
         schema = asked.wait.form if asked.wait is not None and approve else None
         payload, approver = forms.read(schema, given), given.get("approver", "").strip()[:_MAX_NAME]
-        async with state.database.connection() as connection:
+        async with state.database.connection(within=ANSWER_SECONDS) as connection:
             await resume_by_token(connection, token, payload, approve=approve, approver=approver)
     except (forms.FieldError, BadArgsError, UsageError) as error:
         return await _form(request, asked, given, str(error), 400)
@@ -70,7 +71,7 @@ async def answer(request: Request) -> Response:
 async def _ask(request: Request) -> Asked | Response:
     """What the token asks, if that is still open; else the page that says why not."""
     try:
-        async with state_of(request).database.connection() as connection:
+        async with state_of(request).database.connection(within=ANSWER_SECONDS) as connection:
             asked = await ask_by_token(connection, request.path_params["token"])
     except TokenError as error:
         return _closed(error)

@@ -13,18 +13,23 @@ from typing import Any
 
 import attrs
 import msgspec
+import trio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from hotpath.errors import DatabaseUnavailableError
 from hotpath.web.access import principal_of
 from hotpath.web.problem import NO_STORE, ProblemError
 from hotpath.web.reading import read_asked, read_body
+from hotpath.web.state import state_of
 
 Handler = Callable[..., Awaitable[Response]]
 
 PREFIX = "/api/v1"
 JSON = "application/json"
+ANSWER_SECONDS = 30.0
+"""Within which a handler answers, once it has all of the request; if not, the database hangs."""
 
 
 @attrs.frozen
@@ -62,6 +67,8 @@ class Endpoint:
     """Whether the handler reads the body itself, line by line."""
     example: Any = None
     """Of a body."""
+    seconds: float | None = None
+    """Within which the handler answers; None: `ANSWER_SECONDS`."""
     asked: Any = attrs.field(init=False)
     """Struct of the parameters; None if there are none."""
     body: Any = attrs.field(init=False)
@@ -87,7 +94,9 @@ class Endpoint:
         return "\n".join(line.strip() for line in rest.strip().splitlines())
 
     async def __call__(self, request: Request) -> Response:
-        """Check who asks and what is asked, and have the handler answer. Raises `ProblemError`."""
+        """Check who asks and what is asked, and have the handler answer. Raises `ProblemError`, and
+        `DatabaseUnavailableError` when that takes too long.
+        """
         # The guard in front has read the path; that it and the router read it alike is not taken on trust.
         if self.scope is not None and not principal_of(request).may(self.scope):
             detail = f"this needs the scope {self.scope}"
@@ -99,7 +108,11 @@ class Endpoint:
             read_asked(request, _Nothing)
         if self.body is not None:
             given["body"] = await read_body(request, self.body)
-        return await self.handler(request, **given)
+        limit = ANSWER_SECONDS if self.seconds is None else self.seconds
+        with trio.move_on_after(limit):
+            return await self.handler(request, **given)
+        state_of(request).database.pool.drop_idle()  # they may hang as well
+        raise DatabaseUnavailableError(f"the database did not answer within {limit:g} s")
 
 
 class _Nothing(msgspec.Struct, forbid_unknown_fields=True):

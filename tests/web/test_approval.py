@@ -99,7 +99,7 @@ async def test_what_opens_nothing(served, stage):
         "a" * 9000,
     ):
         reply = await served.http.get(f"/resume/{bad}", headers=HTML)
-        assert reply.status_code == 404, bad
+        assert reply.status_code == (400 if bad == "%00" else 404), bad
         assert "<script>alert" not in reply.text
     path = f"/resume/{token}"
     assert (await served.http.post(path, data={"answer": "approve"})).status_code == 403

@@ -152,3 +152,15 @@ async def test_logs_that_cannot_be_read_hold_up_nothing_else(serve_fixture, monk
                 limiter.release_on_behalf_of(k)
             assert (await peer.next(id=1))["type"] == "end"
         assert (await served.http.get(f"/api/v1/jobs/{job}/log")).status_code == 200
+
+
+async def test_hanging_database_is_an_answer(serve_fixture, monkeypatch):
+    """A request whose statement hangs is answered in time, and gives its connection back."""
+    monkeypatch.setattr(endpoints, "ANSWER_SECONDS", 0.5)
+    async with serve_fixture() as served:
+        async with served.state.database.connection() as connection, connection.transaction():
+            await connection.execute("lock table hotpath.script_version in access exclusive mode")
+            for _ in range(POOL):
+                said = await served.http.get("/api/v1/scripts/add")
+                assert (said.status_code, said.json()["type"]) == (503, "urn:hotpath:no-database")
+        assert (await served.http.get("/api/v1/scripts/add")).status_code == 200

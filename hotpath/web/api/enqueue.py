@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
+from math import inf
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from hotpath.store.jobs import MAX_TIMEOUT, TAG_BYTES
 from hotpath.web import shapes
 from hotpath.web.access import principal_of
 from hotpath.web.api.jobs import Priority
-from hotpath.web.endpoints import JSON, PREFIX, Answer, Endpoint, reply
+from hotpath.web.endpoints import ANSWER_SECONDS, JSON, PREFIX, Answer, Endpoint, reply
 from hotpath.web.lines import TYPES, Lines, check_type
 from hotpath.web.problem import NO_STORE, ProblemError
 from hotpath.web.state import ServerState, state_of
@@ -241,12 +242,13 @@ TABLE = [
     ),
     Endpoint(
         method="POST", path=f"{PREFIX}/jobs/batch", handler=enqueue_lines, scope="run", group="jobs",
-        problems=(404, 408), takes=TYPES[0], has_lines=True, headers=_TRACE_HEADER,
+        problems=(404, 408), takes=TYPES[0], has_lines=True, seconds=inf, headers=_TRACE_HEADER,
         example='{"x": 1}\n{"x": 2}\n',
         answers={201: Answer("They are in.", shapes.EnqueuedMany)},
     ),
     Endpoint(
         method="POST", path=f"{PREFIX}/run", handler=run, scope="run", group="jobs",
+        seconds=MOST_SECONDS + ANSWER_SECONDS,
         problems=(404, 422), headers=_KEY_HEADER, example=_EXAMPLE,
         answers={
             200: Answer("It has ended.", shapes.JobDocument, headers=_LOCATION),

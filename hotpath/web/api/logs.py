@@ -13,6 +13,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hotpath.store.log_store import SECONDS
 from hotpath.store.logs import LogChunk, read_log
 from hotpath.web import shapes
 from hotpath.web.api.jobs import OneJob
@@ -26,6 +27,7 @@ MOST_CHARS = 4 << 20
 """Characters of a log that one answer has, about."""
 TURN_SECONDS = 10.0
 """How long a request for a log waits for its turn."""
+_SECONDS = TURN_SECONDS + SECONDS + 5.0
 _MOST_AT = (1 << 53) - 1  # what every reader of JSON can hold
 
 
@@ -97,10 +99,10 @@ async def get_log_text(request: Request, asked: OneJob) -> Response:
 TABLE = [
     Endpoint(
         method="GET", path=PREFIX + "/jobs/{id}/log", handler=get_log, scope="read", group="jobs",
-        problems=(404,), answers={200: Answer("A part of the log.", shapes.LogPage)},
+        problems=(404,), seconds=_SECONDS, answers={200: Answer("A part of the log.", shapes.LogPage)},
     ),
     Endpoint(
         method="GET", path=PREFIX + "/jobs/{id}/log.txt", handler=get_log_text, scope="read", group="jobs",
-        problems=(404,), answers={200: Answer("The text, in UTF-8.", media_type=TEXT)},
+        problems=(404,), seconds=_SECONDS, answers={200: Answer("The text, in UTF-8.", media_type=TEXT)},
     ),
 ]  # fmt: skip
