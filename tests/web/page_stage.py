@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import re
-import signal
 import subprocess
 import sys
 import textwrap
@@ -150,7 +149,7 @@ def site(database_url, workspace):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(textwrap.dedent(source))
     environ = {**os.environ, "HOTPATH_DATABASE_URL": database_url, "HOTPATH_WORKSPACE": str(workspace)}
-    with ExitStack() as stack:
+    with ExitStack() as ends, ExitStack() as stops:
 
         def start(*command):
             process = subprocess.Popen(
@@ -160,7 +159,8 @@ def site(database_url, workspace):
                 stdout=subprocess.PIPE,
                 start_new_session=True,
             )
-            stack.callback(end, process)
+            ends.callback(end, process)
+            stops.callback(process.terminate)  # all are told before one is waited for
             return process
 
         start("deploy", ".")
@@ -169,7 +169,7 @@ def site(database_url, workspace):
         server = start("serve", "--port", "0", "--grace", "1", "--json")
         ready = json.loads(server.stdout.readline())
         url = ready["urls"][0]
-        http = stack.enter_context(httpx.Client(base_url=url, timeout=20))
+        http = stops.enter_context(httpx.Client(base_url=url, timeout=20))
         it = Site(url, http, workspace)
         names = {"work", "trip", "nobody"}
         until(lambda: names <= {each["script"] for each in http.get("/api/v1/scripts").json()["scripts"]})
@@ -177,8 +177,7 @@ def site(database_url, workspace):
 
 
 def end(process):
-    """End a process of ours, whatever it takes."""
-    process.send_signal(signal.SIGTERM)
+    """Wait for the end of a process that was told to, whatever it takes."""
     try:
         process.wait(5)
     except subprocess.TimeoutExpired:
