@@ -41,6 +41,8 @@ READ = 8 << 20
 EVERY = 5.0
 """Seconds until the next look when there was nothing to move, or the store could not be reached."""
 CLEAN_EVERY = 600.0
+MOST_BEGUN = 100
+"""More than one begins, without end, in `STEP_WITHIN`."""
 STEP_WITHIN = 120.0
 """Seconds that one step may take."""
 SAY_EVERY = 60.0
@@ -72,6 +74,12 @@ class Archiver:
     store: LogStore
     after: float = AFTER
     """Seconds since the flush that wrote it after which a log moves."""
+    pooled: bool = False
+    """Whether a pooler may stand between: then who is at it is told by the objects that were begun, as a
+    session's lock would stay with whichever of the pooler's sessions took it.
+    """
+    _begun: list[int] = attrs.field(factory=list)
+    """Objects of its own, the last ones."""
     _day: date | None = None
     _block: int = 0
 
@@ -82,6 +90,12 @@ class Archiver:
         Raises `LogStoreError` when the store cannot be reached: nothing has moved, and the next step tries
         the same again.
         """
+        if self.pooled:
+            # Two that begin at the same moment do no harm: what the one has moved the other does not.
+            asked = self.store.location, STEP_WITHIN, self._begun
+            if await connection.fetchval(query("archive_busy"), *asked):
+                return None
+            return await self._step(connection)
         if not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):
             return None
         try:
@@ -122,6 +136,8 @@ class Archiver:
 
     async def _move(self, connection: asyncpg_trio.Connection, day: date, rows: Sequence[_Row]) -> None:
         name = f"{day:%Y-%m-%d}/{secrets.token_hex(12)}.gz"
+        number = await connection.fetchval(query("archive_begin"), self.store.location, name, day)
+        self._begun = [*self._begun[-MOST_BEGUN:], number]
         parts: list[bytes] = []
         chars: list[int] = []
         moved: list[_Row] = []
@@ -135,7 +151,6 @@ class Archiver:
             moved += there
         if not moved:
             return
-        number = await connection.fetchval(query("archive_begin"), self.store.location, name, day)
         body = b"".join(parts)
         await self.store.put(name, body)
         at = 0
@@ -177,7 +192,7 @@ async def keep_moving(database: Database, location: str, after: float) -> None:
     """Move logs to the store at `location`, `after` so many seconds, until cancelled. Trouble with the store
     or the database is said, and tried again.
     """
-    archiver = Archiver(open_log_store(location), after)
+    archiver = Archiver(open_log_store(location), after, pooled=database.is_pooled)
     clean_at = trio.current_time()
     said_at = -float("inf")
     while True:

@@ -142,7 +142,8 @@ async def _give_up(stop: Stop, scope: trio.CancelScope) -> None:
 
 
 async def _hold_database(config: Config, task_status: trio.TaskStatus[Database]) -> None:
-    async with open_database(config, application_name="hotpath supervisor") as database:
+    # More than wait long at once (burials, the house, logs that move): the heartbeat must not wait for them.
+    async with open_database(config, application_name="hotpath supervisor", connections=8) as database:
         task_status.started(database)
         await trio.sleep_forever()
 

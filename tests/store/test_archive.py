@@ -217,6 +217,27 @@ async def test_two_at_once_do_not_meet(stage: Stage, directory: Path):
     assert await stage.count("job_log") == 1
 
 
+async def test_behind_a_pooler_no_lock_is_left(stage: Stage, directory: Path, monkeypatch):
+    """Behind a pooler each statement may be another session's: no lock of a session is taken. Who begins an
+    object keeps the others away, until it is stored, or could have been.
+    """
+    ids = await say(stage, "mine\n")
+    store = open_log_store(str(directory))
+    one, two = (Archiver(store, 0.0, pooled=True) for _ in range(2))
+    block(directory)
+    with pytest.raises(LogStoreError):
+        await one.step(stage.connection)
+    assert not await stage.connection.fetchval("select count(*) from pg_locks where locktype = 'advisory'")
+    unblock(directory)
+    assert await two.step(stage.connection) is None
+    assert await one.step(stage.connection) == 1
+    ids += await say(stage, "again\n")
+    assert await two.step(stage.connection) is None  # what `one` had begun first is not stored
+    monkeypatch.setattr(archive, "STEP_WITHIN", 0.0)
+    assert await two.step(stage.connection) == 1
+    assert await texts(stage, ids) == ["mine\n", "again\n"]
+
+
 async def test_a_keeper_moves_them_in_the_background(stage: Stage, directory: Path, monkeypatch):
     """As a supervisor does it: without anybody asking."""
     monkeypatch.setattr(archive, "EVERY", 0.05)
