@@ -172,11 +172,19 @@ class Remote:
                         message = await socket.get_message()
                     if scope.cancelled_caught:
                         break
-                    for event in msgspec.json.decode(message)["events"]:
+                    for event in self._events(message):
                         await self._take(event)
                 nursery.cancel_scope.cancel(reason="the server is silent")
         except* ConnectionClosed:
             pass
+
+    def _events(self, message: str | bytes) -> list[dict[str, Any]]:
+        """The events of a frame. Raises `ServerError` for one that is none."""
+        try:
+            return msgspec.json.decode(message, type=_Frame).events
+        except msgspec.DecodeError:
+            said = f"what answers at {self._address.url} is no server of Hotpath, or of another version"
+            raise ServerError(said, is_final=True) from None
 
     async def _take(self, event: dict[str, Any]) -> None:
         id = event.get("id", -1)
@@ -203,6 +211,12 @@ class Remote:
         self._failure = error
         for subscription in self._subscriptions.values():
             subscription.fail(error)
+
+
+class _Frame(msgspec.Struct):
+    """What a server sends."""
+
+    events: list[dict[str, Any]]
 
 
 async def _ask_whether_there(socket: WebSocketConnection) -> None:
@@ -234,6 +248,9 @@ def _address(url: str, token: str | None) -> _Address:
     secure = {"http": False, "ws": False, "https": True, "wss": True}.get(parts.scheme)
     if secure is None or not parts.hostname:
         raise UsageError(f"the server's URL {url!r} is none; {shape}")
+    token = (token or "").strip() or None
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise UsageError("the API token (HOTPATH_TOKEN) has characters that no token has: copy it anew")
     return _Address(
         url=f"{parts.scheme}://{parts.hostname}" + ("" if port is None else f":{port}"),
         host=parts.hostname,

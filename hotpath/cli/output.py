@@ -12,6 +12,7 @@ from typing import Any
 
 # Colours (SGR) may pass; others could move the cursor, change the title or make the terminal answer.
 _UNSAFE = re.compile(r"\x1b\[[0-9;:]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_C1 = re.compile("[\x80-\x9f]")
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -34,7 +35,7 @@ def to_json(value: Any) -> str:
     """One JSON document on one line; times as ISO 8601 UTC."""
     import msgspec
 
-    return msgspec.json.encode(value).decode()
+    return _escaped(msgspec.json.encode(value).decode())
 
 
 def print_json(value: Any) -> None:
@@ -47,7 +48,12 @@ def pretty_json(value: Any) -> str:
     import msgspec
 
     raw = msgspec.json.encode(value)
-    return (msgspec.json.format(raw, indent=2) if sys.stdout.isatty() else raw).decode()
+    return _escaped((msgspec.json.format(raw, indent=2) if sys.stdout.isatty() else raw).decode())
+
+
+def _escaped(text: str) -> str:
+    """JSON without the control characters that it need not escape, and terminals heed (C1)."""
+    return text if text.isascii() else _C1.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> None:

@@ -21,7 +21,9 @@ BODY_SECONDS = 20.0
 SLOWEST = 16 << 10
 MAX_FORM = 1 << 20
 """Bytes of a form that is sent without a login."""
-_FORMS = ("/login", "/logout", "/resume/", "/api/v1/resume/")
+MAX_LOGIN = 16 << 10
+"""The same of one that holds no more than a token."""
+_FORMS = {"/login": MAX_LOGIN, "/logout": MAX_LOGIN, "/resume/": MAX_FORM, "/api/v1/resume/": MAX_FORM}
 STREAMED = "/api/v1/jobs/batch"
 """The path whose body is read as a stream, and may be as large as `max_batch`."""
 
@@ -56,8 +58,9 @@ class LimitsMiddleware:
 
     async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         most = self._options.max_batch if scope["path"] == STREAMED else self._options.max_body
-        if scope["path"].startswith(_FORMS):
-            most = min(most, MAX_FORM)
+        for start, limit in _FORMS.items():
+            if scope["path"].startswith(start):
+                most = min(most, limit)
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if len(declared) > 18 or int(declared) > most:  # the protocol has seen that it is a number
             await problem(413, *_too_large(most), type="too-large")(scope, receive, send)

@@ -8,7 +8,11 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 from test_ws import connected
+from trio_websocket import ConnectionClosed, serve_websocket
 
+from hotpath.cli.output import pretty_json, to_json
+from hotpath.errors import ServerError, UsageError
+from hotpath.remote import open_remote
 from hotpath.store.tokens import create_token
 from hotpath.web import access, endpoints
 from hotpath.web.access import NOBODY, Principal, address_of, cookies_of
@@ -164,3 +168,49 @@ async def test_hanging_database_is_an_answer(serve_fixture, monkeypatch):
                 said = await served.http.get("/api/v1/scripts/add")
                 assert (said.status_code, said.json()["type"]) == (503, "urn:hotpath:no-database")
         assert (await served.http.get("/api/v1/scripts/add")).status_code == 200
+
+
+@pytest.mark.parametrize("said", ["hello", "[]", '{"events":1}', '{"events":["x"]}', "{}"])
+async def test_no_server_of_ours_is_named_as_such(said):
+    """What answers and speaks another language is an error of one line, and no fault of the program."""
+
+    async def babble(request):
+        websocket = await request.accept()
+        try:
+            await websocket.send_message(said)
+            await websocket.get_message()
+        except ConnectionClosed:
+            pass
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(serve_websocket, babble, "127.0.0.1", 0, None)
+        url = f"http://127.0.0.1:{server.port}"
+        with pytest.raises(ServerError, match="no server of Hotpath"):
+            async with open_remote(url) as remote, remote.subscribe("overview") as events:
+                await anext(events)
+        nursery.cancel_scope.cancel()
+
+
+async def test_token_as_people_paste_it(serve_fixture):
+    """A line feed behind a token does no harm; what cannot be one is said before anybody is asked."""
+    async with serve_fixture(require_token=True) as served:
+        token = (await token_for(served, "ann", "read"))["authorization"].removeprefix("Bearer ")
+        async with open_remote(served.url, f" {token}\n") as remote:
+            assert remote.is_connected
+        with pytest.raises(UsageError, match="HOTPATH_TOKEN"):
+            async with open_remote(served.url, "hp_a\r\nx: y"):
+                pass
+
+
+def test_json_holds_nothing_that_terminals_heed():
+    """What a job says cannot speak to the terminal by its JSON: control characters are escaped, C1 too."""
+    said = "é\x1b[2J\x9b2J\x85"
+    for text in (to_json([said]), pretty_json([said])):
+        assert text == '["é\\u001b[2J\\u009b2J\\u0085"]'
+
+
+async def test_login_reads_little(served):
+    """Who has no token yet cannot have much read: a form with one is short."""
+    for path, size in (("/login", 17_000), ("/logout", 17_000), ("/resume/x", 2_000_000)):
+        assert (await served.http.post(path, content=b"x" * size)).status_code == 413
+    assert (await served.http.post("/login", content=b"x" * 15_000)).status_code == 403
