@@ -107,7 +107,8 @@ def _set_up(worker: str) -> tuple[Tracer, Callable[[], object]]:
 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
-    return provider.get_tracer("hotpath"), provider.shutdown
+    # It stays the process's: a worker that lost its lease lives again, and has its spans from the same one.
+    return provider.get_tracer("hotpath"), provider.force_flush
 
 
 def traced(main: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:

@@ -4,6 +4,9 @@ HTTP.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -225,3 +228,26 @@ async def test_receiver_away(stage: Stage, monkeypatch: pytest.MonkeyPatch):
     await stage.client.enqueue_many("double", ({"x": 10 * x} for x in range(50)))
     await stage.drain("double")
     assert await stage.states() == {"success": 50}
+
+
+LIVES = """
+import trio
+from hotpath.runtime import context, tracing
+
+async def main():
+    for life in ("first", "second"):
+        async with tracing.exporting("w"):
+            context.tracing().args[0].start_span(life).end()
+
+trio.run(main)
+"""
+
+
+def test_a_worker_that_lives_again_has_spans(receiver: Receiver):
+    """One that lost its lease and lives again in the same process exports its spans as before."""
+    environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+    done = subprocess.run(
+        [sys.executable, "-c", LIVES], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [span.name for span in receiver.spans] == ["first", "second"]
