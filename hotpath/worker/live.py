@@ -218,8 +218,10 @@ class Live:
             for follow in reading.follows
         }
         readings: dict[int, _Reading] = {}
+        sources = self.sources()  # as they are now: one may have ended meanwhile, and its board be gone
         for one in found:
-            token = sources[one.worker].token((one.lease, one.place))
+            source = sources.get(one.worker)
+            token = source.token((one.lease, one.place)) if source is not None else 0
             if not token:
                 continue  # it has ended meanwhile
             before = self._readings.get(one.worker)

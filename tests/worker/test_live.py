@@ -16,7 +16,7 @@ from hotpath.store import logs
 from hotpath.store.database import open_database
 from hotpath.store.logs import LogChunk, Watched, live_after, read_log
 from hotpath.worker import live as live_module
-from hotpath.worker.board import HALF, Board
+from hotpath.worker.board import HALF, WATCHED, Board
 from hotpath.worker.live import MOST, TICK, Live, _Follow
 
 TALK = """
@@ -257,3 +257,36 @@ def test_what_was_published_in_part_is_not_lost():
     follow = _Follow(Watched(uuid.uuid4(), 1, 5, 0, 1, 10), 65536, 14)
     (chunk,) = follow.chunks([Piece(0, 0, "bar"), Piece(3, 2000, "\nfoo"), Piece(7, 3000, "\nbaz")])
     assert (chunk.at, chunk.end, chunk.text) == (14, 21, "foo\nbaz")
+
+
+async def test_a_worker_ends_while_it_is_asked_what_is_watched(stage: Stage, monkeypatch):
+    """A worker whose board is gone when the answer comes is passed over: the supervisor goes on."""
+    hands = {7: Hand(Board.create()), 8: Hand(Board.create())}
+    for hand in hands.values():
+        hand.board.set_lease(1, 5)
+    asked = trio.Event()
+
+    async def watched(connection, workers):
+        if 7 in workers:
+            hands.pop(7).board.close()
+        asked.set()
+        return [Watched(uuid.uuid4(), worker, 5, 0, 1, 0) for worker in (7, 8)], 0
+
+    class Looked(Hand):
+        """As a `Child` does it."""
+
+        def token(self, job):
+            return self.board.number(job[0]) << 16
+
+    hands = {worker: Looked(hand.board) for worker, hand in hands.items()}
+    monkeypatch.setattr(live_module, "watched", watched)
+    async with open_database(stage.client.config) as database, trio.open_nursery() as nursery:
+        live = Live(database, lambda: dict(hands))
+        nursery.start_soon(live.run)
+        live.hint()
+        with trio.fail_after(10):
+            await asked.wait()
+            while not hands[8].board.words[WATCHED]:  # noqa: ASYNC110 - of another task
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    hands[8].board.close()
