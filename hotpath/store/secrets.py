@@ -19,7 +19,7 @@ from hotpath import asyncpg_trio
 from hotpath.core.secrets import Masker, Places, masker_of
 from hotpath.model import Attempt, Job
 from hotpath.store.flows import RunStep
-from hotpath.store.jobs import get_job
+from hotpath.store.jobs import decode_args, get_job
 from hotpath.store.queries import query
 
 DEPTH = 20
@@ -115,7 +115,7 @@ async def _parents(connection: asyncpg_trio.Connection, runs: Iterable[UUID]) ->
     return {
         UUID(int=row["id"].int): Parent(
             row["script"],
-            None if row["args"] is None else msgspec.json.decode(row["args"]),
+            None if row["args"] is None else decode_args(row["args"]),
             None if row["parent"] is None else UUID(int=row["parent"].int),
         )
         for row in rows

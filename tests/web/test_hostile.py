@@ -4,6 +4,7 @@ that cost much to read, jobs that cannot be shown.
 
 import time
 from contextlib import AsyncExitStack
+from uuid import UUID
 
 import pytest
 import trio
@@ -14,7 +15,7 @@ from hotpath.cli.output import pretty_json, to_json
 from hotpath.errors import ServerError, UsageError
 from hotpath.remote import open_remote
 from hotpath.store.tokens import create_token
-from hotpath.web import access, endpoints
+from hotpath.web import access, endpoints, feeds, logs_feed, runs_feed
 from hotpath.web.access import NOBODY, Principal, address_of, cookies_of
 from hotpath.web.api import TABLE, logs
 
@@ -114,22 +115,55 @@ async def test_away_database_holds_up_nobody_for_long(serve_fixture, monkeypatch
         assert not served.state.access._asking
 
 
-async def test_job_that_cannot_be_shown_takes_nothing_down(served):
-    """A job whose args are nested deeper than can be read ends those who look at it, not the server."""
+async def test_job_too_deep_to_read_hides_no_other(served):
+    """A job whose args are nested deeper than can be read, put in by SQL, is shown without them, and so are
+    lists that it is in.
+    """
     args = '{"x":' + "[" * 5000 + "]" * 5000 + "}"
     async with served.state.database.connection() as connection:
-        deep = await connection.fetchval("select hotpath.enqueue('f/team/echo', $1::jsonb)", args)
-    plain = await served.put_in()
+        deep = str(await connection.fetchval("select hotpath.enqueue('f/team/echo', $1::jsonb)", args))
+    word = {"…": "nested too deeply to be shown"}
+    assert (await served.http.get(f"/api/v1/jobs/{deep}")).json()["args"] == word
+    (listed,) = (await served.http.get("/api/v1/jobs?fields=id,args")).json()["jobs"]
+    assert listed == {"id": deep, "args": word}
     async with connected(served) as peer:
-        await peer.say(op="subscribe", id=1, channel="job", job=str(deep))
-        assert (await peer.next(id=1))["status"] == 500
-        await peer.say(op="subscribe", id=2, channel="job", job=plain)
-        assert (await peer.next(id=2))["job"]["id"] == plain
-        await served.client.cancel(deep)
-        await peer.say(op="subscribe", id=3, channel="log", job=str(deep))
-        assert (await peer.next(id=3))["type"] == "end"
-    assert (await served.http.get(f"/api/v1/jobs/{deep}")).status_code == 500
-    assert (await served.http.get("/api/v1/jobs")).status_code == 200
+        await peer.say(op="subscribe", id=1, channel="job", job=deep)
+        assert (await peer.next(id=1))["job"]["args"] == word
+
+
+async def test_job_that_cannot_be_shown_takes_nothing_down(served, monkeypatch):
+    """Whatever goes wrong when a job, a run, a log or all of it is read ends those who look at that, and not
+    the server.
+    """
+    broken, plain = await served.put_in(), await served.put_in()
+
+    def breaks(module, name):
+        """Have this fail for one of the jobs, and where it is asked for none."""
+        real = getattr(module, name)
+
+        async def read(connection, *asked):
+            if not asked or str(asked[0]) == broken:
+                raise RecursionError("too deep")
+            return await real(connection, *asked)
+
+        monkeypatch.setattr(module, name, read)
+
+    breaks(feeds, "shown_job")
+    breaks(runs_feed, "read_run")
+    breaks(logs_feed, "read_log")
+    served.state.hub._glances["overview"]._document = runs_feed.read_run
+    async with connected(served) as peer:
+        for id, channel in enumerate(("job", "run", "log")):
+            await peer.say(op="subscribe", id=id, channel=channel, job=broken)
+            said = await peer.next(id=id)
+            assert (said["type"], said["status"], said["title"]) == ("error", 500, "The server failed")
+        await peer.say(op="subscribe", id=8, channel="overview")
+        assert (await peer.next(id=8))["status"] == 500
+        await peer.say(op="subscribe", id=9, channel="job", job=plain)
+        assert (await peer.next(id=9))["job"]["id"] == plain
+        await served.client.cancel(UUID(plain))
+        await peer.say(op="subscribe", id=10, channel="log", job=plain)
+        assert (await peer.next(id=10))["type"] == "end"
 
 
 async def test_logs_that_cannot_be_read_hold_up_nothing_else(serve_fixture, monkeypatch):
