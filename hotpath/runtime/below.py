@@ -34,6 +34,9 @@ SIZE_AT_ONCE = 1 << 20
 """Bytes that are read at a time."""
 PUNCH = 1 << 20
 """Bytes that were read after which their memory is given back."""
+LARGE = 1 << 30
+"""Bytes that were read of a file after which another one is used: programs, or `ulimit -f`, may set a limit.
+"""
 MOST_LATE = 64
 """Files of processes that jobs have left behind; of more, what the oldest write is lost."""
 _PUNCH_HOLE, _KEEP_SIZE = 2, 1  # of fallocate(2)
@@ -132,7 +135,7 @@ class Below:
         """The job in hand has ended: what came until now is its own, and nothing that comes later."""
         with self._lock:
             self._read(self._file, self.job)
-            if self._started and self._real is not None:
+            if (self._started or self._file.at >= LARGE) and self._real is not None:
                 self._started = False
                 self._change()
                 self.at = self._file.at

@@ -73,6 +73,12 @@ child.communicate(b"late")
 below.beside()
 assert given == [("first", b"first's"), (None, b"late")], given
 assert len(below._spare) == 1 and not below._late
+os.ftruncate(below.descriptor, (1 << 30) - 4)
+below._file.at = below._file.punched = below.at = (1 << 30) - 4
+os.write(1, b"long")
+below.settle()
+assert given.pop() == ("second", b"long")
+assert os.fstat(1).st_size == 0 and [os.fstat(each.descriptor).st_size for each in below._spare] == [0]
 below.close()
 below.look()  # the job was given up, and still prints
 below.starts()
