@@ -496,3 +496,31 @@ def test_logs_read_in_any_pieces_are_the_same(look):
         return page.evaluate(PIECES)
 
     assert look(see) is None
+
+
+BAR = r"""async () => {
+    const {LogText} = await import('/static/app/logtext.js');
+    const log = new LogText();
+    const say = (text) => log.append({attempt: 1, at: log.position, text, times: []});
+    for (let k = 0; k < 20000; k += 1) say(`\r\x1b[32m${k} of 20000`);
+    const bar = log.lines[0];
+    say('\n');
+    for (let k = 0; k < 20000; k += 1) say('.'.repeat(50));
+    return [bar.plain, bar.text.length, log.lines[1].plain.length];
+}"""
+
+
+def test_a_line_that_goes_on_for_hours_costs_what_is_new(look):
+    """A progress bar that is written over is as long as it looks, and a line of dots is not read again for
+    each dot.
+    """
+
+    def see(page):
+        page.goto("/scripts")
+        begun = time.monotonic()
+        return page.evaluate(BAR), time.monotonic() - begun
+
+    (bar, kept, dots), took = look(see)
+    assert (bar, dots) == ("19999 of 20000", 1_000_000)
+    assert kept < 40
+    assert took < 10

@@ -91,11 +91,21 @@ export class LogText {
 			this.cache.delete(line);
 		} else {
 			this.settle();
-			line = {number: (this.count += 1), text: '', plain: '', style: this.style, time: this.last};
+			line = {number: (this.count += 1), text: '', plain: '', style: this.style, time: this.last, odd: false};
 			this.lines.push(line);
 		}
 		line.text += piece;
-		line.plain = strip(settled(line.text));
+		line.odd ||= /[\r\u001b]/.test(piece);
+		if (line.odd) {
+			// What is written over goes now, so that a progress bar of hours is as short as it looks.
+			const kept = settled(line.text);
+			const gone = line.text.length - kept.length - (line.text.endsWith('\r') ? 1 : 0);
+			if (gone) {
+				line.style = carry(line.text.slice(0, gone), line.style);
+				line.text = line.text.slice(gone);
+			}
+			line.plain = strip(kept);
+		} else line.plain += strip(piece); // a line that only grows costs what is new
 		this.open = true;
 	}
 
