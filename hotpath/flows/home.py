@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import msgspec
 
@@ -23,6 +22,7 @@ from hotpath.core.secrets import masker_of
 from hotpath.flows.cache import Cache, cache_key
 from hotpath.flows.ends import Ends
 from hotpath.flows.held import Group, Held, Kept, Outside, traces_of
+from hotpath.flows.marks import RUNNING, blank_mark, running_mark
 from hotpath.flows.steps import StepBatch
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.runtime import payload
@@ -37,8 +37,6 @@ log = logging.getLogger("hotpath.worker")
 
 PARK_AFTER_US = 1_000_000
 """What waits for longer than this is not held in memory."""
-RUNNING = "running:"
-"""What the key of a mark begins with that says that a step is under way, and takes a while."""
 WARY = 3
 """From which attempt on a run notes each step before it begins: another crash may be its last."""
 ASK_EVERY = 1.0
@@ -353,14 +351,8 @@ class Home(Ends):
     def running(self, call: StepCall, since_us: int | None = None) -> Mark:
         """What is noted of a step that is under way."""
         held: Held = call.run.holder
-        said = {
-            "id": UUID(bytes=call.id),
-            "since": self._now() if since_us is None else since_us,
-            "attempt": call.attempt,
-            "script": self.kept[call.script].id,
-            "life": held.life,
-        }
-        return Mark(f"{RUNNING}{call.key}", msgspec.json.encode(said))
+        since = self._now() if since_us is None else since_us
+        return running_mark(call, since, self.kept[call.script].id, held.life)
 
     def _looked_up(self, call: StepCall, found: bytes | None) -> None:
         """What the cache has for a call."""
@@ -448,12 +440,8 @@ class Home(Ends):
         if module.cache_ttl and fresh is not None:
             held.batch.note(held.index, self.cache.put(kept.version, call.args, fresh, module.cache_ttl))
         if module.delete_after_use:
-            held.batch.note(held.index, Mark(f"blank:{call.key}", _text(call.id)))
+            held.batch.note(held.index, blank_mark(call))
 
     def _written(self, held: Held, key: str) -> None:
         if not held.over and not held.group.given_up:
             self._guarded(held, held.run.written, key, self._now())
-
-
-def _text(id: bytes) -> bytes:
-    return msgspec.json.encode({"id": UUID(bytes=id)})
