@@ -26,6 +26,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from hotpath.runtime import joblog
+
 if os.name == "posix":
     import _posixsubprocess
     import fcntl
@@ -70,7 +72,9 @@ class Below:
         self._position = position
         self._give = give
         self._late: list[_File] = []
-        self._lock = threading.RLock()
+        # That of the logs, which `give` takes. With one of its own, who prints in the middle of a write (a
+        # destructor, say) and another thread that looks would wait for each other.
+        self._lock = joblog.lock
         self._reads = False
         """Whether somebody, who has the lock, reads what was written."""
         self._real: tuple[int, int] | None = None

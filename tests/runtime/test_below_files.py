@@ -96,6 +96,42 @@ def test_files_come_back(tmp_path):
     assert (done.returncode, done.stdout) == (0, "good"), done.stderr
 
 
+LOCKS = """
+import os, threading
+from hotpath.runtime import joblog
+from hotpath.runtime.below import Below, make_files
+
+gives, given = threading.Event(), []
+
+def give(job, data):
+    gives.set()
+    with joblog.lock:
+        given.append(data)
+
+below = Below(make_files(2), [0, 0], give)
+below.open()
+below.job = "job"
+with joblog.lock:  # in the middle of a write
+    os.write(1, b"below")
+    beside = threading.Thread(target=below.beside, daemon=True)
+    beside.start()
+    gives.wait(0.2)
+    below.look()  # and somebody prints in that
+beside.join()
+assert given == [b"below"], given
+"""
+
+
+def test_a_look_in_the_middle_of_a_write(tmp_path):
+    """A destructor that prints in the middle of a write, and another thread that looks what came below
+    Python, do not wait for each other for ever.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", LOCKS], capture_output=True, text=True, check=False, timeout=10
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_nobody_reads_the_workers_own_output(monkeypatch):
     """What a process that was left behind says, where the worker's own output has no reader or no room any
     more, is lost; the worker is not.
