@@ -7,6 +7,7 @@ import logging
 import resource
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
@@ -30,6 +31,8 @@ MAX_MESSAGE = 16 << 10
 """Characters of one WebSocket message from a client."""
 PING_SECONDS = 20.0
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+REFUSE_SECONDS = 0.2
+"""How long one that is refused has to take that."""
 _SPARE_FILES = 256  # descriptors for all that is no client's connection
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n"
@@ -133,7 +136,8 @@ def settings() -> HypercornConfig:
 
 class Listener:
     """The connections of a server, at most so many at a time. One that comes then replaces the oldest that
-    waits for a request; where none does, it is refused.
+    waits for a request; where none does, the oldest of an address that has more than half of them, if it is
+    another one; else it is refused.
     """
 
     def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
@@ -141,7 +145,8 @@ class Listener:
         self._config = settings()
         self._context = WorkerContext(None)
         self._most = _raise_limit(options.max_connections)
-        self._connections: dict[Connection, None] = {}  # by age
+        self._connections: dict[Connection, str] = {}  # by age, with the address of each
+        self._held: Counter[str] = Counter()
         self._all_gone = trio.Event()
 
     async def run(
@@ -179,30 +184,63 @@ class Listener:
                 nursery.cancel_scope.cancel(reason="the grace is over")
 
     async def _serve(self, stream: Stream) -> None:
-        if not self._make_room():
-            if isinstance(stream, trio.SocketStream):
-                with trio.move_on_after(1):
-                    await stream.send_all(_FULL)
+        address = _peer(stream)
+        if not self._make_room(address):
+            await _refuse(stream)
             return
         connection = Connection(stream, self._config, self._context)
-        self._connections[connection] = None
+        self._connections[connection] = address
+        self._held[address] += 1
         try:
             await connection.run(self._app)
         except* Exception:
             log.exception("a connection ended by a fault of the server's own")
         finally:
-            del self._connections[connection]
+            self._forget(connection)
             if not self._connections and self._context.terminated.is_set():
                 self._all_gone.set()
 
-    def _make_room(self) -> bool:
+    def _make_room(self, address: str) -> bool:
         if len(self._connections) < self._most:
             return True
         waiting = next((each for each in self._connections if each.is_idle), None)
         if waiting is None:
-            return False
+            # Nobody alone may keep all others out.
+            most = max(self._held, key=lambda each: self._held[each])
+            if most == address or self._held[most] <= self._most // 2:
+                return False
+            waiting = next(each for each, whose in self._connections.items() if whose == most)
         waiting.abort()
+        self._forget(waiting)  # it may take a moment to end; the next one that comes replaces another
         return True
+
+    def _forget(self, connection: Connection) -> None:
+        address = self._connections.pop(connection, None)
+        if address is not None:
+            self._held[address] -= 1
+            if not self._held[address]:
+                del self._held[address]
+
+
+async def _refuse(stream: Stream) -> None:
+    """Say that there are too many. What has come is read, or the system would take the answer back."""
+    if isinstance(stream, trio.SocketStream):
+        with trio.move_on_after(REFUSE_SECONDS):
+            try:
+                await stream.send_all(_FULL)
+                await stream.send_eof()
+                await stream.receive_some(MAX_HEAD)
+            except (OSError, trio.BrokenResourceError):
+                pass  # it has gone
+
+
+def _peer(stream: Stream) -> str:
+    """The address that it comes from; empty where it has gone."""
+    transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    try:
+        return str(transport.socket.getpeername()[0])
+    except OSError:
+        return ""
 
 
 def _raise_limit(wanted: int) -> int:

@@ -272,6 +272,42 @@ async def test_busy_server_refuses():
         await until(lambda: server.app.state.seen.ended == 0 and len(server.listener._connections) == 2)
 
 
+async def test_refused_gets_to_read_it():
+    """Who has sent its request before it is refused gets the answer, and no reset."""
+    async with listening(max_connections=1) as server:
+        await server.connect(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        await until(lambda: sum(not each.is_idle for each in server.listener._connections) == 1)
+        for _ in range(5):
+            said = await closed(await server.connect(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+            assert said.startswith(b"HTTP/1.1 503 ")
+            assert said.endswith(b"too many connections.\n")
+
+
+async def test_one_address_keeps_nobody_out():
+    """Who holds all connections by requests that do not end loses the oldest to somebody else, who is served;
+    he himself gets no more, and where many share them, nobody loses any.
+    """
+    async with listening(max_connections=4) as server:
+        head = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx"
+        greedy = [await server.connect(head) for _ in range(4)]
+        await until(lambda: sum(not each.is_idle for each in server.listener._connections) == 4)
+        assert (await closed(await server.connect())).startswith(b"HTTP/1.1 503 ")
+        port = int(server.url.rpartition(":")[2])
+        others = []
+        for _ in range(2):
+            other = await trio.open_tcp_stream("127.0.0.1", port, local_address="127.0.0.2")
+            server.streams.append(other)
+            await other.send_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+            others.append(other)
+            await until(lambda: server.listener._held["127.0.0.2"] == len(others))
+        assert await closed(greedy[0]) == await closed(greedy[1]) == b""
+        await until(lambda: sum(not each.is_idle for each in server.listener._connections) == 4)
+        last = await trio.open_tcp_stream("127.0.0.1", port, local_address="127.0.0.3")
+        server.streams.append(last)
+        assert (await closed(last)).startswith(b"HTTP/1.1 503 ")
+        assert dict(server.listener._held) == {"127.0.0.1": 2, "127.0.0.2": 2}
+
+
 # ---------------------------------------------------------------- greedy ones
 
 
