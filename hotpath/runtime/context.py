@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from hotpath.core.elements import elements_of
 from hotpath.errors import HotpathError
 from hotpath.model import JobContext
 
@@ -99,7 +100,7 @@ class BatchInHand:
     def args(self, index: int) -> dict[str, Any]:
         """The args of one job as they were enqueued."""
         if self._raw is None:
-            self._raw = msgspec.json.decode(self.batch.args, type=list[msgspec.Raw])
+            self._raw = elements_of(self.batch.args)
         args: dict[str, Any] = msgspec.json.decode(self._raw[index])
         return args
 

@@ -56,7 +56,12 @@ class Masking:
         index, state, started, duration, body, log = outcome
         if state == SUCCESS and self._keeps_results:
             return outcome
-        state, body = mask_outcome(self.masker(index), state, body)
+        try:
+            masker = self.masker(index)
+        except RecursionError:  # nobody can read its args, and so `main` has not; nothing of it is shown
+            said = "the args are nested too deeply to be read"
+            return index, FAILURE, started, duration, payload.bad_args(said), None
+        state, body = mask_outcome(masker, state, body)
         return index, state, started, duration, body, log
 
     def report(self, outcome: Outcome) -> object:

@@ -23,6 +23,7 @@ import attrs
 import msgspec
 import msgspec.inspect
 
+from hotpath.core.elements import elements_of
 from hotpath.core.schema import explain
 from hotpath.core.storable import encode_custom
 from hotpath.errors import BadArgsError, ScriptError
@@ -195,7 +196,6 @@ class ArgsDecoder:
         self._names = set(signature.struct.__struct_fields__)
         self._many = msgspec.json.Decoder(list[signature.struct], dec_hook=decode_custom)  # type: ignore[name-defined]
         self._one = msgspec.json.Decoder(signature.struct, dec_hook=decode_custom)
-        self._raws = msgspec.json.Decoder(list[msgspec.Raw])
 
     def calls(self, raw: bytes) -> tuple[list[Any], dict[int, str]]:
         """The calls that a JSON array of args asks for, and what is wrong with those that cannot be made, by
@@ -217,8 +217,8 @@ class ArgsDecoder:
 
     def _one_by_one(self, raw: bytes) -> tuple[list[Any], dict[int, str]]:
         try:
-            pieces = self._raws.decode(raw)
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            pieces = elements_of(raw)
+        except (msgspec.DecodeError, ValueError) as error:
             raise BadArgsError(f"the args of a batch cannot be read: {error}") from None
         calls: list[Any] = []
         faults: dict[int, str] = {}

@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import msgspec
-
+from hotpath.core.elements import elements_of
 from hotpath.core.hand import Hand, SealedIds
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def _canceled(skip: bytes, ordinal: int) -> bool:
 
 def split(document: bytes) -> list[bytes]:
     """The elements of a JSON array, as they are written."""
-    return [bytes(element) for element in msgspec.json.decode(document, type=list[msgspec.Raw])]
+    return [bytes(element) for element in elements_of(document)]
 
 
 def join(elements: Sequence[bytes]) -> bytes:

@@ -189,3 +189,33 @@ async def test_flow_that_is_code(stage: Stage):
     assert f"joins {MASK}" in texts[0]
     for text in texts:
         assert "horse" not in text
+
+
+async def test_args_nested_deeper_than_python_reads(stage: Stage):
+    """SQL can put in args that no Python reads: that job fails and says so, with secrets or without; its
+    neighbours run, and theirs stay hidden.
+    """
+    code = "def main({}x=0) -> str:\n    print('said', {})\n    return 'done'\n"
+    (stage.workspace / "deep.py").write_text(code.format("", "1"))
+    (stage.workspace / "hidden.py").write_text(
+        "import hotpath\n" + code.format("key: hotpath.Secret, ", "key")
+    )
+    for script, given, said in (
+        ("deep", {}, "said 1\n"),
+        ("hidden", {"key": "hunter22,["}, f"said {MASK}\n"),
+    ):
+        jobs = [await stage.client.enqueue(script, given)]
+        opened = json.dumps(given)[:-1] + (", " if given else "") + '"x": '
+        deep = opened + "[" * 3000 + "]" * 3000 + "}"
+        jobs += [await stage.connection.fetchval("select hotpath.enqueue($1, $2::text::jsonb)", script, deep)]
+        jobs += [await stage.client.enqueue(script, given)]
+        await stage.drain(script)
+        ends = await stage.connection.fetch(
+            "select state, error ->> 'name' from hotpath.job where id = any ($1::uuid[]) order by id", jobs
+        )
+        assert [tuple(row) for row in ends] == [
+            ("success", None),
+            ("failure", "BadArgsError"),
+            ("success", None),
+        ]
+        assert [await stage.client.log(job) for job in jobs] == [said, "", said]
