@@ -118,8 +118,8 @@ class Board:
         self._last_end = -1
         self._filled = 0
         """Bytes written so far, in all."""
-        self._line: tuple[int, int, int] | None = None
-        """A line feed that is in no record yet: token, position, time."""
+        self._line: tuple[int, int, int, int] | None = None
+        """A line feed that is in no record yet: token, position, time, and the lease that the token had."""
         self._lease = 0
         """Of that token, unless the table has changed."""
         self._lease_known = False
@@ -205,7 +205,7 @@ class Board:
         try:
             if text == "\n" and position == self._last_end >= 0 and token == self._last_token:
                 self.words[_LINE] = self._filled
-                self._line = (token, position, at)
+                self._line = (token, position, at, self._lease)
                 self._last_end = -1
             else:
                 self._write(token, text, position, at)
@@ -214,14 +214,15 @@ class Board:
         finally:
             self._writes = False
 
-    def _write(self, token: int, text: str, position: int, when: int) -> None:
+    def _write(self, token: int, text: str, position: int, when: int, lease: int | None = None) -> None:
         if self._line is not None:
-            whose, where, then = self._line
+            whose, where, then, had = self._line
             self._line = None
             if whose == token and position == where + 1:
                 text, position = "\n" + text, where
             else:
-                self._write(whose, "\n", where, then)
+                # The next hand may have its number by now, and another lease.
+                self._write(whose, "\n", where, then, had)
         words = self.words
         raw = text.encode("utf-8", "surrogatepass")
         if len(raw) > HALF - _RECORD.size:
@@ -238,7 +239,9 @@ class Board:
             used = 0
             words[_USED + (generation & 1)] = 0
             words[_GENERATION] = generation
-        if token != self._last_token or not self._lease_known:
+        if lease is not None:
+            self._lease, self._lease_known = lease, False
+        elif token != self._last_token or not self._lease_known:
             self._lease_known = True  # first: the table may change meanwhile
             self._lease = self.lease(token)
         at = _LOGS + (generation & 1) * HALF + used

@@ -78,6 +78,17 @@ def test_a_job_gets_its_own_text_back(board: Board):
     assert read(board, TOKEN + 2) == ""
 
 
+def test_the_end_of_a_line_is_not_the_next_hands(board: Board):
+    """I9: a line feed that is in no record yet stays its own job's, whoever has its number next."""
+    board.set_lease(7, 1)
+    board.write_log(TOKEN, "before", 0, 1)
+    board.write_log(TOKEN, "\n", 6, 2)
+    board.set_lease(7, 2)
+    board.write_log(TOKEN, "after", 0, 3)
+    board.write_log(TOKEN, "\n", 5, 4)
+    assert [(piece.position, piece.text) for piece in board.read_log(TOKEN)] == [(0, "after"), (5, "\n")]
+
+
 def test_the_newest_of_a_long_log_is_kept(board: Board):
     """However much is printed, the end of it is there, unbroken, and at most a MiB."""
     for line in range(200_000):
