@@ -9,6 +9,8 @@ import re
 
 import msgspec
 
+SURE = 200
+"""Brackets with which a document cannot be nested too deeply."""
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]')
 """A text of a JSON document, or what is between values."""
 
@@ -19,6 +21,17 @@ def elements_of(document: bytes) -> list[msgspec.Raw]:
         return msgspec.json.decode(document, type=list[msgspec.Raw])
     except RecursionError:
         return [msgspec.Raw(element) for element in _scanned(document)]
+
+
+def is_too_deep(document: bytes) -> bool:
+    """Whether a JSON document is nested deeper than Python reads."""
+    if document.count(b"[") + document.count(b"{") < SURE:
+        return False
+    try:
+        msgspec.json.decode(document)
+    except RecursionError:
+        return True
+    return False
 
 
 def _scanned(document: bytes) -> list[bytes]:

@@ -22,9 +22,9 @@ from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import trio
 
+from hotpath.core.elements import elements_of
 from hotpath.core.flow.program import compile_flow
 from hotpath.core.secrets import places_of
 from hotpath.flows.cache import version_with_steps
@@ -144,7 +144,7 @@ class FlowRuntime:
             return
         batch.begun = len(batch)  # who wants to end a run before it is here need not stop the others for it
         recalled = await batch.recall(range(len(batch)))
-        args = [bytes(raw) for raw in msgspec.json.decode(batch.args, type=list[msgspec.Raw])]
+        args = [bytes(raw) for raw in elements_of(batch.args)]
         limits: Sequence[float | None] = [self._timeout] * len(batch)
         if batch.timeouts is not None:
             limits = [self._timeout if limit is None else limit for limit in batch.timeouts]

@@ -510,3 +510,23 @@ async def test_two_workers(stage: Stage) -> None:
     for command in commands:
         await end(command)
     await stage.check_empty()
+
+
+async def test_args_nested_deeper_than_python_reads(stage: Stage):
+    """SQL can put in args that no Python reads: that run fails and says so; its neighbours run."""
+    script(stage, "one", "def main() -> int:\n    return 1\n")
+    secret = {"type": "string", "format": "password", "writeOnly": True}
+    for name, properties, given in (("open", {}, {}), ("hidden", {"key": secret}, {"key": "hunter22"})):
+        schema = {"type": "object", "properties": {**properties, "x": {}}}
+        write_flow(stage.workspace, name, step("a", "one"), schema=schema)
+        runs = [await stage.client.enqueue(name, given)]
+        opened = json.dumps(given)[:-1] + (", " if given else "") + '"x": '
+        deep = opened + "[" * 1500 + "]" * 1500 + "}"
+        runs += [await stage.connection.fetchval("select hotpath.enqueue($1, $2::text::jsonb)", name, deep)]
+        runs += [await stage.client.enqueue(name, given)]
+        await stage.drain(name)
+        ends = await stage.connection.fetch(
+            "select state, error ->> 'kind' from hotpath.job where id = any ($1::uuid[]) order by id", runs
+        )
+        assert [row["state"] for row in ends] == ["success", "failure", "success"]
+        assert ends[1][1] == "bad_args"
