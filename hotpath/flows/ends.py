@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from hotpath.core.elements import is_too_deep
 from hotpath.model import ErrorKind, OutcomeState
 from hotpath.runtime import payload
 from hotpath.runtime.masking import mask_outcome
@@ -46,6 +47,13 @@ class Ends:
         else:
             what = payload.error_object("JobCanceled", "canceled while it ran", ErrorKind.CANCELED)
             self._finish(held, CANCELED, what)
+
+    def _refused(self, held: Held, args: bytes) -> bool:
+        """End a run whose args nobody can read; whether it is one."""
+        if not is_too_deep(args):
+            return False
+        self._finish(held, FAILURE, payload.bad_args("the args are nested too deeply to be read"))
+        return True
 
     def _finish(self, held: Held, state: int, body: bytes) -> None:
         held.over = True

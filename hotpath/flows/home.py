@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hotpath.core.elements import is_too_deep
 from hotpath.core.flow.engine import Run
 from hotpath.core.flow.waits import Ask, StepCall
 from hotpath.core.notes import Early, Mark, Parking, StepNote
@@ -204,8 +203,7 @@ class Home(Ends):
             held = run.holder = group.held[index] = Held(group, index, run)
             if group.spans is not None:
                 group.spans.start(index)
-            if is_too_deep(raw):
-                self._finish(held, FAILURE, payload.bad_args("the args are nested too deeply to be read"))
+            if self._refused(held, raw):
                 continue
             if self._places is not None:
                 given = msgspec.json.decode(self.program.defaults(raw))
