@@ -69,7 +69,7 @@ def test_log_in_from_a_link_elsewhere(database_url, url_after_token):
     though the cookie is SameSite=Strict; after the log-out, to the form again.
     """
     url, token = url_after_token
-    browser = Browser()
+    browser = Browser(url)
     faults = []
 
     def visit(chromium):
