@@ -74,6 +74,7 @@ class Logs:
         if feed is None:
             feed = self._feeds[job] = LogFeed(job, self._stored, self)
             self._jobs.follow(feed, job)
+            self._said.add(job)  # before he came
             self._wanted.set()
             self._watch_pause.wake()
             self._said_pause.wake()
@@ -161,6 +162,8 @@ class Logs:
         for job, chunks in said.items():
             if feed := self._feeds.get(job):
                 feed.hear(chunks)
+        for feed in feeds:
+            feed.begun.set()
 
     async def _listen(self) -> None:
         """Hear which jobs have said something."""

@@ -105,6 +105,10 @@ class LogFeed:
         self._remembered = 0
         self._pages: dict[Position, _Reading] = {}
         self._known = trio.Event()
+        self.begun = trio.Event()
+        """Set when what was said before anybody looked has been read, by all alike: who were live by then
+        would have it all at once, could not keep up, and would come back to the same.
+        """
         self._news = trio.Event()
         self._asked_at = -SAY_AGAIN_SECONDS
 
@@ -141,6 +145,7 @@ class LogFeed:
     async def show(self, viewer: Viewer, after: Position) -> None:
         """Bring a viewer up to date, at his pace, and then let him see what is said."""
         await self._known.wait()
+        await self.begun.wait()
         position = after
         patience = 2
         while not viewer.is_over:
@@ -186,6 +191,7 @@ class LogFeed:
     def close(self) -> None:
         """Nobody looks any more."""
         self._known.set()
+        self.begun.set()
 
     def _fall_behind(self, viewer: Viewer) -> None:
         position = self.live.pop(viewer)
