@@ -15,7 +15,7 @@ import random
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -265,6 +265,7 @@ def _address(url: str, token: str | None) -> _Address:
 async def _connected(address: _Address) -> AsyncIterator[WebSocketConnection]:
     """A connection while the context lasts. Raises `ServerError`."""
     stream: Any = None
+    failure: ServerError | None = None  # raised below: Python before 3.11.4 makes a group of it in `except*`
     try:
         async with trio.open_nursery() as nursery:
             with trio.move_on_after(CONNECT_SECONDS) as scope:
@@ -289,13 +290,15 @@ async def _connected(address: _Address) -> AsyncIterator[WebSocketConnection]:
             yield socket
             nursery.cancel_scope.cancel(reason="the connection is over")
     except* (OSError, HandshakeError, ConnectionClosed, trio.BrokenResourceError) as group:
-        raise _refused(address, group) from None
+        failure = _refused(address, group)
     except* ServerError as group:
-        raise _first(group) from None
+        failure = _first(group)
     finally:
         if stream is not None:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await trio.aclose_forcefully(stream)
+    if failure is not None:
+        raise failure
 
 
 async def _stream(address: _Address) -> Any:
@@ -350,6 +353,7 @@ async def open_remote(url: str, token: str | None = None) -> AsyncIterator[Remot
     """
     remote = Remote(_address(url, token))
     raised: Exception | None = None
+    failure: ServerError | None = None
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(remote.keep)
@@ -359,6 +363,8 @@ async def open_remote(url: str, token: str | None = None) -> AsyncIterator[Remot
                 raised = error
             nursery.cancel_scope.cancel(reason="the remote is closed")
     except* ServerError as group:
-        raise cast("ServerError", _first(group)) from None
+        failure = _first(group)
+    if failure is not None:
+        raise failure
     if raised is not None:
         raise raised
