@@ -143,8 +143,11 @@ def test_pieces(secrets, parts, cuts):
     edges = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
     shown = "".join(stream.feed(text[a:b]) for a, b in itertools.pairwise(edges)) + stream.rest()
     if len(secrets) == 1:
-        assert secrets[0] not in shown
-        assert shown == masker.text(text)
+        (secret,) = secrets
+        assert secret not in shown
+        # Of one with space around or between its lines a part may be masked before the rest comes.
+        if secret == secret.strip() and len(secret.splitlines()) == 1:
+            assert shown == masker.text(text)
 
 
 def test_beginnings_wait():
