@@ -24,6 +24,8 @@ SHORTEST = 4
 ENCODED = 8
 """Characters of the shortest one that is looked for in other forms too, and of the shortest such form."""
 
+_WAITS = 8
+"""So many times the longest form may wait to see whether a longer secret comes of it."""
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\d.eE+-]*')
 """A text or a number of a JSON document."""
 _SAID = ("name", "message", "traceback")
@@ -199,9 +201,24 @@ class Masker:
         start = max(0, len(text) - self._longest + 1)
         for match in self._first.finditer(text, start):
             rest = text[match.start() :]
-            if any(form.startswith(rest) for form in self.forms):
+            if any(len(form) > len(rest) and form.startswith(rest) for form in self.forms):
                 return len(rest)
         return 0
+
+    def settled(self, text: str) -> int:
+        """Up to where the text can be masked without what follows: not a secret that is the beginning of a
+        longer one, nor one that such a cut would part.
+        """
+        cut = len(text) - self.begun(text)
+        if not any(form in text[cut:] for form in self.forms):
+            return len(text)
+        least = max(0, len(text) - _WAITS * self._longest)
+        while cut > least:
+            start = min((at for form in self.forms if (at := _parted(text, form, cut)) >= 0), default=cut)
+            if start == cut:
+                return cut
+            cut = start
+        return len(text) if cut else 0
 
 
 class MaskedStream:
@@ -215,7 +232,12 @@ class MaskedStream:
 
     def feed(self, text: str) -> str:
         """What can be shown now that this has come."""
-        masked = self._masker.text(self._held + text)
+        text = self._held + text
+        cut = self._masker.settled(text)
+        masked = self._masker.text(text[:cut])
+        if cut < len(text):
+            self._held = text[cut:]
+            return masked
         held = self._masker.begun(masked)
         self._held = masked[len(masked) - held :]
         return masked[: len(masked) - held]
@@ -223,13 +245,18 @@ class MaskedStream:
     def rest(self) -> str:
         """What has been waiting, now that nothing more comes."""
         held, self._held = self._held, ""
-        return held
+        return self._masker.text(held)
 
 
 @functools.lru_cache(maxsize=256)
 def masker_of(secrets: tuple[str, ...]) -> Masker:
     """The masker of these secrets: as a rule the same ones come with job after job."""
     return Masker(secrets)
+
+
+def _parted(text: str, form: str, cut: int) -> int:
+    """Where the form begins that a cut there would part; -1 if it parts none."""
+    return text.find(form, max(0, cut - len(form) + 1), cut + len(form) - 1)
 
 
 def _by_length(form: str) -> tuple[int, str]:
