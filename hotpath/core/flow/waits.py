@@ -6,6 +6,7 @@ is sent back; else the strand goes on when somebody calls `go`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -193,7 +194,7 @@ class Heard:
         return False
 
 
-class _Siblings:
+class _Siblings(ABC):
     """What goes on side by side, at most `limit` at a time, until all have ended or one fails that counts."""
 
     __slots__ = ("failed", "limit", "owner", "run", "running", "started", "value")
@@ -216,15 +217,17 @@ class _Siblings:
         self.owner = strand
         return False
 
+    @abstractmethod
     def pump(self) -> None:
         """Start as many as may be."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _is_over(self) -> bool:
-        raise NotImplementedError
+        """Whether nothing more is to come."""
 
+    @abstractmethod
     def _conclude(self) -> None:
-        raise NotImplementedError
+        """Make the value of what has come."""
 
     def _go_on(self) -> None:
         if self.owner is not None and self._is_over():
