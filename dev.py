@@ -2,8 +2,8 @@
 """Set up this checkout, once, and work in it. Needs Python 3.11 or newer and pip (or uv), and nothing else.
 
     python3 dev.py demo [...]       the main job on real input, start to finish
-    python3 dev.py test [...]       the tests; arguments go to pytest
-    python3 dev.py check [...]      what CI runs: ruff, mypy, import-linter, the tests
+    python3 dev.py test [...]       the tests but the slow ones; arguments go to pytest, and choose themselves
+    python3 dev.py check [...]      what CI runs: ruff, mypy, import-linter, all tests
     python3 dev.py bench [...]      the benchmarks; without arguments, their list
     python3 dev.py run CMD [...]    any command in this environment
     python3 dev.py lock [...]       remake requirements/*.txt; arguments (such as --upgrade) go to uv
@@ -49,7 +49,7 @@ LEVELS = {"run": LOCKS / "run.txt", "dev": LOCKS / "dev.txt"}
 RUN_SOURCES = ["pyproject.toml", "--extra", "embedded", "--group", "build"]
 LOCK_SOURCES = {
     "run": RUN_SOURCES,
-    "dev": [*RUN_SOURCES, "--extra", "otel", "--group", "test", "--group", "lint"],
+    "dev": [*RUN_SOURCES, "--extra", "otel", "--extra", "uv", "--group", "test", "--group", "lint"],
     "uv": ["--group", "lock"],
 }
 CHECKS = [
@@ -58,6 +58,7 @@ CHECKS = [
     ["mypy"],
     ["lint-imports", "--no-logo"],
 ]
+QUICK = ["-m", "not slow"]
 IMPORT_ALL = """
 import contextlib, importlib, pkgutil
 import hotpath
@@ -340,14 +341,15 @@ def become(command: list[str]) -> NoReturn:
         sys.exit(126)
 
 
-def pytest_command(arguments: list[str]) -> list[str]:
-    """pytest on the arguments; the whole suite is shared among processes, a part is not worth their start.
+def pytest_command(arguments: list[str], *, slow: bool = True) -> list[str]:
+    """pytest on the arguments, or on all tests, or all but the `slow` ones: those are shared among processes,
+    what arguments choose is not worth their start.
 
     One more than there are cores: many tests wait, for a lease to end or a server to come back.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = ["-n", str(min(cores + 1, 4)), "--dist", "worksteal"]  # who is done first takes from the others
-    return ["pytest", *(arguments or (shared if cores > 1 else []))]
+    return ["pytest", *(arguments or [*([] if slow else QUICK), *(shared if cores > 1 else [])])]
 
 
 def check(arguments: list[str]) -> int:
@@ -367,22 +369,28 @@ def check(arguments: list[str]) -> int:
 def run_to_end(command: list[str], env: dict[str, str]) -> int:
     """Run `command` to its end; a signal to us ends it first, then us."""
     received: list[int] = []
-    with subprocess.Popen(command, env=env) as process:
+    process: subprocess.Popen[bytes] | None = None
 
-        def pass_on(number: int, _frame: FrameType | None) -> None:
-            received.append(number)
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if process:
             process.send_signal(number)  # and no wait here: the one below holds Popen's lock
 
-        passed_on = (signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, pass_on) for number in passed_on}
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()  # the terminal sent it to the whole group: let the command end in its own way
-            sys.exit(130)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    # before the command starts: one that came in between would end us and leave the command behind
+    heeded = [it for it in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(it) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in heeded}
+    try:
+        with subprocess.Popen(command, env=env) as process:
+            for number in received:
+                process.send_signal(number)
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                process.wait()  # the terminal sent it to the whole group: let the command end in its own way
+                sys.exit(130)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if received:
         sys.exit(128 + received[0])
     return code
@@ -424,7 +432,7 @@ def main(arguments: list[str]) -> int:
             if name == "check":
                 return check(rest)
             if name == "test":
-                become(pytest_command(rest))
+                become(pytest_command(rest, slow=False))
             become([*(["hotpath", "demo"] if name == "demo" else ["python", "-m", "bench"]), *rest])
     except (SetupError, OSError) as error:
         say(str(error))

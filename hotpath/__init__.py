@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from hotpath.errors import JobFailed as JobFailed
     from hotpath.errors import JobInterrupted as JobInterrupted
     from hotpath.errors import LeaseLost as LeaseLost
+    from hotpath.errors import NotKeptError as NotKeptError
     from hotpath.errors import NotSuspendedError as NotSuspendedError
+    from hotpath.errors import NotUniqueError as NotUniqueError
     from hotpath.errors import RetryLater as RetryLater
     from hotpath.errors import SchemaError as SchemaError
     from hotpath.errors import ScriptError as ScriptError
@@ -45,11 +47,15 @@ if TYPE_CHECKING:
     from hotpath.flows.code import step as step
     from hotpath.flows.code import task as task
     from hotpath.model import Attempt as Attempt
+    from hotpath.model import Debounce as Debounce
     from hotpath.model import Job as Job
     from hotpath.model import JobContext as JobContext
+    from hotpath.model import Limit as Limit
+    from hotpath.model import Retention as Retention
     from hotpath.model import Retry as Retry
     from hotpath.model import Secret as Secret
     from hotpath.model import State as State
+    from hotpath.model import Unique as Unique
     from hotpath.runtime.context import current_job as current_job
     from hotpath.runtime.context import progress as progress
     from hotpath.runtime.protocol import Batch as Batch
@@ -83,7 +89,9 @@ _HOME = {
         "JobFailed",
         "JobInterrupted",
         "LeaseLost",
+        "NotKeptError",
         "NotSuspendedError",
+        "NotUniqueError",
         "RetryLater",
         "SchemaError",
         "ScriptError",
@@ -94,7 +102,18 @@ _HOME = {
         "UsageError",
     ),
     "hotpath.flows.code": ("approval", "gather", "resume_token", "sleep", "step", "task"),
-    "hotpath.model": ("Attempt", "Job", "JobContext", "Retry", "Secret", "State"),
+    "hotpath.model": (
+        "Attempt",
+        "Debounce",
+        "Job",
+        "JobContext",
+        "Limit",
+        "Retention",
+        "Retry",
+        "Secret",
+        "State",
+        "Unique",
+    ),
     "hotpath.runtime.context": ("current_job", "progress"),
     "hotpath.runtime.protocol": ("Batch", "Interruptible", "Outcome", "Runtime", "Script"),
     "hotpath.runtime.sync": ("SyncRuntime",),

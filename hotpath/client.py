@@ -10,7 +10,6 @@ schema that was stored when the script's version was registered.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -21,18 +20,17 @@ from uuid import UUID
 import attrs
 
 from hotpath.config import Config, read_config
-from hotpath.core.schema import ArgsValidator
 from hotpath.core.traceparent import current_traceparent
 from hotpath.errors import (
     BadArgsError,
     JobCanceled,
     JobFailed,
-    ScriptError,
-    UnknownScriptError,
+    NotKeptError,
 )
-from hotpath.model import Job, ScriptVersion, State
-from hotpath.scripts.describe import describe
-from hotpath.scripts.locate import locate
+from hotpath.known import Knowing, Known
+from hotpath.model import Job, State, Unique
+from hotpath.scales import Scales
+from hotpath.schedules import Schedules
 from hotpath.shown import Shown
 from hotpath.sources import Args, Encoded, Source, SourceFailed
 from hotpath.store import approvals, listing
@@ -40,21 +38,9 @@ from hotpath.store import jobs as store
 from hotpath.store.completions import Completions, open_completions
 from hotpath.store.database import Database, open_database
 from hotpath.store.load import enqueue_many
-from hotpath.store.scripts import Registered, find_script, register_version
-from hotpath.store.seal import AsyncSeal, Contents, JobIds, Sealer
+from hotpath.store.load_rows import RefusedJobError
+from hotpath.store.seal import AsyncSeal, Contents, Sealer
 from hotpath.tailing import Tail, open_tail
-
-FRESH_SECONDS = 5.0
-"""How long a client believes what it knows of a script before it asks again."""
-
-
-@attrs.frozen
-class _Known:
-    """What a client remembers of a script."""
-
-    script: Registered
-    validator: ArgsValidator
-    read_at: float
 
 
 @attrs.frozen
@@ -69,17 +55,14 @@ class ClientStatistics:
     """Connections open in its pool."""
 
 
-class Client(Shown):
+class Client(Schedules, Knowing, Shown, Scales):
     """Made by `open_client`; may be used by any number of tasks."""
 
     def __init__(
         self, database: Database, completions: Completions, config: Config, *, registers: bool = True
     ) -> None:
-        self.database = database
-        self.config = config
+        Knowing.__init__(self, database, config, registers=registers)
         self._completions = completions
-        self._known: dict[str, _Known] = {}
-        self._registers = registers
         self._enqueued = 0
 
     async def enqueue(
@@ -91,27 +74,31 @@ class Client(Shown):
         priority: int = 0,
         scheduled_for: datetime | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
+        unique: Unique | str | None = None,
     ) -> UUID:
         """Put one job in; return its id once it is committed.
 
         `priority`: larger first, -32768 to 32767; 0 means the script's own. `scheduled_for`: not before
         then (with a time zone); None means now. `timeout`: seconds that one run of it may take; None means
-        the script's own. A script that nobody has registered is registered if the
-        workspace has it. Raises `UnknownScriptError`, `BadArgsError` that names the field, `UsageError`
-        for the other values.
+        the script's own. `unique`: a key, or more about it; None means the script's own. If another job has
+        the key, its id may be returned. `NAME@HASH` means one version of a script, by the first digits of its
+        hash. A script that nobody has registered is registered if the workspace has it. Raises
+        `UnknownScriptError`, `BadArgsError` that names the field, `UsageError` for the other values,
+        `NotUniqueError`.
         """
         known = await self._know(script)
-        raw = await self._check(known, {} if args is None else args)
+        raw = await self._check(known, script, {} if args is None else args)
         async with self.database.connection() as connection:
             job_id = await store.enqueue(
                 connection,
-                script,
+                known.name,
                 raw,
                 tag=tag,
                 priority=priority,
                 scheduled_for=scheduled_for,
                 timeout=timeout,
                 traceparent=current_traceparent(),
+                unique=unique,
             )
         self._enqueued += 1
         return job_id
@@ -130,7 +117,8 @@ class Client(Shown):
 
         `args` is read as it is sent, in constant memory, so it may be a generator of ten million. What it
         raises comes out and leaves nothing behind; so does being cancelled. Raises `BadArgsError` that
-        names the job (from 0) and the field, and what `enqueue` raises.
+        names the job (from 0) and the field, and what `enqueue` raises. Of a script with unique keys or
+        debounce, jobs go in one by one, and those that another one stands for have its id.
         """
         known = await self._know(script, fresh=True)
         sealer = Sealer()
@@ -143,6 +131,8 @@ class Client(Shown):
             return await self._load(
                 known, batches, tag=tag, priority=priority, scheduled_for=scheduled_for, timeout=timeout
             )
+        except RefusedJobError:
+            raise
         except BadArgsError as error:
             raise BadArgsError(f"job {sealer.count} of {script}: {error}") from None
 
@@ -171,12 +161,12 @@ class Client(Shown):
 
     async def _load(
         self,
-        known: _Known,
+        known: Known,
         batches: Iterable[Contents] | AsyncIterable[Contents],
         *,
         traceparent: str | None = None,
         **options: Any,
-    ) -> JobIds:
+    ) -> Sequence[UUID]:
         traceparent = traceparent or current_traceparent()
         source = batches if isinstance(batches, AsyncIterable) else Source(batches)
         try:
@@ -187,30 +177,17 @@ class Client(Shown):
         self._enqueued += len(ids)
         return ids
 
-    async def validator(self, script: str) -> ArgsValidator:
-        """What checks args of this script and encodes them, by the schema of its current version."""
-        return (await self._know(script, fresh=True)).validator
-
-    async def register(self, script: str) -> ScriptVersion:
-        """Find the script in the workspace, read it in a child process and make that its current version.
-
-        Raises `UnknownScriptError` if the workspace has no such script, `ScriptError` if it cannot be loaded.
-        """
-        located = locate(script, self.config.workspace)
-        description = await describe(located)
-        async with self.database.connection() as connection:
-            version = await register_version(connection, description)
-        self._known.pop(description.path, None)
-        return version
-
     async def result(self, job: UUID) -> Any:
         """Wait until the job has ended, and return its result; of a flow's run, its early result as soon as
         it has one.
 
-        Raises `JobFailed` or `JobCanceled`, with the stored error in `.error`, and `UnknownJobError`.
+        Raises `JobFailed` or `JobCanceled`, with the stored error in `.error`, `NotKeptError` when the result
+        is not kept any more, and `UnknownJobError`.
         Give it a deadline with a scope outside; if cancelled, the job goes on.
         """
         ended = await self.wait(job, early=True)
+        if "result" in ended.not_kept:
+            raise NotKeptError(f"job {job} succeeded; its result is not kept any more")
         error = ended.error or {}
         message = f"{error.get('name', 'Error')}: {error.get('message', '')}"
         if ended.state is State.FAILURE:
@@ -331,7 +308,8 @@ class Client(Shown):
 
         A flow's run begins anew or, with `from_step` (the key of a step, or its id if only one step has it),
         from that step: what ended before that did counts as it is. Raises `UsageError` for a step that is
-        not there, or is one of several, and for a job that is a step.
+        not there, or is one of several, and for a job that is a step; `NotKeptError` when its args are not
+        kept any more.
         """
         async with self.database.connection() as connection:
             if from_step is None:
@@ -349,50 +327,6 @@ class Client(Shown):
             waiting=self._completions.waiting,
             connections=self.database.pool.statistics().size,
         )
-
-    async def _know(self, script: str, *, fresh: bool = False) -> _Known:
-        """What is known of the script: remembered for a moment, then read, and registered from the workspace
-        if need be.
-        """
-        known = self._known.get(script)
-        now = time.monotonic()
-        if known is not None and now - known.read_at < (1.0 if fresh else FRESH_SECONDS):
-            return known
-        try:
-            found = await self._find(script)
-        except UnknownScriptError as unknown:
-            found = await self._register_unknown(script, unknown)
-        known = self._known[script] = _Known(found, ArgsValidator(found.version.description.schema), now)
-        return known
-
-    async def _register_unknown(self, script: str, unknown: UnknownScriptError) -> Registered:
-        if not self._registers:
-            raise unknown
-        try:
-            located = locate(script, self.config.workspace)
-        except ScriptError:
-            raise unknown from None
-        if located.name != script:
-            raise unknown
-        await self.register(script)
-        return await self._find(script)
-
-    async def _find(self, script: str) -> Registered:
-        async with self.database.connection() as connection:
-            return await find_script(connection, script)
-
-    async def _check(self, known: _Known, args: Args) -> bytes:
-        """The args as JSON. Refused ones are looked at again with the current schema, which may have changed
-        since.
-        """
-        try:
-            return known.validator.encode(args)
-        except BadArgsError:
-            script = known.script.version.description.path
-            if time.monotonic() - known.read_at < 0.1:
-                raise
-            del self._known[script]
-            return (await self._know(script)).validator.encode(args)
 
 
 @asynccontextmanager

@@ -3,7 +3,8 @@
 `HOTPATH_DATABASE_URL`, else `DATABASE_URL`, else an embedded PostgreSQL (`embedded` asks for that one by
 name); `HOTPATH_LISTEN_URL` for LISTEN when the database URL goes through a pooler; `HOTPATH_HOME` for the
 embedded server; `HOTPATH_WORKSPACE` for the scripts; `HOTPATH_LOG_STORE` for logs that leave the database, so
-many seconds (`HOTPATH_LOG_STORE_AFTER`) after they were written. No message and no `repr` shows a password.
+many seconds (`HOTPATH_LOG_STORE_AFTER`) after they were written; `HOTPATH_PROBE_DIR` for signs of life;
+`HOTPATH_LOAD_TIMEOUT` for how long a script may load. No message and no `repr` shows a password.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from hotpath.errors import UsageError
 EMBEDDED = "embedded"
 """The value of a database URL that means the embedded PostgreSQL."""
 
+LOAD_WITHIN = 60.0
+"""Seconds that a script may take to load, unless somebody says otherwise."""
 LOG_STORES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "file")
 """What the address of a log store may begin with; anything else is a directory."""
 
@@ -58,6 +61,10 @@ class Config:
     """Where logs go that leave the database, such as `s3://bucket/prefix` or a directory; None: they stay."""
     log_store_after: float = 60.0
     """Seconds after which a log of a job that has ended goes there."""
+    probe_dir: Path | None = None
+    """Where a supervisor leaves signs of life for probes; None: nowhere."""
+    load_within: float = LOAD_WITHIN
+    """Seconds that a script may take to load in a worker process that others wait for."""
     debug: bool = False
     """Whether errors show their traceback."""
 
@@ -85,6 +92,7 @@ def read_config(
             break
     listen_url = environ.get("HOTPATH_LISTEN_URL") or None
     home = environ.get("HOTPATH_HOME") or None
+    probes = environ.get("HOTPATH_PROBE_DIR") or None
     return Config(
         workspace=_find_workspace(workspace, environ),
         database_url=url,
@@ -92,6 +100,8 @@ def read_config(
         home=Path(home).absolute() if home else None,
         log_store=_check_store(environ.get("HOTPATH_LOG_STORE")),
         log_store_after=_seconds(environ, "HOTPATH_LOG_STORE_AFTER", 60.0),
+        probe_dir=Path(probes).absolute() if probes else None,
+        load_within=_seconds(environ, "HOTPATH_LOAD_TIMEOUT", LOAD_WITHIN),
         debug=debug,
     )
 

@@ -70,8 +70,30 @@ class UnknownJobError(HotpathError):
     """No job has this id."""
 
 
+class UnknownGroupError(HotpathError):
+    """No worker group of this name is configured."""
+
+
+class GroupInUseError(HotpathError):
+    """Live workers belong to the group."""
+
+
+class GroupChangedError(HotpathError):
+    """Somebody else has changed the group since it was read."""
+
+
+class NotKeptError(HotpathError):
+    """What was asked for is not kept any more: the args, without which a job cannot be run again, or the
+    result.
+    """
+
+
 class NotSuspendedError(HotpathError):
     """A run does not wait for this approval: it waits for none, has ended, or has its answer."""
+
+
+class NotUniqueError(HotpathError):
+    """Another job has the unique key; the message names it."""
 
 
 class JobError(HotpathError):

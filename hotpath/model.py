@@ -56,6 +56,7 @@ class ErrorKind(enum.StrEnum):
     CRASH = "crash"
     BAD_ARGS = "bad_args"
     BAD_RESULT = "bad_result"
+    EXPIRED = "expired"
 
 
 @attrs.frozen
@@ -87,6 +88,8 @@ class Job:
     """Of a step: the numbers of the iterations and branches it is in, outermost first, such as `3.1`; empty
     for one that is in none.
     """
+    not_kept: tuple[str, ...] = ()
+    """Of a job that has ended and was looked up: what of `args` and `result` is not kept any more."""
 
 
 def _names(on: object) -> tuple[Any, ...]:
@@ -151,6 +154,60 @@ class Retry:
 
 
 @attrs.frozen
+class Retention:
+    """For how long what is kept of a script's jobs after the day on which they ended: spans such as `"30d"`,
+    `"12h"` or `"forever"`, or seconds. None: what the database says for all.
+    """
+
+    jobs: Any = None
+    """The job itself: state, times, error, attempts. Nothing else outlives it."""
+    results: Any = None
+    args: Any = None
+    """Without its args a job cannot be run again."""
+    logs: Any = None
+
+
+@attrs.frozen
+class Limit:
+    """How many jobs of a script may run at a time, or start within a time; docs/limits.md has the rules."""
+
+    concurrency: int | None = None
+    """Jobs at a time, whichever workers have them."""
+    rate: tuple[int, float] | None = None
+    """(jobs, seconds): no more start within any such time."""
+    key: str | None = None
+    """Text with `$args[field]` in it: each value has the limit for itself; None: all jobs together."""
+
+
+@attrs.frozen
+class Unique:
+    """One job at a time for a key, whoever puts it in."""
+
+    key: str
+    """Text, with `$args[field]` in it or without."""
+    while_: str | float = "unfinished"
+    """How long a job has its key: while it is `queued`, `unfinished`, or so many seconds from when it was put
+    in.
+    """
+    on_conflict: str = "existing"
+    """What becomes of a second one: `reject` it with an error, take the `existing` one for it, or `replace`:
+    the earlier one is canceled.
+    """
+
+
+@attrs.frozen
+class Debounce:
+    """Jobs with the same key that follow each other closely become one, which runs when it is quiet."""
+
+    seconds: float
+    """How long it has to be quiet."""
+    key: str | None = None
+    """Text with `$args[field]` in it; None: all jobs of the script."""
+    longest: float | None = None
+    """Seconds after which the job runs although it is not quiet; None: it waits."""
+
+
+@attrs.frozen
 class Settings:
     """What a script says of itself in `hotpath.settings(...)` or `NAME.script.yaml`; None: not said."""
 
@@ -161,6 +218,15 @@ class Settings:
     concurrency: int | None = None
     flow: bool | None = None
     """Whether its calls are steps; None: if its source mentions `hotpath.step` or the like."""
+    retention: Retention | None = None
+    """For how long its jobs are kept, in seconds; the database's own entry for the script comes first."""
+    limit: Limit | None = None
+    unique: Unique | None = None
+    debounce: Debounce | None = None
+    expires: float | None = None
+    """Seconds from when it is due after which a job that nobody has begun ends."""
+    on_expire: str | None = None
+    """How it ends then: `fail` (None is this) or `cancel`."""
 
 
 @attrs.frozen
@@ -184,6 +250,12 @@ class Description:
     steps: tuple[Description, ...] = attrs.field(default=(), eq=False)
     """Of a flow file, the scripts that it runs: each is a version of its own, and not stored with the flow's.
     """
+    inline: bool = attrs.field(default=False, eq=False)
+    """Whether it is written in a flow, and goes with that."""
+    files: tuple[tuple[str, bytes], ...] = attrs.field(default=(), eq=False, repr=False)
+    """What it consists of, by path from the workspace, the main file first; empty once it is stored."""
+    remarks: tuple[str, ...] = attrs.field(default=(), eq=False, repr=False)
+    """What its author may not have meant, of a flow that has just been read."""
 
 
 @attrs.frozen

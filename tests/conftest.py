@@ -3,7 +3,7 @@
 - `database_url`: a new database with Hotpath's schema; `empty_database_url`: one without.
 - `cluster`: the server they are in, private to this run (to this xdist worker), never the one you work with.
   `HOTPATH_TEST_DATABASE_URL` names a server to use instead, with the right to create databases.
-- A Trio test that is not done after a minute fails and says so.
+- A Trio test that hangs fails after `TEST_SECONDS` and says so.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import compileall
 import fcntl
 import functools
+import gc
 import inspect
 import itertools
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import hypothesis
 import pytest
 import trio
+from _pytest.assertion import rewrite
 
 import hotpath
 from hotpath.store.embedded import EmbeddedPostgres
@@ -33,9 +36,10 @@ from hotpath.store.embedded_wire import Session
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
 
 import warm
-from thoroughness import examples
+from nest import START_AS_EVER
+from thoroughness import THOROUGH, examples
 
-TEST_SECONDS = 60.0
+TEST_SECONDS = 150.0  # several times what the longest takes on a busy machine
 
 # Nothing here has to survive a power cut, and everything should be quick and small. Tests of crashes start
 # their own servers.
@@ -51,7 +55,10 @@ _NOT_YOURS = ("HOTPATH_", "PG")
 _YOURS = ("HOTPATH_TEST_DATABASE_URL", "HOTPATH_PG_BIN", "HOTPATH_PG_USER")
 _MEMORY_DISK = "/dev/shm"
 _HOME_PREFIX = "hotpath-test-"
+_CACHE = pytest.StashKey[str]()
 _serial = itertools.count(1)
+_sessions: dict[str, Session] = {}
+"""By the server, the connection that it is administered by."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,15 +68,49 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name == "DATABASE_URL" or (name.startswith(_NOT_YOURS) and name not in _YOURS):
             del os.environ[name]
-    hypothesis.settings.register_profile("hotpath", max_examples=examples(40, 100))
+    # Sources of versions and environments of scripts are kept there: not among yours.
+    os.environ["XDG_CACHE_HOME"] = config.stash[_CACHE] = tempfile.mkdtemp(prefix="hotpath-test-cache-")
+    hypothesis.settings.register_profile(
+        "hotpath",
+        max_examples=examples(40, 100),
+        derandomize=not THOROUGH,  # as its profile for CI: what fails does so for a change, not by chance
+        deadline=None,  # these two judge the machine: on a busy one each example is late, and each draw slow
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
     hypothesis.settings.load_profile("hotpath")
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(Path(hotpath.__file__).parent, quiet=2)
+    else:
+        _rewrite_share(config, int(config.workerinput["workerid"][2:]), config.workerinput["workercount"])
+
+
+def _rewrite_share(config: pytest.Config, number: int, count: int) -> None:
+    """Rewrite the assertions of this process's share of the tests, for the others of this run, and the next
+    run, to find: that is two thirds of what collecting takes, and each process would do all of it.
+    """
+    places = [Path(each.partition("::")[0]) for each in config.args]
+    files = {file for place in places for file in ([place] if place.is_file() else place.rglob("test_*.py"))}
+    for file in sorted(files, key=lambda file: (-file.stat().st_size, file))[number::count]:
+        kept = rewrite.get_cache_dir(file) / (file.stem + rewrite.PYC_TAIL)
+        if rewrite._read_pyc(file, kept) is None and rewrite.try_makedirs(kept.parent):
+            digest, code = rewrite._rewrite_test(file, config)
+            rewrite._write_pyc(config.stash[rewrite.assertstate_key], code, digest, kept)
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays there: the collector need not walk the tests' whole world again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(config.stash.get(_CACHE, ""), ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Bound every Trio test, before pytest-trio wraps it; virtual clocks are left alone, for them a minute is
+    """Bound every Trio test, before pytest-trio wraps it; virtual clocks are left alone, for them that is
     nothing.
     """
     test = getattr(item, "obj", None)
@@ -106,6 +147,9 @@ def cluster() -> Iterator[str]:
     try:
         yield server.start("postgres")
     finally:
+        for session in _sessions.values():
+            session.__exit__(None, None, None)
+        _sessions.clear()
         server.stop()
         server.close()
         shutil.rmtree(home, ignore_errors=True)
@@ -113,9 +157,16 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm() -> Iterator[None]:
-    """What starts `hotpath` commands ends with this run."""
+    """What starts `hotpath` commands, workers and describers ends with this run."""
+    warm.install()
     yield
     warm.SHARED.close()
+
+
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process starts is a Python of its own in this test, whatever it is."""
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", START_AS_EVER)
 
 
 def _sweep(base: Path) -> None:
@@ -202,11 +253,12 @@ def _administer(cluster: str, statement: str) -> list:
     """Run one statement outside of a transaction, and return its rows."""
     parts = urlsplit(cluster)
     if parts.hostname is None and (host := parse_qs(parts.query).get("host")):
-        # Our own server: 3 ms through the launcher's few messages, and no test of the driver rests on the
-        # driver.
-        socket_path = Path(host[0]) / ".s.PGSQL.5432"
-        with Session(socket_path, database=parts.path[1:], user="hotpath", seconds=50) as session:
-            return session.execute(statement)
+        # Our own server, by the launcher's few messages: no test of the driver rests on the driver.
+        # One connection for all of the run: a new one for each statement takes as long as what it asks.
+        if cluster not in _sessions:
+            place = Path(host[0]) / ".s.PGSQL.5432"
+            _sessions[cluster] = Session(place, database=parts.path[1:], user="hotpath", seconds=50)
+        return _sessions[cluster].execute(statement)
     return trio.run(_administer_elsewhere, cluster, statement)
 
 

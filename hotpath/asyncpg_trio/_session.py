@@ -27,6 +27,7 @@ from asyncpg.exceptions import (
 )
 from asyncpg.protocol.protocol import BUILTIN_TYPE_NAME_MAP, NO_TIMEOUT, Protocol
 
+from ._arrays import known_arrays
 from ._cancel import interrupt_operation
 from ._options import ConnectOptions
 from ._statements import StatementCache
@@ -229,6 +230,9 @@ class Session:
         missing = statement._init_types()
         overwritten = False
         rounds = 0
+        if missing and (arrays := known_arrays(missing)):
+            self.protocol.get_settings().register_data_types(arrays)
+            missing = statement._init_types()
         while missing:
             types, by_unnamed = await self.introspect_types(missing)
             self.protocol.get_settings().register_data_types(types)

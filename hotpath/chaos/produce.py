@@ -64,6 +64,8 @@ class Producer:
     """Where it says what went wrong."""
     taken: int = 0
     """Numbers given out."""
+    missed: int = 0
+    """Of these, those that trouble with the database or a rollback used up: others take their place."""
     acknowledged: int = 0
     stopped: bool = False
     _descriptor: int = -1
@@ -85,8 +87,8 @@ class Producer:
             os.close(self._log_descriptor)
 
     async def _again_and_again(self, way: Callable[[random.Random], Any], draw: random.Random) -> None:
-        while not self.stopped and self.taken < self.wanted:
-            if self.taken >= self._due() or self._backlog() > BACKLOG:
+        while not self.stopped and self.taken - self.missed < self.wanted:
+            if self.taken - self.missed >= self._due() or self._backlog() > BACKLOG:
                 await trio.sleep(0.02)
                 continue
             try:
@@ -108,7 +110,7 @@ class Producer:
 
     def _take(self, count: int) -> range:
         first = self.taken
-        self.taken += min(count, self.wanted - first)
+        self.taken += min(count, self.wanted + self.missed - first)
         return range(first, self.taken)
 
     def _args(self, n: int) -> dict[str, Any]:
@@ -127,6 +129,8 @@ class Producer:
         os.write(self._descriptor, data)
         if how in ACKNOWLEDGED:
             self.acknowledged += len(numbers)
+        elif how in (MAYBE, ROLLED_BACK):
+            self.missed += len(numbers)
 
     # ------------------------------------------------------------ the ways
 
@@ -189,6 +193,7 @@ class Producer:
                 self._write((), numbers, MAYBE, priority, script)
             else:  # it never came to the commit
                 self._write(ids, numbers[: len(ids)], ROLLED_BACK, priority, script)
+                self.missed += len(numbers) - len(ids)
             raise
         self._write(ids, numbers, IN_SQL, priority, script)
 

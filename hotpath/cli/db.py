@@ -70,6 +70,7 @@ def status(given: Given) -> int:
                 "home": str(found.home),
                 "running": found.running,
                 "pid": found.pid,
+                "kept": found.kept,
                 "version": found.version,
                 "size": found.size,
                 "database_url": url,
@@ -77,7 +78,8 @@ def status(given: Given) -> int:
         )
         return 0
     print(f"home      {found.home}")
-    print(f"state     {f'running as process {found.pid}' if found.running else 'stopped'}")
+    until = ", until `hotpath db stop`" if found.kept else ""
+    print(f"state     {f'running as process {found.pid}{until}' if found.running else 'stopped'}")
     print(f"version   {found.version or '-'}")
     print(f"size      {found.size / 1e6:,.1f} MB")
     print(f"database  {url}")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import signal
+from typing import Any
 
 import click
 
-from hotpath.cli.options import Given, common
+from hotpath.cli.options import Given, common, of_workers
 
 
 @click.command("dedicate")
 @click.argument("name")
-@click.option("--processes", "-p", type=int, default=1, metavar="N", help="Worker processes. [1]")
+@click.option("--processes", "-p", type=int, metavar="N", help="Worker processes. [the group's, else 1]")
 @click.option(
     "--concurrency", "-c", type=int, metavar="C", help="Jobs at a time per process, for an async main."
 )
@@ -23,73 +23,66 @@ from hotpath.cli.options import Given, common
     metavar="T",
     help="Tag to listen to; may be repeated. [the script's own]",
 )
-@click.option("--group", "-g", metavar="G", help="Worker group that it belongs to.")
+@click.option(
+    "--group",
+    "-g",
+    envvar="WORKER_GROUP",
+    metavar="G",
+    help="Worker group that it belongs to, whose options it has where no flag says otherwise. [WORKER_GROUP]",
+)
 @click.option("--drain", is_flag=True, help="Exit 0 when nothing is left to run.")
-@click.option(
-    "--grace", type=float, default=30.0, metavar="S", help="Seconds that jobs get to finish at SIGTERM. [30]"
-)
-@click.option(
-    "--lease",
-    type=float,
-    default=15.0,
-    metavar="S",
-    help="Seconds without a sign of life after which others take its jobs. [15]",
-)
-@click.option(
-    "--max-jobs", type=int, metavar="N", help="Replace a process that has run N jobs by a warm one."
-)
-@click.option(
-    "--max-rss", metavar="SIZE", help="Replace a process above this memory (512M, 2G) by a warm one."
-)
+@of_workers
+@click.option("--watch", is_flag=True, help="Deploy the script whenever it is saved, and swap it in.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @common
 def command(
     given: Given,
     *,
     name: str,
-    processes: int,
+    processes: int | None,
     concurrency: int | None,
     tags: tuple[str, ...],
     group: str | None,
     drain: bool,
-    grace: float,
-    lease: float,
+    grace: float | None,
+    lease: float | None,
     max_jobs: int | None,
     max_rss: str | None,
+    watch: bool,
     quiet: bool,
 ) -> int:
-    """Run the jobs of the script NAME (f/team/score, or the path of a .py file) until stopped.
+    """Run the jobs of the script NAME (f/team/score, or the path of a .py file) until stopped. Another
+    version that is deployed meanwhile takes over without a gap; jobs of pinned versions are run beside.
 
     SIGTERM and Ctrl-C let running jobs finish; a second one gives them back at once.
     """
-    _stop_quietly()
+    from hotpath.worker.leaving import leave_quietly
+
+    leave_quietly()
     from hotpath.runtime.tracing import check
     from hotpath.worker.options import DedicateOptions, parse_size
     from hotpath.worker.supervisor import supervise
 
     check()
+    chosen: dict[str, Any] = {
+        "processes": processes,
+        "concurrency": concurrency,
+        "grace": grace,
+        "lease": lease,
+        "max_jobs": max_jobs,
+        "max_rss": None if max_rss is None else parse_size(max_rss, "--max-rss"),
+    }
+    chosen = {option: value for option, value in chosen.items() if value is not None}
     options = DedicateOptions(
         name=name,
         workspace=given.config.workspace,
-        processes=processes,
-        concurrency=concurrency,
         tags=tags,
-        group=group,
+        group=group or None,
         drain=drain,
-        grace=grace,
-        lease=lease,
-        max_jobs=max_jobs,
-        max_rss=None if max_rss is None else parse_size(max_rss, "--max-rss"),
+        watch=watch,
         json=given.json,
         quiet=quiet,
+        given=frozenset(chosen),
+        **chosen,
     )
     return given.run(supervise, given.config, options)
-
-
-def _stop_quietly() -> None:
-    """Until the supervisor heeds signals itself, SIGTERM ends a command that has done nothing: no error."""
-
-    def leave(*_: object) -> None:
-        raise SystemExit(0)
-
-    signal.signal(signal.SIGTERM, leave)

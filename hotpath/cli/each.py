@@ -30,7 +30,7 @@ async def each(
     """
     from hotpath.cli.output import print_json
     from hotpath.client import open_client
-    from hotpath.errors import UnknownJobError, UsageError
+    from hotpath.errors import NotKeptError, UnknownJobError, UsageError
 
     code = 0
     async with open_client(config=given.config) as client:
@@ -40,7 +40,7 @@ async def each(
                 state = (await client.job(job_id)).state.value
             except UnknownJobError:
                 agreed, state = False, "unknown"
-            except UsageError as error:
+            except (UsageError, NotKeptError) as error:
                 if len(ids) == 1 and not given.json:
                     raise
                 state = (await client.job(job_id)).state.value

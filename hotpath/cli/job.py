@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 STEPS = 100_000
 """Steps of a run that are read."""
 _SHOWN = 10  # waits that are told one by one
+_NOT_KEPT = "not kept any more (see `hotpath retention show`)"
 _FAR = timedelta(days=50 * 365)  # a run that waits for somebody is due after the end of everything
 
 
@@ -41,6 +42,7 @@ async def _show(given: Given, job_id: UUID) -> int:
         attempt_document,
         job_document,
         step_document,
+        utc,
         wait_document,
         waiting_document,
     )
@@ -57,6 +59,7 @@ async def _show(given: Given, job_id: UUID) -> int:
             steps = await client.masked_steps(job_id, steps)
         waiting = await client.waiting(job_id) if job.state == "queued" else None
         attempts = await client.masked_attempts(job, attempts)
+        schedule = await client.schedule_of(job_id)
         (job,) = await client.masked([job])
     if given.json:
         document = job_document(job) | {"attempts": [attempt_document(each) for each in attempts]}
@@ -65,12 +68,14 @@ async def _show(given: Given, job_id: UUID) -> int:
             document["waits_for"] = [wait_document(each) for each in waits]
         if waiting is not None:
             document["waiting"] = waiting_document(waiting)
+        if schedule is not None:
+            document["schedule"] = {"name": schedule[0], "tick": utc(schedule[1])}
         print_json(document)
         return 0
     why = [wait_text(wait) for wait in waits]
     if waiting is not None:
         why = [reason.text for reason in waiting.reasons]
-    for name, text in _fields(job, why):
+    for name, text in _fields(job, why, schedule):
         print(f"{name:<14} {printable(text)}")
     if job.error is not None and job.error.get("traceback"):
         print(f"\n{printable(job.error['traceback']).rstrip()}")
@@ -83,12 +88,14 @@ async def _show(given: Given, job_id: UUID) -> int:
     return 0
 
 
-def _fields(job: Job, why: Sequence[str]) -> list[tuple[str, str]]:
+def _fields(job: Job, why: Sequence[str], schedule: tuple[str, datetime] | None) -> list[tuple[str, str]]:
     from hotpath.cli.output import pretty_json
     from hotpath.words import clock, span
 
     due = "when it is woken" if job.scheduled_for - datetime.now(UTC) > _FAR else clock(job.scheduled_for)
     fields = [("id", str(job.id)), ("script", job.script)]
+    if schedule is not None:
+        fields.append(("schedule", f"{schedule[0]}, tick of {clock(schedule[1])}"))
     if job.kind == "step":
         fields += [("run", str(job.parent)), ("step", str(job.step))]
     fields += [
@@ -107,10 +114,10 @@ def _fields(job: Job, why: Sequence[str]) -> list[tuple[str, str]]:
         ("finished", clock(job.finished_at)),
         ("duration", span(job.duration_ms)),
         ("worker", job.worker or "-"),
-        ("args", pretty_json(job.args)),
+        ("args", _NOT_KEPT if "args" in job.not_kept else pretty_json(job.args)),
     ]
     if job.state == "success":
-        fields.append(("result", pretty_json(job.result)))
+        fields.append(("result", _NOT_KEPT if "result" in job.not_kept else pretty_json(job.result)))
     if job.error is not None:
         fields.append(("error", _said(job.error)))
     return fields

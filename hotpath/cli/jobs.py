@@ -19,11 +19,15 @@ STATES = ("queued", "running", "success", "failure", "canceled")
 @click.option("--since", type=Since(), help="Only jobs made since then: a time, or 90s, 10m, 2h, 7d.")
 @click.option("--limit", "-n", type=click.IntRange(1), default=50, metavar="N", help="How many. [50]")
 @click.option("--before", type=JobId(), help="The next page: jobs made before this one.")
+@click.option("--schedule", metavar="NAME", help="Only what this schedule has put in, its last ticks first.")
 @click.option("--steps", is_flag=True, help="Steps of flows' runs too, which are jobs of their own.")
 @click.option("--parent", type=JobId(), metavar="RUN", help="Only this run's steps, the last begun first.")
 @common
 def command(given: Given, *, limit: int, before: UUID | None, **asked: Any) -> int:
     """List jobs, the newest first."""
+    others = [name for name, value in (*asked.items(), ("before", before)) if value and name != "schedule"]
+    if asked["schedule"] is not None and others:
+        raise click.UsageError(f"--schedule goes with --limit alone; leave out --{others[0]}")
     return given.run(_list, given, limit, before, asked)
 
 
@@ -34,11 +38,16 @@ async def _list(given: Given, limit: int, before: UUID | None, asked: dict[str, 
     from hotpath.words import clock, span
 
     shows_steps = asked["steps"] or asked["parent"] is not None
+    schedule = asked.pop("schedule")
     rows: list[tuple[str, ...]] = []
     async with open_client(config=given.config) as client:
         while limit > 0:
             size = min(limit, 1000)
-            page = await client.jobs(**asked, limit=size, before=before)
+            if schedule is not None:
+                page = await client.schedule_jobs(schedule, limit)
+                size = len(page) + 1  # that is all
+            else:
+                page = await client.jobs(**asked, limit=size, before=before)
             for job in await client.masked(page):
                 if given.json:
                     print_json(job_document(job))

@@ -95,6 +95,29 @@ def common(function: _Function) -> Any:
     return flag(global_options(called))
 
 
+def of_workers(function: _Function) -> _Function:
+    """Give a command the options that all workers have."""
+    for option in (
+        click.option(
+            "--max-rss", metavar="SIZE", help="Replace a process above this memory (512M, 2G) by a warm one."
+        ),
+        click.option(
+            "--max-jobs", type=int, metavar="N", help="Replace a process that has run N jobs by a warm one."
+        ),
+        click.option(
+            "--lease",
+            type=float,
+            metavar="S",
+            help="Seconds without a sign of life after which others take its jobs. [15]",
+        ),
+        click.option(
+            "--grace", type=float, metavar="S", help="Seconds that jobs get to finish at SIGTERM. [30]"
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 class JobId(Parameter):
     """The id of a job."""
 

@@ -31,6 +31,12 @@ def printable(text: str, stream: Any = None) -> str:
     return safe(text) if (stream or sys.stdout).isatty() else text
 
 
+def print_alarm(text: str) -> None:
+    """A line that is not to be overlooked: on a terminal in red."""
+    line = safe(text).replace("\n", " ")
+    print(f"\x1b[1;31m{line}\x1b[0m" if sys.stdout.isatty() else line)
+
+
 def to_json(value: Any) -> str:
     """One JSON document on one line; times as ISO 8601 UTC."""
     import msgspec

@@ -50,6 +50,7 @@ def command(
     job_timeout: float | None,
 ) -> int:
     """Enqueue one job of the script NAME for each line of FILE (`-`: stdin), a JSON object with its args.
+    NAME@HASH means one version of it.
 
     All or nothing: a bad line is named by its number, and nothing is enqueued. Blank lines are skipped.
     """
@@ -68,13 +69,14 @@ async def _push(
     job_timeout: float | None,
 ) -> int:
     from hotpath.cli.output import print_json
+    from hotpath.cli.run import resolve
     from hotpath.client import open_client
     from hotpath.store.jobs import check_options
 
     check_options(tag, priority, None, job_timeout)
     with _opened(file) as source, _written(ids) as write:
         async with open_client(config=given.config) as client:
-            version = await client.register(name)
+            version = await resolve(client, name)
             script = version.description.path
             validator = await client.validator(script)
             with _progress(source, sys.stderr) as advance:

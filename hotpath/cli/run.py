@@ -45,6 +45,7 @@ LOOK_FOR_WORKERS = 2.0
     metavar="S",
     help="End a run of the job that takes longer than S seconds. [the script's own]",
 )
+@click.option("--unique", metavar="KEY", help="If another job has KEY, wait for that one. [the script's own]")
 @click.option("--local", is_flag=True, help="Run it here and now, in a worker of its own.")
 @common
 def command(
@@ -57,7 +58,8 @@ def command(
     tag: str | None,
     **rest: Any,
 ) -> int:
-    """Enqueue one job of the script NAME, wait for it, and print its result as JSON.
+    """Enqueue one job of the script NAME, wait for it, and print its result as JSON. NAME@HASH means one
+    version of it.
 
     JSON is an object with the args. A VALUE is JSON where main wants anything but text. Exits 1 if the
     job fails.
@@ -86,6 +88,7 @@ class Request:
     """Seconds to wait for the job."""
     job_timeout: float | None
     """Seconds that one run of it may take; None: as the script says."""
+    unique: str | None
     is_local: bool
 
 
@@ -99,20 +102,21 @@ async def _run(given: Given, request: Request) -> int:
     from hotpath.model import State
 
     async with open_client(config=given.config) as client:
-        version = await client.register(request.name)
+        version = await resolve(client, request.name, is_local=request.is_local)
         script = version.description.path
         raw = read_args(version, request.args, request.pairs)
         args = msgspec.json.decode((await client.validator(script)).check_json(raw))
         job_id = await client.enqueue(
-            script, args, tag=request.tag, priority=request.priority, timeout=request.job_timeout
-        )
-        tag = request.tag or version.description.settings.tag or script
+            script, args, tag=request.tag, priority=request.priority, timeout=request.job_timeout,
+            unique=request.unique,
+        )  # fmt: skip
         job: Job | None = None
         with trio.move_on_after(request.patience):
             if request.is_local:
-                job = await _run_here(given, client, request.name, tag, job_id)
+                name = script if "@" in script else request.name
+                job = await _run_here(given, client, name, request.tag or script, job_id)
             else:
-                job = await _wait(client, job_id, tag)
+                job = await _wait(client, job_id)
         if job is None:
             note = "it was canceled" if request.is_local and await client.cancel(job_id) else "it goes on"
             _tell(
@@ -130,21 +134,42 @@ async def _run(given: Given, request: Request) -> int:
     return 1
 
 
-async def _wait(client: Client, job_id: uuid.UUID, tag: str) -> Job:
+async def resolve(client: Client, name: str, *, is_local: bool = False) -> ScriptVersion:
+    """The version that jobs of NAME are to be run by. Where another one is deployed than the workspace has,
+    it is that one, and the user is told; if `is_local`, it is the workspace's all the same.
+    """
+    version = await client.register(name)
+    script, own = version.description.path, version.description.hash[:12]
+    if "@" in script:
+        return version
+    current = await client.current(script)
+    if current.id == version.id:
+        return version
+    if is_local:
+        return await client.current(f"{script}@{own}")
+    _tell(
+        f"{script}: version {current.description.hash[:12]} is deployed and runs; the workspace has {own}: "
+        f"`hotpath deploy` makes that the one, `{script}@{own}` means it once"
+    )
+    return current
+
+
+async def _wait(client: Client, job_id: uuid.UUID) -> Job:
     """Wait for the job; say so once if nobody is there to run it."""
     import trio
+
+    from hotpath.model import State
+    from hotpath.store.stranded import reason, why_stranded
 
     async with trio.open_nursery() as nursery:
 
         async def look() -> None:
             await trio.sleep(LOOK_FOR_WORKERS)
-            listening = {each.tag: each.workers for each in (await client.status()).tags}
-            if not listening.get(tag):
-                job = await client.job(job_id)
-                _tell(
-                    f"no worker listens to tag {tag}: start one with `hotpath dedicate {job.script}`"
-                    f"{'' if tag == job.script else f' --tag {tag}'}; waiting for job {job_id}"
-                )
+            job = await client.job(job_id)
+            async with client.database.connection() as connection:
+                why = await why_stranded(connection, job.tag, job.script)
+            if why is not None and job.state is State.QUEUED:
+                _tell(f"{reason(job.tag, job.script, why)}; waiting for job {job_id}")
 
         nursery.start_soon(look)
         job = await client.wait(job_id, early=True)

@@ -8,16 +8,22 @@ import click
 
 from hotpath.cli.options import Given, common
 
+ALARMS = 20
+"""Lines of what is stranded: there may be thousands of such tags."""
+
 
 @click.command("status")
 @common
 def command(given: Given) -> int:
-    """Show each tag (jobs that wait and run, the oldest that is due, jobs/s) and each worker."""
+    """Show each tag (jobs that wait and run, the oldest that is due, jobs/s) and each worker.
+
+    What is due in a tag and nobody will run is STRANDED: that comes first, with what to do.
+    """
     return given.run(_show, given)
 
 
 async def _show(given: Given) -> int:
-    from hotpath.cli.output import print_json, print_table
+    from hotpath.cli.output import print_alarm, print_json, print_table
     from hotpath.client import open_client
     from hotpath.documents import age, status_document
     from hotpath.words import clock, span
@@ -28,8 +34,19 @@ async def _show(given: Given) -> int:
     if given.json:
         print_json(status_document(status, now))
         return 0
+    for each in status.stranded[:ALARMS]:
+        print_alarm(f"STRANDED for {span(age(each.oldest, now))}: {each.text}")
+    if more := status.stranded[ALARMS:]:
+        print_alarm(f"STRANDED: and {len(more):,} more; `hotpath status --json` has all that were looked at")
+    if status.disk is not None:
+        print_alarm(f"DISK: {status.disk}")
+    paused = [f"{tag.tag}: {tag.paused}" for tag in status.tags if tag.paused]
+    for text in paused:
+        print_alarm(text)
+    if status.stranded or status.disk is not None or paused:
+        print()
     print_table(
-        ("TAG", "WAITING", "RUNNING", "OLDEST DUE", "JOBS/S", "WORKERS"),
+        ("TAG", "WAITING", "RUNNING", "OLDEST DUE", "JOBS/S", "WORKERS", ""),
         [
             (
                 tag.tag,
@@ -38,6 +55,7 @@ async def _show(given: Given) -> int:
                 span(age(tag.oldest_due, now)),
                 f"{tag.jobs_per_second:,.1f}",
                 str(tag.workers),
+                "PAUSED" if tag.paused else "STRANDED" if tag.stranded else "",
             )
             for tag in status.tags
         ],
@@ -56,6 +74,7 @@ async def _show(given: Given) -> int:
             "PID",
             "STARTED",
             "LAST PING",
+            "PROGRAM",
             "VERSION",
         ),
         [
@@ -71,9 +90,18 @@ async def _show(given: Given) -> int:
                 clock(worker.started_at),
                 f"{span(age(worker.last_ping, now))} ago",
                 worker.program or "-",
+                (worker.version or "-")[:12],
             )
             for worker in status.workers
         ],
         right=(4, 5, 6, 7, 9),
     )
+    refused = [worker for worker in status.workers if worker.refused is not None]
+    if refused:
+        print()
+    for worker in refused:
+        print_alarm(
+            f"worker {worker.name} keeps version {(worker.version or '-')[:12]} of {worker.script}: version "
+            f"{(worker.refused or '')[:12]} cannot be run: {worker.refusal}"
+        )
     return 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import ConsoleDimensions, RenderableType
     from rich.text import Text
 
-STYLES = {"lost": "bold red", "stopped": "dim", "running": "green", "idle": "dim"}
+STYLES = {"lost": "bold red", "STRANDED": "bold red", "stopped": "dim", "running": "green", "idle": "dim"}
 _OCCUPANCY = "15s"
 _LEAST = 16  # characters that the column which gives room keeps, if it needs them
 
@@ -41,12 +41,14 @@ def headline(document: dict[str, Any]) -> str:
     running = sum(tag["running"] for tag in document["tags"])
     waiting = sum(tag["waiting"] for tag in document["tags"])
     more = any(tag["more_waiting"] for tag in document["tags"])
+    left = sum(tag.get("stranded") is not None for tag in document["tags"])
     parts = [
         f"{_when(document['now']):%H:%M:%S}Z",
         f"{document['jobs_per_second']:,.1f} jobs/s",
         f"{waiting:,}{'+' if more else ''} waiting",
         f"{running:,} running",
         f"{len(workers) - lost} workers" + (f", {lost} lost" if lost else ""),
+        *([f"{left} {'tag is' if left == 1 else 'tags are'} STRANDED"] if left else []),
     ]
     return "  ".join(parts)
 
@@ -60,7 +62,7 @@ def tables(document: dict[str, Any]) -> list[View]:
 def _tags(tags: Sequence[dict[str, Any]]) -> View:
     return View(
         "TAGS",
-        ("TAG", "WAITING", "RUNNING", "OLDEST DUE", "JOBS/S", "WORKERS"),
+        ("TAG", "WAITING", "RUNNING", "OLDEST DUE", "JOBS/S", "WORKERS", ""),
         [
             (
                 tag["tag"],
@@ -69,6 +71,7 @@ def _tags(tags: Sequence[dict[str, Any]]) -> View:
                 span(tag["oldest_due_age_ms"]),
                 f"{tag['jobs_per_second']:,.1f}",
                 str(tag["workers"]),
+                "PAUSED" if tag.get("paused") else "STRANDED" if tag.get("stranded") else "",
             )
             for tag in tags
         ],

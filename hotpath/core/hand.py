@@ -228,6 +228,8 @@ class Hand:
 
     def note(self, index: int, note: Note, on_written: OnWritten = None) -> None:
         """Have this written before the job's outcome."""
+        if index in self._dropped and getattr(note, "state", None) == CANCELED:
+            return  # a step that was interrupted with its job runs again with it
         self.desk.add(self, index, note, on_written)
 
     def park(self, index: int, parking: Parking, log: str | None = None) -> None:

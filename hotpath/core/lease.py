@@ -69,6 +69,13 @@ class LeaseBook:
             self._leases[number] = lease
             self.note(number, lease)
 
+    def came(self, token: int) -> None:
+        """The claim that was sent has been done: only from now on does the database know of the lease, so
+        whoever looked there before has to look again.
+        """
+        number = hand_number(token)
+        self.note(number, self._leases[number])
+
     def run(self, token: int) -> None:
         """The runtime has been given the hand."""
         self._running.add(hand_number(token))

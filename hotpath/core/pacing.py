@@ -91,6 +91,8 @@ class Pace:
         return max(1, min(size, MAX_CLAIM))
 
 
+CROWDED = 0.001
+"""Seconds until the next try when others hold what is due: they are done in a moment."""
 FIRST_WAIT = 0.002
 LONGEST_WAIT = 1.0
 
@@ -110,6 +112,12 @@ class IdlePolls:
         self.wait = min(wait * 2, LONGEST_WAIT)
         return wait
 
+    def next_try(self, blocked: float | None) -> float:
+        """Seconds to wait while others hold what is due, or a limit does, which may have room in `blocked`
+        seconds.
+        """
+        return CROWDED if blocked is None else min(blocked, self.next_wait())
+
     def reset(self) -> None:
         """Something came: the next pause starts short again."""
         self.wait = FIRST_WAIT
@@ -118,25 +126,72 @@ class IdlePolls:
 LOOK_EVERY = 1.0
 LOOK_SHARE = 50.0
 """A full look is worth 2 % of the time at most: behind a million dead entries one costs 100 ms."""
+LOOKS = 4
+"""Looks of which the quickest says what one costs."""
+LOOK_LATEST = 10.0
+"""Seconds after which there is another one, whatever it costs: while a worker gets jobs, what was passed is
+found by nothing else.
+"""
+CROWDED_FOR = 0.02
+"""Seconds after which others should be done with what is due: else it was passed."""
 
 
 @attrs.define
 class LookRation:
     """When a full look may be taken: once a second, or sooner when a hinted look came back empty, within
-    its share.
+    its share; and within a second when due jobs are there that no claim gets, since those were passed.
+
+    A look costs what the quickest of the last few took: one that a busy machine or a lock holds up for half a
+    second would else leave no other for the better part of a minute.
     """
 
     last: float = -1e9
-    cost: float = 0.0
+    _took: tuple[float, ...] = (0.0,) * LOOKS
+    _missed_since: float | None = None
+    """Since when due jobs have been there that claims do not get."""
+    _asked: float = -1e9
 
     def due(self, now: float) -> bool:
-        """Whether the regular look is due at `now` (seconds)."""
-        return now - self.last >= max(LOOK_EVERY, LOOK_SHARE * self.cost)
+        """Whether a look is due at `now` (seconds): the regular one, or one for jobs that were missed. Each
+        claim that comes back with nothing but those has cost about as much: once a second is affordable.
+        """
+        if self._missed_since is not None and now - self._missed_since >= CROWDED_FOR:
+            return now - self.last >= min(LOOK_EVERY, self._pause)
+        return now - self.last >= max(LOOK_EVERY, self._pause)
 
     def affordable(self, now: float) -> bool:
         """Whether an extra look is within the share at `now`."""
-        return now - self.last >= LOOK_SHARE * self.cost
+        return now - self.last >= self._pause
+
+    def missed(self, now: float) -> None:
+        """Due jobs are there at `now`, and a claim got none of them: others hold them, or it passed them."""
+        if self._missed_since is None:
+            self._missed_since = now
+
+    def got(self) -> None:
+        """A claim got jobs, or none is there that it might have got."""
+        self._missed_since = None
+
+    def doubtful(self, now: float) -> bool:
+        """Whether one whose claims do not see what they passed should ask at `now` if due jobs are there:
+        once a second, where no look has told; more often while there are.
+        """
+        return self._missed_since is not None or now - max(self.last, self._asked) >= LOOK_EVERY
+
+    def asked(self, now: float) -> None:
+        """That was asked at `now`."""
+        self._asked = now
 
     def taken(self, now: float, cost: float) -> None:
         """A full look ended at `now` and took `cost` seconds."""
-        self.last, self.cost = now, cost
+        self.last, self._took = now, (*self._took[1:], cost)
+        self._missed_since = None
+
+    @property
+    def cost(self) -> float:
+        """Seconds that a look costs, as far as is known."""
+        return min(self._took)
+
+    @property
+    def _pause(self) -> float:
+        return min(LOOK_SHARE * self.cost, LOOK_LATEST)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from hotpath.core.flow.model import Call, Flow
+from hotpath.core.names import plain_name
 from hotpath.errors import ScriptError
 from hotpath.scripts.flow_file import load_flow
 from hotpath.scripts.locate import Located
@@ -37,7 +38,9 @@ def flow_of(script: Script) -> tuple[Flow, dict[str, StepInHand]]:
     Raises `ScriptError` for a file that cannot be read, or is not the one that was registered.
     """
     version = script.version
-    loaded = load_flow(Located(version.description.path, script.file, script.workspace, is_flow=True))
+    name = plain_name(version.description.path)
+    root: Path | None = getattr(script, "root", None)
+    loaded = load_flow(Located(name, script.file, script.workspace, is_flow=True, root=root))
     if loaded.hash != version.description.hash:
         raise ScriptError(f"the flow {version.description.path} was changed while its worker started")
     versions = {step.description.path: step for step in version.steps}

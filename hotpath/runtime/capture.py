@@ -163,6 +163,13 @@ def step_ends(before: RunningJob | None) -> None:
         _below.job = before
 
 
+def _printed(job: RunningJob) -> None:
+    """What the job has printed is written: if it is to end, it may be here. Called by what its code calls."""
+    press = job.of.press
+    if press is not None and press.by is not None:
+        press.by.printed(job.of)
+
+
 class Router(io.TextIOBase):
     """A standard stream that writes to the running job's log, or else to the real stream."""
 
@@ -184,6 +191,8 @@ class Router(io.TextIOBase):
         if _below is not None and text != "\n" and _below.job is not None:
             _below.look()  # what came before; `print` writes the line's end by itself
         log.write(text)  # type: ignore[union-attr]  # refuses what is no text, as any text stream does
+        if job.of.disturbed:
+            _printed(job)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
@@ -282,6 +291,8 @@ class RouterBuffer(io.BufferedIOBase):
         if _below is not None and _below.job is not None:
             _below.look()
         log.write(_decoded(log, bytes(view)))
+        if job is not None and job.of.disturbed:
+            _printed(job)
         return view.nbytes
 
     def flush(self) -> None:

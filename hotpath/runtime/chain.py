@@ -91,6 +91,8 @@ class LaneRunner:
         self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
         self._below: Below | None = None
         """What its jobs write below Python, if that is theirs."""
+        self._loose: _Chain | None = None
+        """Stands for all batches that were begun without a task that follows them; None: none may be."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -168,6 +170,54 @@ class LaneRunner:
         """
         await self._follow(_Chain(next_batch))
 
+    def begin(
+        self,
+        warm: WarmScript,
+        script: Script,
+        batch: Batch,
+        ended: Callable[[BaseException | None], object],
+    ) -> bool:
+        """Run the batch as `run` does, but without a task that waits for it: `ended` is called in the lane's
+        thread, with what has broken the runtime, if anything has. False, and nothing happens, where somebody
+        has to watch the clock (time-outs), or nobody attends (`attend`).
+        """
+        hand, loose = BatchInHand(batch, script, warm.places), self._loose
+        if loose is None or hand.timed:
+            return False
+        hand.trio_token = trio.lowlevel.current_trio_token()
+        self._hands[hand] = loose
+
+        def work() -> None:
+            broken: BaseException | None = None
+            try:
+                self._run_batch(hand, warm)
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever is told
+                broken = error
+            self._hands.pop(hand, None)
+            ended(broken)
+
+        self._opened().submit(work)
+        return True
+
+    async def attend(self) -> None:
+        """Look after batches that are begun without a task: send interrupts until they have an effect. If
+        cancelled, those batches are given up.
+        """
+        loose = self._loose = _Chain(None)
+        try:
+            while True:
+                hands = [hand for hand, of in list(self._hands.items()) if of is loose]
+                pause = min(map(self._attend, hands), default=math.inf)
+                with trio.move_on_after(pause):
+                    await loose.stir.wait()
+                loose.stir = trio.Event()
+        finally:
+            self._loose = None
+            for hand, of in list(self._hands.items()):
+                if of is loose:
+                    hand.give_up()
+                    self._hands.pop(hand, None)
+
     async def _follow(self, chain: _Chain) -> None:
         token = trio.lowlevel.current_trio_token()
 
@@ -230,6 +280,7 @@ class LaneRunner:
         if hand.batch.mark[0] != press.token:
             return
         if before is None or before.token != press.token or before.over:
+            press.by = self.interrupter
             hand.press = press
             hand.disturbed = True
             chain = self._hands.get(hand)

@@ -9,10 +9,12 @@ Two ways, by the thread that the job runs in:
 
 Either is done only while the loop's frame stands at its call of `main`, with code of the user's beneath it:
 in the middle of the loop itself, of writing a log, or of a destructor (where Python would swallow it) it
-would do harm; the next try is 20 ms away. The second way leaves a gap between that look and the exception's
-coming up, in which `main` may end. Therefore `BatchInHand.disturbed` is set before the look: it obliges the
-loop to call `settle` when `main` has ended, which withdraws an exception that has not come up. The loop
-itself catches one that does before.
+would do harm; the next try is 20 ms away. A job that does little but print would be missed again and again:
+there the exception is raised when the text is written (`printed`).
+
+The second way leaves a gap between that look and the exception's coming up, in which `main` may end.
+Therefore `BatchInHand.disturbed` is set before the look: it obliges the loop to call `settle` when `main` has
+ended, which withdraws an exception that has not come up. The loop itself catches one that does before.
 
 A job is interrupted once: its `finally` blocks are not.
 """
@@ -63,9 +65,11 @@ _CLASS: dict[ErrorKind, type[JobInterrupted]] = {ErrorKind.TIMEOUT: TimedOut, Er
 class Press:
     """The wish to end one job: the one in hand that all of this is true of."""
 
-    __slots__ = ("deadline", "index", "kind", "over", "sent", "token")
+    __slots__ = ("by", "deadline", "index", "kind", "over", "sent", "token")
 
     def __init__(self, token: int, kind: ErrorKind, index: int | None = None, deadline: int = 0) -> None:
+        self.by: Interrupter | None = None
+        """Whose it is to do that."""
         self.token = token
         self.kind = kind
         self.index = index
@@ -121,6 +125,21 @@ class Interrupter:
         if self._stands_in_main(frame, press.index):
             press.sent = True
             raise press.exception
+
+    def printed(self, hand: BatchInHand) -> None:
+        """Code of the user's, three frames up, has printed something, and all of it is written: raise here
+        what may not be raised in the middle of that. Other threads than the job's are left alone.
+        """
+        press, thread = hand.press, self._thread
+        if press is None or thread is None or threading.get_ident() != thread.ident:
+            return
+        with hand.lock:
+            if press.sent or press.over or not _names(hand, press):
+                return
+            if not self._stands_in_main(sys._getframe(3), press.index):  # noqa: SLF001 - the documented way to a frame
+                return
+            press.sent = True
+        raise press.exception
 
     def settle(self, hand: BatchInHand, index: int) -> ErrorKind | None:
         """The job's `main` has ended: nothing interrupts it from here on. The kind, if it was interrupted.

@@ -5,7 +5,7 @@ It is a `LaneRunner` (`runtime/chain.py`, where the hot path is) with one script
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,19 @@ class SyncRuntime:
         if self._script is None or self._warm is None:
             raise RuntimeError("SyncRuntime.run() outside of `async with runtime.open(script)`")
         await self._runner.run(self._warm, self._script, batch)
+
+    def begin(self, batch: Batch, ended: Callable[[BaseException | None], object]) -> bool:
+        """The same without a task that waits, while `attend` runs: `ended` is called in the lane's thread,
+        with what has broken the runtime, if anything has. False, and nothing happens, for jobs that somebody
+        has to follow.
+        """
+        if self._script is None or self._warm is None:
+            raise RuntimeError("SyncRuntime.begin() outside of `async with runtime.open(script)`")
+        return self._runner.begin(self._warm, self._script, batch, ended)
+
+    async def attend(self) -> None:
+        """See to it that batches which were begun so can be interrupted; if cancelled, they are given up."""
+        await self._runner.attend()
 
     def interrupt(self, batch: Batch, index: int, kind: ErrorKind) -> None:
         """End this job: raise `JobInterrupted` in its `main`, or have it skipped if it has not begun.

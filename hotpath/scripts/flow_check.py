@@ -11,7 +11,8 @@ import msgspec
 import trio
 
 from hotpath.core.flow.model import Static
-from hotpath.core.flow.source import Syntax
+from hotpath.core.flow.source import Fault, Syntax
+from hotpath.core.placeholders import unknown_field
 from hotpath.core.schema import ArgsValidator
 from hotpath.errors import BadArgsError, ScriptError
 from hotpath.model import Description, Settings
@@ -19,6 +20,7 @@ from hotpath.scripts.describe import describe_many
 from hotpath.scripts.flow_file import CallSite, FileFault, FlowFaultsError, LoadedFlow, read_flow
 from hotpath.scripts.flow_schema import args_schema_of
 from hotpath.scripts.locate import Located
+from hotpath.scripts.source import check_size
 
 
 @attrs.frozen
@@ -40,7 +42,8 @@ async def describe_flow(located: Located) -> DescribedFlow:
     steps, more = await check_steps(loaded)
     if faults or more:
         raise FlowFaultsError(located, _in_order(located, *faults, *more))
-    return DescribedFlow(loaded, _description(loaded, tuple(steps.values())), steps)
+    description = _description(loaded, tuple(steps.values()))
+    return DescribedFlow(loaded, attrs.evolve(description, remarks=tuple(_remarks(loaded, steps))), steps)
 
 
 def _syntax() -> Syntax:
@@ -83,6 +86,8 @@ async def check_steps(loaded: LoadedFlow) -> tuple[dict[str, Description], tuple
         else:
             described[name] = each
     faults: list[FileFault] = []
+    if loaded.flow.tag and (bad := unknown_field(loaded.flow.tag, _schema(loaded))) is not None:
+        faults.append(FileFault(loaded.located.file, Fault(0, None, f"`tag`: {bad}")))
     for site in loaded.calls:
         if (error := wrong.get(site.call.script)) is not None:
             faults.append(site.fault(" ".join(str(error).split())))
@@ -96,6 +101,8 @@ async def check_steps(loaded: LoadedFlow) -> tuple[dict[str, Description], tuple
 
 def _check_call(site: CallSite, schema: Mapping[str, Any]) -> Iterator[FileFault]:
     """Inputs that the script's `main` does not take, or not with this value, and those that it needs."""
+    if site.call.tag and (wrong := unknown_field(site.call.tag, schema)) is not None:
+        yield site.fault(f"`{'tag' if site.call.inline else 'tag_override'}`: {wrong}")
     parameters = schema.get("properties", {})
     given = dict(site.call.inputs)
     gets_args = site.step == "preprocessor" and not given  # the run's own, whatever they are
@@ -115,9 +122,29 @@ def _check_call(site: CallSite, schema: Mapping[str, Any]) -> Iterator[FileFault
                 yield site.fault(f"input {str(error).removeprefix('field ')}", name)
 
 
+def _remarks(loaded: LoadedFlow, steps: Mapping[str, Description]) -> Iterator[str]:
+    """Settings of the scripts of steps that are not heeded there."""
+    here = {site.call.script for site in loaded.calls if site.call.tag is None}
+    for name, description in steps.items():
+        settings = description.settings
+        for setting in ("unique", "debounce"):
+            if getattr(settings, setting) is not None:
+                yield f"`{setting}` of {name} is not heeded where it is a step: each run has its own"
+        if settings.limit is not None and settings.tag is None and name in here:
+            yield (
+                f"`limit` of {name} is not heeded where it is a step without a tag, which runs within its "
+                "run: give the step a tag"
+            )
+
+
+def _schema(loaded: LoadedFlow) -> dict[str, Any]:
+    return args_schema_of(loaded.flow.schema, has_preprocessor=loaded.flow.preprocessor is not None)
+
+
 def _description(loaded: LoadedFlow, steps: tuple[Description, ...]) -> Description:
     flow = loaded.flow
-    schema = args_schema_of(flow.schema, has_preprocessor=flow.preprocessor is not None)
+    check_size(loaded.located.name, sum(len(content) for _, content in loaded.files))
+    schema = _schema(loaded)
     return Description(
         path=loaded.located.name,
         hash=loaded.hash,
@@ -127,4 +154,5 @@ def _description(loaded: LoadedFlow, steps: tuple[Description, ...]) -> Descript
         summary=flow.summary.strip().partition("\n")[0][:500],
         kind="flow",
         steps=steps,
+        files=loaded.files,
     )

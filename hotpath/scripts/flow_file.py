@@ -44,8 +44,9 @@ class FlowFaultsError(ScriptError):
     def __init__(self, located: Located, faults: tuple[FileFault, ...]) -> None:
         first = faults[0]
         shown = str(first.file)
-        if first.file.is_relative_to(located.workspace):
-            shown = first.file.relative_to(located.workspace).as_posix()
+        root = located.root or located.workspace
+        if first.file.is_relative_to(root):
+            shown = first.file.relative_to(root).as_posix()
         rest = len(faults) - 1
         more = f" (and {rest} more: `hotpath flow check {located.name}` shows all)" if rest else ""
         super().__init__(f"{first.text(shown)}{more}")
@@ -79,6 +80,10 @@ class LoadedFlow:
     """Hex SHA-256 of its file, of the scripts written in it, and of the flows it calls."""
     steps: dict[str, StepSource]
     """The scripts that it and the flows it calls run, by name."""
+    files: tuple[tuple[str, bytes], ...] = ()
+    """What its version consists of, by path from the workspace, its own file first: all but the scripts of
+    the workspace that it calls.
+    """
     calls: tuple[CallSite, ...] = ()
     """Each step that runs a script, in it and in the flows it calls; a flow called twice counts once."""
 
@@ -104,7 +109,7 @@ def read_flow(located: Located, syntax: Syntax | None = None) -> tuple[LoadedFlo
     """Read a flow, and say what is wrong with it; with faults, what was read is not to be run. `syntax`
     says what is wrong with the JavaScript of an expression, if that is to be looked at.
     """
-    loading = _Loading(located.workspace, syntax)
+    loading = _Loading(located, syntax)
     try:
         read = loading.read(located)
     except RecursionError:
@@ -112,7 +117,8 @@ def read_flow(located: Located, syntax: Syntax | None = None) -> tuple[LoadedFlo
         empty = LoadedFlow(Flow(located.name, ()), located, "", {})
         return empty, (FileFault(located.file, Fault(1, None, message)),)
     faults = sorted(loading.faults, key=lambda each: each.file != located.file)  # its own first
-    loaded = LoadedFlow(read.found.flow, located, read.hash, loading.steps, tuple(loading.calls))
+    files = tuple(loading.files.items())
+    loaded = LoadedFlow(read.found.flow, located, read.hash, loading.steps, files, tuple(loading.calls))
     return loaded, tuple(faults)
 
 
@@ -136,11 +142,13 @@ def inline_file(flow: Located, step: str) -> Path:
 class _Loading:
     """One flow and all that it calls, being read."""
 
-    def __init__(self, workspace: Path, syntax: Syntax | None) -> None:
-        self.workspace = workspace
+    def __init__(self, located: Located, syntax: Syntax | None) -> None:
+        self.workspace = located.workspace
+        self.root = located.root or located.workspace
         self.syntax = syntax
         self.faults: list[FileFault] = []
         self.steps: dict[str, StepSource] = {}
+        self.files: dict[str, bytes] = {}
         self.calls: list[CallSite] = []
         self._read: dict[str, _Read] = {}
         self._stack: list[str] = []
@@ -168,6 +176,7 @@ class _Loading:
         except DocumentError as error:
             self._fault(located, Fault(error.line, None, str(error)))
             return nothing
+        self.keep(located.file, raw)
         around = _Around(self, located, raw)
         parsed = parse_flow(data, lines, located.name, around, self.syntax)
         for fault in parsed.faults:
@@ -175,6 +184,10 @@ class _Loading:
         self.calls += _calls(located.file, parsed.flow, parsed.inputs)
         found = SubFlowFound(parsed.flow, parsed.modules, parsed.depth)
         return _Read(found, around.digest.hexdigest(), faulty=bool(parsed.faults))
+
+    def keep(self, file: Path, content: bytes) -> None:
+        """Remember a file that the flow consists of."""
+        self.files[file.relative_to(self.root).as_posix()] = content
 
     def _fault(self, located: Located, fault: Fault) -> None:
         self.faults.append(FileFault(located.file, fault))
@@ -197,7 +210,7 @@ class _Loading:
     def find(self, path: str) -> Located | str:
         """What the workspace has under this name, or why it cannot be given."""
         try:
-            located = locate(path, self.workspace)
+            located = locate(path, self.root)
         except ScriptError as error:
             return str(error)
         if located.name != path:
@@ -226,12 +239,12 @@ class _Around:
         if named is None:
             if not content.strip():
                 return "is empty: give the script, or `!inline FILE`"
-            source = StepSource(name, None, content, self._located.workspace, inline=True)
+            source = StepSource(name, None, content, self._loading.workspace, inline=True)
         else:
             file = self._inside(named[1])
             if isinstance(file, str):
                 return file
-            source = StepSource(name, file, None, self._located.workspace, inline=True)
+            source = StepSource(name, file, None, self._loading.workspace, inline=True)
         try:
             raw = source.read()
         except ScriptError as error:
@@ -239,6 +252,8 @@ class _Around:
         if len(raw) > MAX_BYTES:
             return f"is {len(raw) / 2**20:.1f} MiB long; a step's script may have {MAX_BYTES // 2**20} MiB"
         self._hash(name, raw)
+        if source.file is not None:
+            self._loading.keep(source.file, raw)
         self._loading.steps[name] = source
         return None
 
@@ -268,7 +283,7 @@ class _Around:
             return located
         if located.is_flow:
             return f"{path} is a flow: its `type` is `flow`"
-        source = StepSource(path, located.file, None, located.workspace)
+        source = StepSource(path, located.file, None, self._loading.workspace)
         try:
             own = hash_of(source.read(), read_if_there(source.settings_file))
         except ScriptError as error:

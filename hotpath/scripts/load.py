@@ -20,8 +20,10 @@ from typing import Any
 
 import attrs
 
+from hotpath.core.names import plain_name
 from hotpath.errors import HotpathError, ScriptError, ScriptImportError
 from hotpath.scripts.failure import is_ours, message_of, traceback_of
+from hotpath.scripts.fresh import FreshLoader, compile_below
 
 SECRETS = ("HOTPATH_DATABASE_URL", "HOTPATH_LISTEN_URL", "DATABASE_URL", "PGPASSWORD")
 """What leaves the environment before user code runs: less exposure, not a wall (the same user can read
@@ -51,6 +53,7 @@ def load(name: str, file: Path, workspace: Path) -> Loaded:
     call.
     """
     root = str(workspace)
+    compile_below(root)
     if root not in sys.path:
         sys.path.insert(0, root)
     try:
@@ -102,7 +105,7 @@ def module_name(name: str, file: Path, workspace: Path) -> str:
     try:
         parts = file.resolve().relative_to(workspace.resolve()).with_suffix("").parts
     except ValueError:
-        parts = tuple(name.split("/"))
+        parts = tuple(plain_name(name).split("/"))  # a version from the database lies elsewhere
     return ".".join(parts)
 
 
@@ -130,7 +133,8 @@ def _is_file(origin: str | None, file: Path) -> bool:
 
 
 def _import_file(dotted: str, file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(dotted, file)
+    loader = FreshLoader(dotted, str(file)) if file.suffix == ".py" else None
+    spec = importlib.util.spec_from_file_location(dotted, file, loader=loader)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is not a Python source file")
     module = importlib.util.module_from_spec(spec)

@@ -6,6 +6,7 @@ import linecache
 import sys
 from types import ModuleType
 
+from hotpath.scripts.fresh import compile_below
 from hotpath.scripts.load import Loaded, import_error, load, loaded_from
 from hotpath.scripts.source import StepSource
 
@@ -19,6 +20,7 @@ def load_step(step: StepSource) -> Loaded:
     if step.file is not None:
         return load(step.name, step.file, step.workspace)
     root = str(step.workspace)
+    compile_below(root)
     if root not in sys.path:
         sys.path.insert(0, root)
     dotted = step.name.replace("/", ".")

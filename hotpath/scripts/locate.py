@@ -42,6 +42,8 @@ class Located:
     """The directory that its name and its imports are relative to; absolute."""
     is_flow: bool = False
     """Whether it is a flow file; a flow that is code is a script here."""
+    root: Path | None = None
+    """Where its files are, if not in the workspace: a version from the database (`scripts/stored.py`)."""
 
     @property
     def settings_file(self) -> Path:

@@ -16,8 +16,17 @@ from typing import Any
 
 import attrs
 
+from hotpath.core.limit_settings import (
+    check_pair,
+    check_places,
+    make_debounce,
+    make_expires,
+    make_limit,
+    make_unique,
+)
+from hotpath.core.retention import FIELDS, parse_span
 from hotpath.errors import ScriptError
-from hotpath.model import Retry, Settings
+from hotpath.model import Debounce, Limit, Retention, Retry, Settings, Unique
 
 PLACE = "__hotpath_settings__"
 """Name of the module's global that holds its `Settings`."""
@@ -50,17 +59,31 @@ def settings(
     retry: Retry | int | None = None,
     concurrency: int | None = None,
     flow: bool | None = None,
+    retention: Retention | str | None = None,
+    limit: Limit | int | None = None,
+    unique: Unique | str | None = None,
+    debounce: Debounce | float | None = None,
+    expires: float | None = None,
+    on_expire: str | None = None,
 ) -> None:
     """Say how the jobs of this script are to be run; call it at module level. A later call replaces an
     earlier one.
 
-    - `tag`: the queue its jobs wait in; by default the script's own name.
+    - `tag`: the queue its jobs wait in; by default the script's own name. It may be made of a job's args and
+      of the workspace's name: `gpu-$args[size]`, `score-$workspace`.
     - `priority`: -32768 to 32767, larger first; by default 0.
     - `timeout`: seconds that a job may run; by default no limit.
     - `retry`: a `hotpath.Retry`, or how many times a job may run in all.
     - `concurrency`: for an async `main`, jobs at the same time in one process.
     - `flow`: whether it is a flow, which calls `hotpath.step` and the like; by default, if its own source
       mentions them.
+    - `retention`: a `hotpath.Retention`, or for how long its jobs are kept, such as `"30d"`; by default what
+      the database says.
+    - `limit`: a `hotpath.Limit`, or how many of its jobs may run at a time, whichever workers have them.
+    - `unique`: a `hotpath.Unique`, or its key: no second job with the same key.
+    - `debounce`: a `hotpath.Debounce`, or its seconds: jobs that follow each other closely become one.
+    - `expires`: seconds from when it is due after which a job that nobody has begun ends; `on_expire` says
+      how: `fail` (the default) or `cancel`.
 
     Raises `ScriptError` that names the setting for a value that makes no sense.
     """
@@ -71,6 +94,12 @@ def settings(
         "retry": retry,
         "concurrency": concurrency,
         "flow": flow,
+        "retention": retention,
+        "limit": limit,
+        "unique": unique,
+        "debounce": debounce,
+        "expires": expires,
+        "on_expire": on_expire,
     }
     value = make_settings(
         {name: item for name, item in given.items() if item is not None}, "hotpath.settings()"
@@ -124,6 +153,9 @@ def make_settings(given: Mapping[str, Any], where: str) -> Settings:
         if name not in known:
             raise ScriptError(f"{where}: unknown setting `{name}`; known are {', '.join(known)}")
     priority = given.get("priority")
+    unique, debounce = make_unique(given.get("unique"), where), make_debounce(given.get("debounce"), where)
+    check_pair(unique, debounce, where)
+    expires, on_expire = make_expires(given.get("expires"), given.get("on_expire"), where)
     return Settings(
         tag=_tag(given.get("tag"), where),
         priority=0 if priority is None else _integer(priority, "priority", -32768, 32767, where),
@@ -131,6 +163,12 @@ def make_settings(given: Mapping[str, Any], where: str) -> Settings:
         retry=_retry(given.get("retry"), where),
         concurrency=_optional_integer(given.get("concurrency"), "concurrency", 1, MAX_CONCURRENCY, where),
         flow=_flag(given.get("flow"), "flow", where),
+        retention=_retention(given.get("retention"), where),
+        limit=make_limit(given.get("limit"), where),
+        unique=unique,
+        debounce=debounce,
+        expires=expires,
+        on_expire=on_expire,
     )
 
 
@@ -143,6 +181,7 @@ def _tag(value: Any, where: str) -> str | None:
         raise ScriptError(
             f"{where}: `tag` must be 1 to {MAX_TAG_BYTES} printable characters, not {value[:80]!r}"
         )
+    check_places(value, "tag", where)
     return value
 
 
@@ -209,6 +248,26 @@ def _retry(value: Any, where: str) -> Retry | None:
         jitter=_seconds(merged["jitter"], "retry.jitter", where, high=1.0),
         on=_exceptions(merged["on"], where),
     )
+
+
+def _retention(value: Any, where: str) -> Retention | None:
+    if value is None:
+        return None
+    if isinstance(value, Retention):
+        value = attrs.asdict(value)
+    if not isinstance(value, dict):
+        value = {"jobs": value}
+    for name in value:
+        if name not in FIELDS:
+            raise ScriptError(f"{where}: unknown setting `retention.{name}`; known are {', '.join(FIELDS)}")
+    spans: dict[str, float] = {}
+    for name, span in value.items():
+        if span is not None:
+            try:
+                spans[name] = parse_span(span)
+            except ValueError as error:
+                raise ScriptError(f"{where}: `retention.{name}` must be {error}") from None
+    return Retention(**spans)
 
 
 def _exceptions(value: Any, where: str) -> tuple[str, ...]:

@@ -9,6 +9,9 @@ import attrs
 
 from hotpath.errors import ScriptError
 
+MAX_SOURCE = 8 << 20
+"""Bytes that a version may consist of, all its files together: they are stored in the database."""
+
 
 @attrs.frozen
 class StepSource:
@@ -31,6 +34,13 @@ class StepSource:
             return None
         return self.file.with_name(f"{self.file.stem}.script.yaml")
 
+    def files(self, source: bytes, settings: bytes) -> tuple[tuple[str, bytes], ...]:
+        """What a version of it consists of, by path from the workspace: its source, also of one that is
+        written in a flow, and its settings file.
+        """
+        main = (f"{self.name}.py", source)
+        return (main, (f"{self.name}.script.yaml", settings)) if settings else (main,)
+
     def read(self) -> bytes:
         """Its source. Raises `ScriptError` if it cannot be read."""
         if self.file is None:
@@ -39,6 +49,15 @@ class StepSource:
             return self.file.read_bytes()
         except OSError as error:
             raise ScriptError(f"{self.name} cannot be read: {error.strerror} ({self.file})") from None
+
+
+def check_size(name: str, size: int) -> None:
+    """Raises `ScriptError` for a version that is too large to be stored."""
+    if size > MAX_SOURCE:
+        raise ScriptError(
+            f"{name} is {size / 2**20:.1f} MiB long; a script or flow may have {MAX_SOURCE >> 20} MiB: "
+            "have it read its data from a file"
+        )
 
 
 def hash_of(source: bytes, settings_file: bytes) -> str:

@@ -174,9 +174,13 @@ class Archiver:
         many. Raises `LogStoreError`.
         """
         total = 0
-        while rows := await connection.fetch(query("archive_old"), *self._asked(day)):
-            total += await self._delete(connection, rows)
+        while some := await self.drop_some(connection, day):
+            total += some
         return total
+
+    async def drop_some(self, connection: asyncpg_trio.Connection, day: date) -> int:
+        """The same, of a few objects; 0 when there are none left."""
+        return await self._delete(connection, await connection.fetch(query("archive_old"), *self._asked(day)))
 
     def _asked(self, bound: object) -> tuple[object, ...]:
         return self.store.location, bound, FORGET

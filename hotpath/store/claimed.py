@@ -36,7 +36,7 @@ def hand_of(
     base: UUID,
     lo: int,
     hi: int,
-    ids: list[UUID] | None,
+    ids: Sequence[UUID] | None,
     attempts: list[int] | None,
     skip: bytes | None,
     args: bytes,

@@ -14,7 +14,8 @@ and the next `start` finds its way from whatever was left:
   container's restart);
 - sessions that outlived their killed server and block the next: found by the cluster's name and ended.
 
-HOME holds `data/` (the cluster), `run/` (the socket), `log`, and the lock files `lock`, `clients`, `reaper`.
+HOME holds `data/` (the cluster), `run/` (the socket), `log`, and the lock files `lock`, `clients`, `reaper`;
+and `kept` while the server is to run though nobody uses it.
 POSIX only. The calls block: from Trio use `trio.to_thread.run_sync`.
 """
 
@@ -29,7 +30,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -100,13 +101,15 @@ def database_name(workspace: Path) -> str:
 class EmbeddedStatus:
     """What is known of a cluster.
 
-    `pid` is its server's process, None when it does not run. `version` is `18.6` from a running server, `18`
-    from the data of a stopped one, None before the first start. `size` is what the data takes, in bytes.
+    `pid` is its server's process, None when it does not run; `kept`, whether it is to run until somebody
+    stops it. `version` is `18.6` from a running server, `18` from the data of a stopped one, None before the
+    first start. `size` is what the data takes, in bytes.
     """
 
     home: Path
     running: bool
     pid: int | None
+    kept: bool
     version: str | None
     size: int
 
@@ -124,8 +127,9 @@ class EmbeddedPostgres:
         """Name the cluster; nothing is touched before `start`.
 
         `settings` change the server's configuration (see `embedded_settings`) when this process is the one
-        that starts it. `linger`: seconds that the server outlives its last user; below zero nobody stops it
-        but `stop`.
+        that starts it. `linger`: seconds that the server outlives its last user; below zero `start` has it
+        run until `stop`, whoever uses it meanwhile, and through a crash or a restart of the machine: then
+        whoever needs it next starts it.
         """
         self.home = Path(os.path.realpath(home))  # one cluster, one name, by whatever path it is reached
         self.data = self.home / "data"
@@ -168,7 +172,7 @@ class EmbeddedPostgres:
         """
         if not database or "\0" in database or len(database.encode()) > 63:
             raise EmbeddedPostgresError(f"not a database name: {database!r} (1 to 63 bytes)")
-        held_before = self._reference is not None
+        held_before, kept_before = self._reference is not None, self._is_kept()
         try:
             user = self._prepare_home()
             with self._locked():
@@ -186,10 +190,10 @@ class EmbeddedPostgres:
                 launch.ensure_running()
                 self._ensure_database(database)
         except OSError as error:
-            self._give_back(held_before)
+            self._give_up(held_before, kept_before)
             raise explain(error, self.home) from error
         except BaseException:
-            self._give_back(held_before)
+            self._give_up(held_before, kept_before)
             raise
         return self.dsn(database)
 
@@ -206,6 +210,7 @@ class EmbeddedPostgres:
             return
         try:
             with self._locked():
+                embedded_reaper.kept(self.home).unlink(missing_ok=True)
                 stopped = embedded_reaper.stop_postmaster(self.data)
         except OSError as error:
             raise explain(error, self.home) from error
@@ -228,7 +233,12 @@ class EmbeddedPostgres:
         except (OSError, embedded_wire.ServerRefused):
             pass  # not made, not running, or not ours to see: what is known is said
         return EmbeddedStatus(
-            self.home, running=pid is not None, pid=pid, version=version, size=_size(self.data)
+            self.home,
+            running=pid is not None,
+            pid=pid,
+            kept=self._is_kept(),
+            version=version,
+            size=_size(self.data),
         )
 
     # -- the parts of start, in order
@@ -305,8 +315,19 @@ class EmbeddedPostgres:
             os.close(self._reference)
             self._reference = None
 
+    def _give_up(self, held_before: bool, kept_before: bool) -> None:  # noqa: FBT001 - likewise
+        self._give_back(held_before)
+        if self._linger < 0 and not kept_before:
+            with suppress(OSError):
+                embedded_reaper.kept(self.home).unlink(missing_ok=True)
+
+    def _is_kept(self) -> bool:
+        return embedded_reaper.kept(self.home).exists()
+
     def _ensure_reaper(self) -> None:
-        if self._linger < 0 or not sys.executable:
+        if self._linger < 0:
+            os.close(self._open(embedded_reaper.KEPT))
+        if self._is_kept() or not sys.executable:
             return
         descriptor = self._open("reaper")
         try:

@@ -12,6 +12,8 @@ Lock files in HOME, always taken in this order:
 - `clients`: shared, held by every process that uses the server; exclusive for an instant by the reaper when
   all are gone;
 - `reaper`: exclusive, held by the one reaper for as long as it lives.
+
+While HOME has a file `kept`, the server is stopped by nobody but who is asked to (`hotpath db stop`).
 """
 
 from __future__ import annotations
@@ -26,6 +28,12 @@ from pathlib import Path
 
 _HAS_PROC = Path("/proc/self/stat").exists()  # Linux; elsewhere ask ps
 STOP_SECONDS = 60.0  # a fast shutdown writes one checkpoint; longer than this and something is wrong
+KEPT = "kept"
+
+
+def kept(home: Path) -> Path:
+    """The file that says that the server in `home` is to run until somebody stops it."""
+    return home / KEPT
 
 
 def postmaster_pid(data: Path) -> int | None:
@@ -72,6 +80,14 @@ def is_postmaster(pid: int, data: Path) -> bool:
     return b"postgres" in command.split(b" ", 1)[0] and command.endswith(b" " + wanted)
 
 
+def _is_ending(pid: int) -> bool:
+    """Whether the process has given up its memory, its command line with it, and not yet all of its files."""
+    try:
+        return _HAS_PROC and is_alive(pid) and not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def stop_postmaster(data: Path) -> bool:
     """Stop the server of `data` in order (sessions end, then a checkpoint); call with `lock` held.
 
@@ -85,7 +101,7 @@ def stop_postmaster(data: Path) -> bool:
     except ProcessLookupError:
         return True
     deadline = time.monotonic() + STOP_SECONDS
-    while is_postmaster(pid, data):
+    while is_postmaster(pid, data) or _is_ending(pid):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
@@ -94,7 +110,7 @@ def stop_postmaster(data: Path) -> bool:
 
 def reap(home: Path, linger: float) -> None:
     """Stop the server in `home` once no process has held a reference for `linger` seconds; return when it is
-    down.
+    down, or to be kept.
     """
     # No O_CREAT anywhere: in a home that was removed meanwhile there is nothing left to do.
     with open(home / "reaper", "rb") as alone, open(home / "clients", "rb") as clients:
@@ -114,7 +130,8 @@ def reap(home: Path, linger: float) -> None:
                     fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue  # somebody came back
-                stop_postmaster(home / "data")
+                if not kept(home).exists():
+                    stop_postmaster(home / "data")
                 fcntl.flock(
                     alone, fcntl.LOCK_UN
                 )  # while `lock` is held: the next starter sees that it needs a new reaper

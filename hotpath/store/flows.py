@@ -19,7 +19,7 @@ from asyncpg.pgproto import pgproto
 from hotpath import asyncpg_trio
 from hotpath.core.logtext import pack
 from hotpath.core.notes import Checkpoint, Child, Event, Notes, Parking, Recalled
-from hotpath.errors import NotSuspendedError, UsageError
+from hotpath.errors import NotKeptError, NotSuspendedError, UsageError
 from hotpath.model import Description, State
 from hotpath.store.claimed import join
 from hotpath.store.queries import query
@@ -367,6 +367,8 @@ def _refusals() -> Iterator[None]:
                 raise UsageError(message) from None
             case "HP004":
                 raise ResumeRefusedError(message) from None
+            case "HP005":
+                raise NotKeptError(message) from None
             case state if state.startswith("22"):
                 raise UsageError(f"it cannot be stored: {message}") from None
         raise

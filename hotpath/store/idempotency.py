@@ -4,16 +4,19 @@ the same job. Key and job are written in one transaction; keys are kept for 24 h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 import attrs
 
 from hotpath import asyncpg_trio
 from hotpath.errors import HotpathError
-from hotpath.store.jobs import check_options, milliseconds, refusals
+from hotpath.model import Unique
+from hotpath.store.jobs import check_options, milliseconds, refusals, unique_values
 from hotpath.store.queries import query
 
 HOURS = 24
@@ -46,6 +49,7 @@ async def enqueue_once(
     scheduled_for: datetime | None = None,
     timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
     traceparent: str | None = None,
+    unique: Unique | Mapping[str, Any] | str | None = None,
 ) -> Once:
     """`hotpath.store.jobs.enqueue`, once for this key of this owner.
 
@@ -57,6 +61,7 @@ async def enqueue_once(
         sha256(f"{owner}\0{key}".encode()).digest(),
         sha256(request).digest(),
         *(script, args.decode(), tag, priority, scheduled_for, milliseconds(timeout)),
+        *unique_values(unique),
     )
     async with nullcontext() if traceparent is None else connection.transaction():  # both, or neither
         with refusals(script):

@@ -7,7 +7,7 @@ checks again what comes through `hotpath.enqueue`; bulk loads go past it, by COP
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,8 +17,16 @@ import asyncpg
 import msgspec
 
 from hotpath import asyncpg_trio
-from hotpath.errors import BadArgsError, UnknownScriptError, UsageError
-from hotpath.model import Attempt, Job, State
+from hotpath.core.limit_settings import make_unique
+from hotpath.errors import (
+    BadArgsError,
+    NotKeptError,
+    NotUniqueError,
+    ScriptError,
+    UnknownScriptError,
+    UsageError,
+)
+from hotpath.model import Attempt, Job, State, Unique
 from hotpath.store.log_store import read_moved
 from hotpath.store.queries import query
 from hotpath.store.scripts import is_text
@@ -70,6 +78,10 @@ def refusals(script: str) -> Iterator[None]:
                 raise BadArgsError(message) from None
             case "HP003":
                 raise UsageError(message) from None
+            case "HP005":
+                raise NotKeptError(message) from None
+            case "HP006":
+                raise NotUniqueError(message) from None
             case state if state.startswith(("22", "54")):  # data that jsonb cannot hold
                 raise BadArgsError(f"the args of {script} cannot be stored: {message}") from None
         raise
@@ -85,28 +97,62 @@ async def enqueue(
     scheduled_for: datetime | None = None,
     timeout: float | None = None,  # noqa: ASYNC109 - the job's, not this call's
     traceparent: str | None = None,
+    unique: Unique | Mapping[str, Any] | str | None = None,
 ) -> UUID:
-    """Add one job; `args` is a JSON object. Returns its id once it is committed. `traceparent`: the trace
-    that it is to belong to.
+    """Add one job; `args` is a JSON object. Returns its id once it is committed, or that of the job that has
+    its unique key. `traceparent`: the trace that it is to belong to. `unique`: in the place of the script's;
+    of a key alone, the rest is the script's.
 
     Raises `UnknownScriptError`, `BadArgsError`, `UsageError` for a tag, priority, time or time-out (seconds)
-    that no job can have.
+    that no job can have, `NotUniqueError`.
     """
     check_options(tag, priority, scheduled_for, timeout)
+    key = unique_values(unique)
     with refusals(script):
         values = (script, args.decode(), tag, priority, scheduled_for, milliseconds(timeout))
         job_id: Any
-        if traceparent is None:
+        if key[0] is not None:
+            async with connection.transaction():
+                job_id = await connection.fetchval(query("enqueue_unique"), *values, *key)
+                if traceparent is not None:
+                    await connection.fetch(query("carry_traces"), [job_id], traceparent)
+        elif traceparent is None:
             job_id = await connection.fetchval(query("enqueue"), *values)
         else:
             job_id = await connection.fetchval(query("enqueue_traced"), *values, traceparent)
     return _uuid(job_id)
 
 
+def unique_values(
+    unique: Unique | Mapping[str, Any] | str | None,
+) -> tuple[str | None, str | None, str | None]:
+    """Key, how long it counts and what becomes of another job, as `hotpath.enqueue` takes them; None: as the
+    script says. Raises `UsageError`.
+    """
+    if unique is None:
+        return None, None, None
+    try:
+        made = make_unique(dict(unique) if isinstance(unique, Mapping) else unique, "the job")
+    except ScriptError as error:
+        raise UsageError(str(error).removeprefix("the job: ")) from None
+    assert made is not None, "something was given"
+    if isinstance(unique, str):
+        return made.key, None, None
+    lasts = made.while_ if isinstance(made.while_, str) else f"{made.while_:.6f}"
+    return made.key, lasts, made.on_conflict
+
+
 async def get_job(connection: asyncpg_trio.Connection, job_id: UUID) -> Job | None:
     """The job, wherever it is; None when nobody knows it."""
     row = await connection.fetchrow(query("job_get"), job_id)
     return None if row is None else job_of(row)
+
+
+def _not_kept(row: Any) -> tuple[str, ...]:
+    """What of a job is not kept any more: every job has args, every success a result."""
+    gone = [("args", row["finished_at"] is not None and row["args"] is None)]
+    gone.append(("result", row["state"] == State.SUCCESS and row["result"] is None))
+    return tuple(name for name, is_gone in gone if is_gone)
 
 
 def decode_args(raw: str) -> Any:
@@ -119,8 +165,8 @@ def decode_args(raw: str) -> Any:
         return {"…": "nested too deeply to be shown"}
 
 
-def job_of(row: Any) -> Job:
-    """A row of the view `hotpath.job` as a value."""
+def job_of(row: Any, *, payloads: bool = True) -> Job:
+    """A row of the view `hotpath.job` as a value. `payloads`: whether it was read with args and result."""
     args, result, error = row["args"], row["result"], row["error"]
     return Job(
         id=_uuid(row["id"]),
@@ -142,6 +188,7 @@ def job_of(row: Any) -> Job:
         parent=None if row["parent"] is None else _uuid(row["parent"]),
         step=row["step"],
         iteration=row["iteration"],
+        not_kept=_not_kept(row) if payloads else (),
     )
 
 
@@ -166,7 +213,8 @@ async def cancel(connection: asyncpg_trio.Connection, job_id: UUID) -> bool:
 
 async def retry(connection: asyncpg_trio.Connection, job_id: UUID) -> bool:
     """Run a job that has ended once more, under its own id; a run of a flow begins anew. False when it is
-    unknown or has not ended. Raises `UsageError` for a step of a run, which cannot be retried alone.
+    unknown or has not ended. Raises `UsageError` for a step of a run, which cannot be retried alone,
+    `NotKeptError` when its args are not kept any more.
     """
     with refusals(str(job_id)):
         return bool(await connection.fetchval(query("retry_job"), job_id))

@@ -153,7 +153,7 @@ async def list_page(
             rows = await connection.fetch(
                 query("list_steps"), parent, before, wanted, names["script"], names["tag"], limit, payloads
             )
-            jobs = [job_of(row) for row in rows]
+            jobs = [job_of(row, payloads=payloads) for row in rows]
             return Page(jobs, jobs[-1].id if len(jobs) == limit else None)
         asked = _Asked(
             wanted=wanted, script=names["script"], tag=names["tag"], steps=steps, payloads=payloads,
@@ -174,7 +174,7 @@ async def _walk(connection: asyncpg_trio.Connection, asked: _Asked, upper: UUID,
     while True:
         floor = None if asked.finds_all else await _floor(connection, asked, upper, lower, rows)
         more = await _window(connection, asked, upper, floor or lower, asked.limit - len(found))
-        found += [job_of(row) for row in more]
+        found += [job_of(row, payloads=asked.payloads) for row in more]
         if len(found) == asked.limit:
             return Page(found, found[-1].id)
         if floor is None:

@@ -210,8 +210,10 @@ class Watched:
     job: UUID
     worker: int
     lease: int
-    place: int
-    """From 0 at the lease's first job."""
+    index: int
+    """Which of the lease's jobs it is to its worker, from 0: those that were canceled before the claim do not
+    count.
+    """
     attempt: int
     at: int
     """Position at which what it prints in this hand begins."""

@@ -13,7 +13,9 @@ import attrs
 
 from hotpath import asyncpg_trio
 from hotpath.model import Ended
+from hotpath.store.pauses import read_pauses
 from hotpath.store.queries import query
+from hotpath.store.scaling import GroupGauge, read_group_gauges
 from hotpath.store.status import (
     STRETCHES,
     TagStatus,
@@ -23,6 +25,7 @@ from hotpath.store.status import (
     tags_of,
     worker_of,
 )
+from hotpath.store.stranded import Stranded, stranded
 
 MINUTES = 60
 """Minutes of the series."""
@@ -54,6 +57,8 @@ class Overview:
     occupancy: dict[str, float | None]
     """Share of the live workers' time inside `main`, 0 to 1, over `15s`, `5m` and `30m`; None: nobody says.
     """
+    stranded: list[Stranded]
+    """Jobs that are due and that nobody will run."""
 
     @property
     def alive(self) -> int:
@@ -76,6 +81,8 @@ async def read_overview(connection: asyncpg_trio.Connection) -> Overview:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         rows = await connection.fetch(query("status_workers"), None)
         tags = await read_tags(connection, counted=COUNTED)
+        left = await stranded(connection)
+        pauses = await read_pauses(connection)
         sums = await connection.fetch(query("overview_minutes"), MINUTES - 1)
         now = await _now(connection)
     workers = [worker_of(row) for row in rows]
@@ -91,7 +98,8 @@ async def read_overview(connection: asyncpg_trio.Connection) -> Overview:
     return Overview(
         now=now,
         jobs_per_second=round(sum(rates.values()), 3),
-        tags=tags_of(tags, rates, workers),
+        tags=tags_of(tags, rates, workers, left, pauses),
+        stranded=left,
         workers=workers,
         minutes=minutes,
         ended=[found.get(minute, Ended()) for minute in minutes],
@@ -136,6 +144,7 @@ class Gauges:
     tags: list[TagStatus]
     workers: list[WorkerStatus]
     totals: list[Total]
+    groups: list[GroupGauge]
 
 
 async def read_gauges(connection: asyncpg_trio.Connection) -> Gauges:
@@ -143,10 +152,13 @@ async def read_gauges(connection: asyncpg_trio.Connection) -> Gauges:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         workers = await read_workers(connection, stopped=None)
         tags = await read_tags(connection, counted=COUNTED)
+        left = await stranded(connection)
+        pauses = await read_pauses(connection)
         rows = await connection.fetch(query("totals"), PAIRS)
+        groups = await read_group_gauges(connection)
         now = await _now(connection)
     totals = [Total(row["script"], row["tag"] or "", list(row["counts"])) for row in rows]
-    return Gauges(now, tags_of(tags, {}, workers), workers, totals)
+    return Gauges(now, tags_of(tags, {}, workers, left, pauses), workers, totals, groups)
 
 
 async def sweep_counts(connection: asyncpg_trio.Connection) -> int:

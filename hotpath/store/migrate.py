@@ -20,7 +20,7 @@ from hotpath.store.queries import query
 if TYPE_CHECKING:
     from hotpath.asyncpg_trio import Connection
 
-PROGRAM = 2
+PROGRAM = 3
 """Level of this program: what `meta.oldest_program` is compared with. Raise it when the program needs a newer
 schema.
 """

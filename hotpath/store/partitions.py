@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _LOCK = 7310868735402
 """Advisory lock of whoever drops partitions: two at once would trip over each other's half-done steps."""
+TABLES = ("job_done", "job_attempt", "job_log")
+"""What has a partition a day."""
 _UNLOCK = 5.0  # seconds; the lock goes with the connection at the latest
 
 
@@ -32,7 +34,7 @@ async def detach_before(connection: Connection, day: date) -> list[str]:
         return []
     try:
         dropped = []
-        for row in await connection.fetch(query("partitions_before"), day):
+        for row in await connection.fetch(query("partitions_before"), day, list(TABLES)):
             if row["detach"] is not None:
                 await connection.execute(row["detach"])
             await connection.execute(row["remove"])

@@ -6,6 +6,7 @@ end of `job_done`, which is appended to, so the last blocks of today's partition
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,11 @@ from uuid import UUID
 import attrs
 
 from hotpath import asyncpg_trio
+from hotpath.core.tags import parse_patterns
+from hotpath.store.pauses import Pause, read_pauses
+from hotpath.store.prune_said import disk_said
 from hotpath.store.queries import query
+from hotpath.store.stranded import Stranded, stranded
 
 COUNT_LIMIT = 100_000
 """Up to this many waiting loose jobs of one tag and priority are counted."""
@@ -42,6 +47,11 @@ class TagStatus:
     jobs_per_second: float
     workers: int
     """Live workers that listen to it."""
+    stranded: str | None = None
+    """Why jobs that are due here will not run: `no_worker` listens, or only workers of `other_script`s do."""
+    stranded_scripts: tuple[str, ...] = ()
+    paused: str | None = None
+    """The scripts of those jobs."""
 
 
 @attrs.frozen
@@ -84,6 +94,14 @@ class WorkerStatus:
     """Over the last seconds, all its tags together."""
     deaf: bool | None = None
     """Whether nothing can wake it: it finds jobs by polling."""
+    patterns: tuple[str, ...] | None = None
+    """Tags that it listens to by pattern; None: those in `tags` alone."""
+    version: str | None = None
+    """Hash of the version that it runs, if it is dedicated to a script."""
+    refused: str | None = None
+    """Hash of the version that it was to run and could not."""
+    refusal: str | None = None
+    """Why; without a version: why it never runs another one."""
 
 
 @attrs.frozen
@@ -93,6 +111,10 @@ class Status:
     tags: list[TagStatus]
     workers: list[WorkerStatus]
     jobs_per_second: float
+    stranded: list[Stranded]
+    """Jobs that are due and that nobody will run."""
+    disk: str | None = None
+    """That days went for the disk's sake, or that its bound does not hold, for people."""
 
 
 async def ping(connection: asyncpg_trio.Connection) -> None:
@@ -120,22 +142,37 @@ async def read_status(connection: asyncpg_trio.Connection) -> Status:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         workers = await read_workers(connection, stopped=None)
         tags = await read_tags(connection)
+        left = await stranded(connection)
+        disk = await disk_said(connection)
+        pauses = await read_pauses(connection)
         rates = {
             row["tag"]: row["rate"] for row in await connection.fetch(query("status_rates"), RATE_SECONDS)
         }
-    return Status(tags_of(tags, rates, workers), workers, sum(rates.values()))
+    return Status(tags_of(tags, rates, workers, left, pauses), workers, sum(rates.values()), left, disk)
 
 
 def tags_of(
-    tags: Mapping[str, Any], rates: Mapping[str, float], workers: Sequence[WorkerStatus]
+    tags: Mapping[str, Any],
+    rates: Mapping[str, float],
+    workers: Sequence[WorkerStatus],
+    left: Sequence[Stranded],
+    pauses: Mapping[str, Pause],
 ) -> list[TagStatus]:
-    """Tags by name, those too that only workers listen to."""
+    """Tags by name, those too that only workers listen to, or that are paused; `left`: what is stranded."""
     listeners: dict[str, int] = {}
+    patterns: Counter[tuple[str, ...]] = Counter()
     for worker in workers:
-        for tag in worker.tags:
+        if worker.patterns is not None:
+            patterns[worker.patterns] += worker.state != "lost"
+        for tag in worker.tags if worker.patterns is None else ():
             listeners[tag] = listeners.get(tag, 0) + (worker.state != "lost")
+    wild = [(parse_patterns(texts), count) for texts, count in patterns.items()]
+    named = {text for texts in patterns for text in parse_patterns(texts).names or ()}
+    why: dict[str, list[Stranded]] = {}
+    for each in left:
+        why.setdefault(each.tag, []).append(each)
     found = []
-    for tag in sorted({*tags, *rates, *listeners}, key=str):
+    for tag in sorted({*tags, *rates, *listeners, *named, *why, *pauses}, key=str):
         row = tags.get(tag)
         waiting = row["waiting"] if row else 0
         found.append(
@@ -146,7 +183,10 @@ def tags_of(
                 running=row["running"] if row else 0,
                 oldest_due=row["oldest"] if row else None,
                 jobs_per_second=rates.get(tag, 0.0),
-                workers=listeners.get(tag, 0),
+                workers=listeners.get(tag, 0) + sum(count for each, count in wild if each.listens(str(tag))),
+                stranded=why[tag][0].why if tag in why else None,
+                stranded_scripts=tuple(each.script for each in why.get(tag, ())),
+                paused=pauses[tag].text if tag in pauses else None,
             )
         )
     return found
@@ -184,6 +224,10 @@ def worker_of(row: asyncpg_trio.Record) -> WorkerStatus:
         occupancy=None if occupied is None else rounded(occupied),
         jobs_per_second=None if row["rates"] is None or not alive else round(sum(row["rates"]), 3),
         deaf=row["deaf"] if alive else None,
+        patterns=None if row["patterns"] is None else tuple(row["patterns"]),
+        version=row["version"],
+        refused=row["refused"] if alive else None,
+        refusal=row["refusal"] if alive else None,
     )
 
 

@@ -22,7 +22,7 @@ import re
 import asyncpg
 import trio
 
-from hotpath.errors import HotpathError
+from hotpath.errors import DatabaseUnavailableError, HotpathError
 
 
 class Trouble(enum.Enum):
@@ -74,6 +74,20 @@ def trouble_of(error: BaseException) -> Trouble | None:
     if isinstance(error, DATA_ERRORS):
         return Trouble.DATA
     return Trouble.BUG if isinstance(error, asyncpg.PostgresError) else None
+
+
+def is_weather(error: BaseException) -> bool:
+    """Whether it is weather, also where `hotpath.store.database` has put it in words."""
+    if isinstance(error, DatabaseUnavailableError):
+        return error.__cause__ is None or trouble_of(error.__cause__) in (Trouble.WEATHER, None)
+    return trouble_of(error) is Trouble.WEATHER
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether another try may do: it is weather or a collision, and nothing that is said against what was
+    asked.
+    """
+    return is_weather(error) or trouble_of(error) is Trouble.COLLISION
 
 
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (

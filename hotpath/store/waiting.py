@@ -17,6 +17,7 @@ import msgspec
 from hotpath import asyncpg_trio
 from hotpath.model import State
 from hotpath.store.flows import Wait, suspended
+from hotpath.store.pauses import Pause
 from hotpath.store.queries import query
 from hotpath.words import clock, span, wait_text
 
@@ -32,7 +33,7 @@ class Reason:
 
     kind: str
     """`scheduled`, `retry`, `sleep`, `approval`, `child`, `limit`, `suspect`, `no_worker`, `other_script`,
-    `busy` or `next`.
+    `busy`, `next` or `paused`: the tag is.
     """
     text: str
     """The whole of it, for people."""
@@ -71,6 +72,7 @@ async def why_waiting(connection: asyncpg_trio.Connection, job: UUID) -> Waiting
         waits = await suspended(connection, job) if row["kind"] == "flow" else []
         is_due = row["scheduled_for"] <= row["now"]
         workers = await connection.fetch(query("waiting_workers"), row["tag_key"], row["script_id"])
+        held = await connection.fetchrow(query("waiting_held"), row["tag_key"], row["script_id"], job)
         before = pace = None
         if is_due:
             place = (row["priority"], row["scheduled_for"], job, row["base"])
@@ -84,8 +86,9 @@ async def why_waiting(connection: asyncpg_trio.Connection, job: UUID) -> Waiting
     ahead = None if before is None else before["ahead"] + row["before"]
     more = before is not None and before["cut"]
     eta = None if ahead is None or pace is None else _eta(ahead, fit, pace)
-    reasons = [*_own(row, waits, is_due=is_due), *_nobody(row, workers, fit)]
-    if is_due and fit:
+    back = [] if held is None else list(_held(row, held, is_due=is_due))
+    reasons = [*_own(row, waits, is_due=is_due), *back, *_nobody(row, workers, fit)]
+    if is_due and fit and not back:
         reasons.append(_queue(row, fit, ahead or 0, eta, more=more))
     return Waiting(State.QUEUED, reasons, ahead, more, eta)
 
@@ -110,6 +113,27 @@ def _own(row: Any, waits: Sequence[Wait], *, is_due: bool) -> Iterator[Reason]:
     if row["suspect"]:
         company = "alone" if row["suspect"] >= 3 else "in small company"
         yield Reason("suspect", f"its worker died with it in hand: it runs {company}, when a worker has room")
+
+
+def _held(row: Any, held: Any, *, is_due: bool) -> Iterator[Reason]:
+    """What holds it back although workers are there: a pause, a limit."""
+    if held["paused"]:
+        pause = Pause(row["tag"], held["until"], held["reason"], held["paused_by"], held["paused_at"])
+        yield Reason("paused", f"tag {pause.tag} is {pause.text}", pause.until)
+    if held["limits"] is None or not is_due:
+        return
+    limits = msgspec.json.decode(held["limits"])
+    whose = "jobs with its key" if "key" in limits else f"jobs of {row['script']}"
+    if held["used"] is not None and held["used"] >= limits["concurrency"]:
+        yield Reason(
+            "limit", f"{limits['concurrency']:,} {whose} may run at a time, and {held['used']:,} do so"
+        )
+    if held["started"] is not None and held["started"] >= limits["rate"]:
+        yield Reason(
+            "limit",
+            f"{limits['rate']:,} {whose} may start in {limits['seconds']:g} s, and {held['started']:,} have",
+            held["free_at"],
+        )
 
 
 def _error(row: Any) -> str:

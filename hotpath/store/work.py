@@ -33,11 +33,13 @@ SETTINGS = {
     "enable_seqscan": "off",  # a plan made while a table was empty must not survive its growth
     "enable_bitmapscan": "off",
     "jit": "off",
+    "default_transaction_isolation": "read committed",  # a claim sees what was claimed while it waited
     "idle_in_transaction_session_timeout": "10s",  # below the lease: a dead client must not hold a row
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: tuple[Any, ...] = ([], [], [], [], [], [], None, [], [], [], [], 0)
 _NO_MARKS: list[str | None] = []
+_NO_CLAIM: tuple[Any, ...] = (0, 0, 0, [], [], [], [], [], None, 0, None, None, None)
 
 
 @attrs.frozen
@@ -51,6 +53,8 @@ class Claim:
     positions: Positions
     before: tuple[int, datetime, UUID] | None = None
     """Take only what comes before this (priority, scheduled_for, id): the head of another tag."""
+    limited: bool = False
+    """The script is claimed apart: by a statement of its own, after the flush."""
     lease: int = attrs.field(factory=lambda: secrets.randbits(62) or 1)
     """Id that the lease will have: new for each claim, and known before it is sent, so that whoever keeps the
     list of what this worker holds cannot miss it.
@@ -69,6 +73,10 @@ class Cycle:
     """Nothing was claimed although due jobs were seen: others hold them just now."""
     clock_us: int
     """The database's clock as the statement ended, microseconds since the epoch."""
+    blocked: float | None = None
+    """Seconds until it is worth asking again: due jobs are there that a limit holds back."""
+    rated: bool = False
+    """A rate wants to know when all jobs of the new lease have begun (`begun`)."""
 
 
 class WorkerSession:
@@ -80,11 +88,20 @@ class WorkerSession:
         self.pooled = pooled
         self._cycle: asyncpg_trio.PreparedStatement | None = None
         self._claim: asyncpg_trio.PreparedStatement | None = None
+        self._apart: asyncpg_trio.PreparedStatement | None = None
 
     async def prepare(self) -> None:
         """Prepare the hot statements, so that the first job does not wait for them."""
         self._cycle = await self.connection.prepare(query("cycle"))
         self._claim = await self.connection.prepare(query("claim"))
+
+    async def warm_up(self, *, claims: bool) -> None:
+        """Have the server plan the hot statements, by runs that do nothing: whoever follows on another worker
+        does so without a gap. `claims`: the worker claims for itself.
+        """
+        await self.cycle([], None)
+        if claims and self._claim is not None:
+            await self._claim.fetchrow(self.worker, *_NO_CLAIM)
 
     async def cycle(
         self, flushes: Sequence[LeaseFlush], claim: Claim | None, *, clock_offset_us: int = 0
@@ -98,6 +115,8 @@ class WorkerSession:
         flushes = [
             await self._retried(flush, clock_offset_us) if flush.retries else flush for flush in flushes
         ]
+        if claim is not None and claim.limited:
+            return await self._claim_apart(flushes, claim, clock_offset_us)
         statement = self._cycle if flushes or claim is None else self._claim
         if statement is None:
             await self.prepare()
@@ -108,67 +127,31 @@ class WorkerSession:
         if flushes or claim is None:
             outcomes = _outcomes(flushes, clock_offset_us) if flushes else _NOTHING
             marks = (_marks(outcomes[10], clock_offset_us) if outcomes[10] else _NO_MARKS,)
-        if claim is None:
-            asked: tuple[Any, ...] = (0, 0, 0, [], [], [], [], [], None, 0, None, None, None)
-        else:
-            known, since, since_ids = claim.positions.known()
-            upper, lower = claim.positions.gaps()
-            before = claim.before or (None, None, None)
-            asked = (
-                claim.want,
-                claim.tag,
-                claim.script,
-                known,
-                since,
-                since_ids,
-                upper,
-                lower,
-                uuid_utils.uuid7(),
-                claim.lease,
-                *before,
-            )
+        asked = _NO_CLAIM if claim is None else _asked(claim)
+        return _reply(await self._sent(statement, claim, *outcomes, *asked, *marks), claim)
+
+    async def _claim_apart(self, flushes: Sequence[LeaseFlush], claim: Claim, clock_offset_us: int) -> Cycle:
+        """Flush, which frees places of the limit, and then claim: two transactions."""
+        accepted: frozenset[int] = frozenset()
+        if flushes:
+            accepted = (await self.cycle(flushes, None, clock_offset_us=clock_offset_us)).accepted
+        if self._apart is None:
+            self._apart = await self.connection.prepare(query("claim_limited"))
+        row = await self._sent(self._apart, claim, *_asked(claim))
+        return attrs.evolve(_reply(row, claim), accepted=accepted, blocked=row[16], rated=bool(row[17]))
+
+    async def _sent(
+        self, statement: asyncpg_trio.PreparedStatement, claim: Claim | None, *values: Any
+    ) -> Any:
         try:
-            row = await statement.fetchrow(self.worker, *outcomes, *asked, *marks)
+            row = await statement.fetchrow(self.worker, *values)
         except asyncpg.UniqueViolationError:
             # Our claim is there already: it was sent before, and the reply was lost.
             if claim is None or not await self._take_back(claim.lease):
                 raise
-            row = await statement.fetchrow(self.worker, *outcomes, *asked, *marks)
+            row = await statement.fetchrow(self.worker, *values)
         assert row is not None
-        (
-            accepted,
-            base,
-            lo,
-            hi,
-            ids,
-            attempts,
-            skip,
-            args,
-            priority,
-            priorities,
-            until,
-            scheduled,
-            saw,
-            clock,
-            timeouts,
-            alone,
-        ) = row[:16]
-        hand = None
-        if base is not None and claim is not None:
-            hand = hand_of(
-                *(claim.lease, base, lo, hi, ids, attempts, skip, args, claim.tag_name, timeouts),
-                alone=bool(alone),
-            )
-            advance(
-                claim.positions,
-                priority,
-                priorities,
-                until,
-                scheduled,
-                ids,
-                _EPOCH + timedelta(microseconds=clock),
-            )
-        return Cycle(frozenset(accepted), hand, bool(saw), clock)
+        return row
 
     async def _retried(self, flush: LeaseFlush, clock_offset_us: int) -> LeaseFlush:
         """Queue the attempts that are to run again, and return the flush without them."""
@@ -235,6 +218,19 @@ class WorkerSession:
             await self.connection.fetchval(query("end_ghosts"), session_name(self.worker), milliseconds)
         )
 
+    async def rules(self, script: int, tags: Sequence[int]) -> tuple[bool, dict[int, float | None]]:
+        """Whether the script is claimed apart; which of the tags are paused, for how many seconds more (None:
+        until they are resumed).
+        """
+        row = await self.connection.fetchrow(query("claim_rules"), script, list(tags))
+        assert row is not None, "a query without a table has one row"
+        return row["apart"], dict(zip(row["paused"], row["seconds"], strict=True))
+
+    async def begun(self, leases: Sequence[int]) -> bool:
+        """Say to a rate that all jobs of these leases have begun."""
+        await self.connection.fetchval(query("limit_begun"), list(leases))
+        return True
+
     async def unlisted(self, known: Sequence[int]) -> list[int]:
         """Leases of this worker besides those it knows: the reply to their claim was lost."""
         rows = await self.connection.fetch(query("unlisted"), [self.worker], list(known), 0.0)
@@ -297,6 +293,54 @@ async def complete(
         [marks],
     )
     return accepted == 1
+
+
+def _asked(claim: Claim) -> tuple[Any, ...]:
+    """Parameters 14 to 26 of the cycle."""
+    known, since, since_ids = claim.positions.known()
+    upper, lower = claim.positions.gaps()
+    return (
+        *(claim.want, claim.tag, claim.script, known, since, since_ids, upper, lower),
+        *(uuid_utils.uuid7(), claim.lease, *(claim.before or (None, None, None))),
+    )
+
+
+def _reply(row: Any, claim: Claim | None) -> Cycle:
+    """What came of it; where the next claim starts is noted in its positions."""
+    (
+        accepted,
+        base,
+        lo,
+        hi,
+        ids,
+        attempts,
+        skip,
+        args,
+        priority,
+        priorities,
+        until,
+        scheduled,
+        saw,
+        clock,
+        timeouts,
+        alone,
+    ) = row[:16]
+    hand = None
+    if base is not None and claim is not None:
+        hand = hand_of(
+            *(claim.lease, base, lo, hi, ids, attempts, skip, args, claim.tag_name, timeouts),
+            alone=bool(alone),
+        )
+        advance(
+            claim.positions,
+            priority,
+            priorities,
+            until,
+            scheduled,
+            ids,
+            _EPOCH + timedelta(microseconds=clock),
+        )
+    return Cycle(frozenset(accepted), hand, bool(saw), clock)
 
 
 def _marks(logs: Sequence[str], clock_offset_us: int) -> list[str | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ import msgspec
 from hotpath import asyncpg_trio
 from hotpath.core.logtext import pack
 from hotpath.model import ErrorKind, OutcomeState
+from hotpath.store.clocks import HostClock
 from hotpath.store.queries import query
 from hotpath.version import __version__
 
@@ -48,6 +51,32 @@ async def register_worker(
         __version__,
     )  # fmt: skip
     return worker
+
+
+async def register_normal(
+    connection: asyncpg_trio.Connection,
+    *,
+    name: str,
+    group: str | None,
+    tags: Sequence[int],
+    patterns: Sequence[str],
+    pid: int,
+    slots: int,
+    lease: float,
+) -> int:
+    """A normal worker starts; return the id of its own row."""
+    worker: int = await connection.fetchval(
+        query("register_normal"),
+        *(name, group, list(tags), list(patterns), socket.gethostname(), pid, slots, lease, __version__),
+    )
+    return worker
+
+
+async def say_tags(
+    connection: asyncpg_trio.Connection, worker: int, tags: Sequence[int], patterns: Sequence[str]
+) -> None:
+    """The normal worker listens to others from now on."""
+    await connection.execute(query("listen_worker"), worker, list(tags), list(patterns))
 
 
 @attrs.frozen
@@ -105,19 +134,27 @@ async def heartbeat(
     lease: float,
     facts: Sequence[Facts] = (),
     counts: Sequence[Counts] = (),
+    clock: HostClock | None = None,
 ) -> Beat:
     """Say that these workers live, and how many jobs each has run; their leases then run for `lease`
     seconds. Hear who still had one, and which jobs are to be canceled.
 
     In the same statement, what some of them say of themselves, and what was counted: all of it each time, so
-    that saying it again after a lost reply counts nothing twice.
+    that saying it again after a lost reply counts nothing twice. And how `clock` differs from the database's,
+    which the reply shows anew.
     """
+    apart = None if clock is None else clock.apart
     renewed: set[int] = set()
     cancels: dict[int, list[tuple[int, int]]] = {}
     watching = 0
-    for worker, held, place in await connection.fetch(
-        query("heartbeat"), list(jobs), list(jobs.values()), lease, _records(facts), _records(counts)
-    ):
+    asked = time.time()
+    rows = await connection.fetch(
+        query("heartbeat"), list(jobs), list(jobs.values()), lease, _records(facts), _records(counts),
+        None if apart is None else apart.seconds, None if apart is None else apart.unsure,
+    )  # fmt: skip
+    if clock is not None and rows and rows[0]["clock_us"] is not None:
+        clock.observe(rows[0]["clock_us"], asked, time.time())
+    for worker, held, place, _ in rows:
         if worker is None:
             watching = place
         elif held is None:
@@ -132,13 +169,17 @@ def _records(values: Sequence[Facts] | Sequence[Counts]) -> str | None:
 
 
 async def give_back_unlisted(
-    connection: asyncpg_trio.Connection, listed: Mapping[int, Sequence[int]], *, older: float = UNLISTED
+    connection: asyncpg_trio.Connection,
+    listed: Mapping[int, Sequence[int]],
+    *,
+    older: float = UNLISTED,
+    also: Sequence[int] = (),
 ) -> int:
     """Put back what these workers hold without knowing: leases claimed more than `older` seconds ago that
-    their lists (read before this call) do not name, because the reply to the claim was lost. Returns how many
-    jobs.
+    neither their lists (read before this call) nor `also` name, because the reply to the claim was lost.
+    Returns how many jobs.
     """
-    known = [lease for leases in listed.values() for lease in leases]
+    known = [*also, *(lease for leases in listed.values() for lease in leases)]
     lost: dict[int, list[int]] = {}
     for worker, lease in await connection.fetch(query("unlisted"), list(listed), known, older):
         lost.setdefault(worker, []).append(lease)

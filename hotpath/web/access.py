@@ -51,8 +51,11 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/login", "/logout", "/favicon.ico"})
 PUBLIC_BELOW = ("/static/", "/resume/", "/api/v1/resume/")
 """The same, with what is below: for /resume the token in the path is the credential."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_ADMIN = ("/api/v1/tokens",)
-_ADMIN_CHANGES = ("/api/v1/groups",)
+_ADMIN = ("/api/v1/tokens", "/api/v1/doctor")
+_ADMIN_CHANGES = tuple(
+    f"/api/v1/{part}"
+    for part in ("groups", "versions", "retention", "prune", "alerts", "limits", "tags/pauses")
+)
 
 
 @attrs.frozen(kw_only=True)

@@ -120,7 +120,7 @@ async def _form(
         f"{forms.render(None if wait is None else wait.form, given)}"
         f'<label for="approver">Your name</label>'
         f'<input id="approver" name="approver" maxlength="{_MAX_NAME}" value="{name}" autocomplete="name">'
-        '<button name="answer" value="approve">Approve</button>'
-        '<button name="answer" value="disapprove" class="other" formnovalidate>Disapprove</button></form>'
+        '<button name="answer" value="approve" class="main">Approve</button>'
+        '<button name="answer" value="disapprove" formnovalidate>Disapprove</button></form>'
     )
     return page("Approve?", body, status)

@@ -39,7 +39,9 @@ def page(title: str, body: str, status: int = 200) -> HTMLResponse:
     html = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{escape(title)} – Hotpath</title><link rel="stylesheet" href="/static/plain.css"></head>'
+        f"<title>{escape(title)} – Hotpath</title>"
+        '<link rel="stylesheet" href="/static/style.css">'
+        '<link rel="stylesheet" href="/static/plain.css"></head>'
         f"<body><main><h1>{escape(title)}</h1>{body}</main></body></html>"
     )
     return HTMLResponse(html, status, _HEADERS)
@@ -99,7 +101,7 @@ async def show_logout(request: Request) -> Response:
     body = (
         f"<p>You are logged in as <strong>{escape(principal.name)}</strong>.</p>"
         f'<form method="post" action="/logout"><input type="hidden" name="form" value="{form}">'
-        "<button>Log out</button></form>"
+        '<button class="main">Log out</button></form>'
     )
     return page("Log out", body)
 
@@ -149,7 +151,7 @@ async def _login_form(request: Request, wanted: str, fault: str = "", status: in
         '<label for="token">Token</label>'
         '<input id="token" name="token" type="password" autocomplete="current-password" required autofocus'
         ' spellcheck="false" placeholder="hp_…">'
-        "<button>Log in</button></form>"
+        '<button class="main">Log in</button></form>'
         '<p class="hint">Make one with <code>hotpath token create NAME</code> beside the database.</p>'
     )
     response = page("Log in", body, status)

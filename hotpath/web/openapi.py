@@ -21,6 +21,7 @@ _GROUPS = {
     "jobs": "Jobs: put in, found, looked at, canceled, run again.",
     "scripts": "Scripts, and the schemas of their args.",
     "flows": "Flows, their runs, and what people say to those that wait.",
+    "schedules": "Scripts that run at times of their own.",
     "status": "How the queue is doing.",
     "tokens": "API tokens.",
     "server": "The server itself.",

@@ -27,7 +27,15 @@ PATHS = (
     "/runs/{id}",
     "/scripts",
     "/scripts/{name:path}",
+    "/schedules",
+    "/schedules/{name}",
     "/workers",
+    "/groups",
+    "/groups/{name}",
+    "/history",
+    "/alerts",
+    "/retention",
+    "/doctor",
 )
 """Addresses within the page: the browser knows what to show there."""
 

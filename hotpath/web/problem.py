@@ -19,15 +19,22 @@ from hotpath.core.flow.tokens import ExpiredTokenError, TokenError
 from hotpath.errors import (
     BadArgsError,
     DatabaseUnavailableError,
+    GroupChangedError,
+    GroupInUseError,
     HotpathError,
+    NotKeptError,
     NotSuspendedError,
+    NotUniqueError,
     ScriptError,
+    UnknownGroupError,
     UnknownJobError,
     UnknownScriptError,
     UsageError,
 )
+from hotpath.store.alerts import UnknownAlertError
 from hotpath.store.idempotency import KeyReusedError
 from hotpath.store.log_store import LogStoreError
+from hotpath.store.schedules import UnknownScheduleError
 from hotpath.store.tokens import UnknownTokenError
 
 log = logging.getLogger("hotpath.web")
@@ -40,20 +47,28 @@ RETRY_SECONDS = 2
 _FIELD = re.compile(r"\bfield `([^`]*)`")
 # How errors about what a job is asked for begin: with the name of the field.
 _FIRST = re.compile(
-    r"(script|tag|priority|scheduled_for|timeout|since|limit|state|before|parent|step|expires)\b"
+    r"(script|tag|priority|scheduled_for|timeout|since|until|limit|state|before|parent|step|expires|reason"
+    r"|name|cron|every|timezone|catch_up_within|catch_up|overlap|(?:at|when|to|for|clear|cooldown)(?=:))\b"
 )
 
 # What an error of ours is to a client; the first that fits counts.
 _ERRORS: tuple[tuple[type[HotpathError], int, str, str], ...] = (
     (UnknownJobError, 404, "unknown-job", "No such job"),
     (UnknownScriptError, 404, "unknown-script", "No such script"),
+    (UnknownGroupError, 404, "unknown-group", "No such group"),
+    (GroupChangedError, 409, "group-changed", "The group is another one by now"),
+    (GroupInUseError, 409, "group-in-use", "The group has live workers"),
     (BadArgsError, 400, "bad-args", "The args are not accepted"),
     (KeyReusedError, 422, "key-reused", "The key was used for another request"),
+    (NotUniqueError, 409, "not-unique", "Another job has the unique key"),
     (NotSuspendedError, 409, "not-suspended", "The run does not wait for this"),
+    (NotKeptError, 410, "not-kept", "It is not kept any more"),
     (ExpiredTokenError, 410, "expired-token", "The token has expired"),
     (TokenError, 403, "bad-token", "The token opens nothing"),
     (ScriptError, 422, "bad-script", "The script cannot be used"),
     (UsageError, 400, "bad-request", "The request is not accepted"),
+    (UnknownScheduleError, 404, "unknown-schedule", "No such schedule"),
+    (UnknownAlertError, 404, "unknown-alert", "No such alert"),
     (UnknownTokenError, 404, "unknown-token", "No such token"),
     (DatabaseUnavailableError, 503, "no-database", "The database is away"),
     (LogStoreError, 503, "no-log-store", "The log store is away"),

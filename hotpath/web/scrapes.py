@@ -28,6 +28,7 @@ from hotpath.core.tally import (
 from hotpath.documents import age
 from hotpath.store.database import Database
 from hotpath.store.looks import Gauges, Total, read_gauges
+from hotpath.store.scaling import DEFAULT_GROUP, GroupGauge
 from hotpath.store.status import TagStatus, WorkerStatus
 from hotpath.version import __version__
 from hotpath.web.exposition import Family, expose
@@ -72,6 +73,7 @@ def families(gauges: Gauges) -> Iterable[Family]:
     yield from _of_tags(gauges.tags, gauges.now)
     yield from _of_totals(gauges.totals)
     yield from _of_workers(gauges.workers)
+    yield from _of_groups(gauges.workers, gauges.groups)
 
 
 def _of_tags(tags: list[TagStatus], now: datetime) -> Iterable[Family]:
@@ -83,12 +85,16 @@ def _of_tags(tags: list[TagStatus], now: datetime) -> Iterable[Family]:
     oldest = Family("hotpath_oldest_due_seconds", "gauge", "For how long the oldest job that is due waits.")
     running = Family("hotpath_jobs_running", "gauge", "Jobs that workers hold.")
     listeners = Family("hotpath_tag_workers", "gauge", "Live workers that listen to the tag.")
+    left = Family(
+        "hotpath_tag_stranded", "gauge", "1: jobs of this tag are due, and no live worker will run them."
+    )
     for tag in tags:
         waiting.add(tag.waiting, tag=tag.tag)
         oldest.add((age(tag.oldest_due, now) or 0) / 1000, tag=tag.tag)
         running.add(tag.running, tag=tag.tag)
         listeners.add(tag.workers, tag=tag.tag)
-    return waiting, oldest, running, listeners
+        left.add(int(tag.stranded is not None), tag=tag.tag)
+    return waiting, oldest, running, listeners, left
 
 
 def _of_totals(totals: list[Total]) -> Iterable[Family]:
@@ -139,3 +145,40 @@ def _of_workers(workers: list[WorkerStatus]) -> Iterable[Family]:
         cpu.add(worker.cpu_seconds, **name)
         jobs.add(worker.jobs, **name)
     return states, deaf, up, occupancy, rss, cpu, jobs
+
+
+def _of_groups(workers: list[WorkerStatus], scaled: list[GroupGauge]) -> Iterable[Family]:
+    alive = Family("hotpath_group_workers", "gauge", "Live workers of the group.")
+    wanted = Family(
+        "hotpath_group_workers_wanted",
+        "gauge",
+        "Workers that the group needs, of groups with a scale; see `hotpath autoscale`.",
+    )
+    least = Family("hotpath_group_workers_min", "gauge", "Workers that it is to have at least.")
+    most = Family("hotpath_group_workers_max", "gauge", "Workers that it may have at most.")
+    waiting = Family(
+        "hotpath_group_jobs_waiting",
+        "gauge",
+        "Due jobs of the group's tags that wait; counted as far as it could change the number of workers.",
+    )
+    held = Family("hotpath_group_jobs_running", "gauge", "Jobs of the group's tags that workers hold.")
+    backlog = Family("hotpath_group_backlog_seconds", "gauge", "How long one job at a time would take.")
+    arrivals = Family("hotpath_group_arrivals_per_second", "gauge", "Jobs that come in.")
+    service = Family("hotpath_group_service_seconds", "gauge", "How long a job takes.")
+    counts = {each.name: 0 for each in scaled}
+    for worker in workers:
+        if worker.tags or worker.patterns:  # not the processes that a normal worker hands jobs to
+            name = worker.group or DEFAULT_GROUP
+            counts[name] = counts.get(name, 0) + (worker.state != "lost")
+    for name, count in sorted(counts.items()):
+        alive.add(count, group=name)
+    for each in scaled:
+        wanted.add(each.wanted, group=each.name)
+        least.add(each.min_workers, group=each.name)
+        most.add(each.max_workers, group=each.name)
+        waiting.add(each.waiting, group=each.name)
+        held.add(each.held, group=each.name)
+        backlog.add(each.work_seconds, group=each.name)
+        arrivals.add(each.arrivals, group=each.name)
+        service.add(each.service_seconds, group=each.name)
+    return alive, wanted, least, most, waiting, held, backlog, arrivals, service

@@ -28,7 +28,8 @@ class JobDocument(msgspec.Struct, kw_only=True):
     worker: str | None
     attempt: int
     """Number of the attempt, from 1; 0: it has not run yet."""
-    args: dict[str, Any]
+    args: dict[str, Any] | None
+    """Null: they are not kept any more."""
     result: Any
     error: dict[str, Any] | None
     kind: str
@@ -38,6 +39,8 @@ class JobDocument(msgspec.Struct, kw_only=True):
     step: str | None
     """Of a step: its key, such as `l[3]/b`."""
     iteration: str | None
+    not_kept: tuple[str, ...] = ()
+    """What of `args` and `result` is not kept any more."""
 
 
 class ListedJob(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -55,13 +58,14 @@ class ListedJob(msgspec.Struct, kw_only=True, omit_defaults=True):
     duration_ms: float | UnsetType | None = UNSET
     worker: str | UnsetType | None = UNSET
     attempt: int | UnsetType = UNSET
-    args: dict[str, Any] | UnsetType = UNSET
+    args: dict[str, Any] | UnsetType | None = UNSET
     result: Any = UNSET
     error: dict[str, Any] | UnsetType | None = UNSET
     kind: str | UnsetType = UNSET
     parent: UUID | UnsetType | None = UNSET
     step: str | UnsetType | None = UNSET
     iteration: str | UnsetType | None = UNSET
+    not_kept: tuple[str, ...] | UnsetType = UNSET
 
 
 class JobList(msgspec.Struct):

@@ -12,6 +12,7 @@ from hotpath.web.access import Access
 from hotpath.web.hub import Hub
 from hotpath.web.options import ServeOptions
 from hotpath.web.scrapes import Scrapes
+from hotpath.worker.changes import Changes
 
 LOADS = 2
 """Requests of many jobs that are read at a time."""
@@ -29,6 +30,8 @@ class ServerState:
     """For what outlives a request and ends with the server."""
     stopping: trio.Event = attrs.field(factory=trio.Event, init=False)
     """Set when the server was told to stop: long polls and WebSockets end then, within the grace."""
+    changes: Changes = attrs.field(factory=Changes, init=False)
+    """Of what is configured in the database."""
     loads: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(LOADS), init=False)
     """Requests that put in many jobs: each has a connection, and a transaction, for as long as it sends."""
     logs: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(LOGS), init=False)

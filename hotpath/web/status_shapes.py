@@ -25,6 +25,29 @@ class TagDocument(msgspec.Struct, kw_only=True):
     jobs_per_second: float
     workers: int
     """Live workers that listen to it."""
+    stranded: str | None
+    """Why jobs that are due here will not run: `no_worker` listens, or only workers of `other_script`s do."""
+    stranded_scripts: list[str]
+    """The scripts of those jobs."""
+    paused: str | None
+    """That it is paused, until when and why: no worker claims from it."""
+
+
+class StrandedDocument(msgspec.Struct, kw_only=True):
+    """Jobs of one script in one tag that are due and that nobody will run."""
+
+    tag: str
+    script: str
+    waiting: int
+    """As many as were looked at."""
+    more: bool
+    """Whether there may be more."""
+    oldest: datetime
+    """Since when the oldest has been due."""
+    why: str
+    """`no_worker` listens to the tag, or only workers of `other_script`s do."""
+    text: str
+    """The whole of it and how to mend it, for people."""
 
 
 class TagList(msgspec.Struct):
@@ -72,6 +95,14 @@ class WorkerDocument(msgspec.Struct, kw_only=True):
     """Share of its time inside `main`, 0 to 1, over `15s`, `5m` and `30m`."""
     deaf: bool | None
     """Whether nothing can wake it: it finds jobs by polling."""
+    patterns: list[str] | None
+    """Tags that it listens to by pattern; null: those in `tags` alone."""
+    version: str | None
+    """Hash of the version that it runs, if it is dedicated to a script."""
+    refused: str | None
+    """Hash of the version that it was to run and could not."""
+    refusal: str | None
+    """Why; without a version: why it never runs another one."""
 
 
 class WorkerList(msgspec.Struct):
@@ -85,6 +116,8 @@ class GroupDocument(msgspec.Struct, kw_only=True):
 
     group: str | None
     """Null: those that belong to none."""
+    revision: int | None
+    """Of its configuration; null: the group is not configured."""
     workers: int
     lost: int
     running: int
@@ -149,6 +182,8 @@ class Overview(msgspec.Struct, kw_only=True):
     series: Series
     occupancy: dict[str, float | None]
     """Share of live workers' time inside `main`, 0 to 1, over `15s`, `5m` and `30m`; null: nobody says it."""
+    stranded: list[StrandedDocument]
+    """Jobs that are due and that nobody will run."""
 
 
 class WaitingReason(msgspec.Struct, kw_only=True):
@@ -156,7 +191,7 @@ class WaitingReason(msgspec.Struct, kw_only=True):
 
     kind: str
     """`scheduled`, `retry`, `sleep`, `approval`, `child`, `limit`, `suspect`, `no_worker`, `other_script`,
-    `busy` or `next`.
+    `busy`, `next` or `paused`: the tag is.
     """
     text: str
     """The whole of it, for people."""

@@ -10,6 +10,13 @@ import msgspec
 from hotpath.model import ScriptVersion
 
 
+class Listening(msgspec.Struct, frozen=True):
+    """What a worker that runs is to listen to from now on."""
+
+    tags: list[tuple[int, str]]
+    ranks: dict[int, int] = {}
+
+
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """One worker's work. The DSNs hold passwords: it is sent through a pipe, never through argv or the
     environment.
@@ -23,13 +30,19 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     version: ScriptVersion
     file: str
     workspace: str
+    root: str | None = None
+    """Where its files are, if not in the workspace."""
     tags: list[tuple[int, str]]
+    ranks: dict[int, int] = {}
+    """By key of a tag, what its jobs are worth to the worker's group; else 0."""
     concurrency: int | None = None
     drain: bool = False
     runtime: str | None = None
     """`package.module:factory` of its runtime; None: a built-in one."""
     secret: bytes = b""
     """What the database's tokens are signed with, for flows."""
+    fed: bool = False
+    """Whether it claims nothing: its supervisor does that, and gives it what to run."""
 
 
 @attrs.frozen
@@ -44,6 +57,8 @@ class ScriptInHand:
     """That the worker listens to."""
     secret: bytes = attrs.field(default=b"", repr=False)
     """What the database's tokens are signed with; empty: this script needs none."""
+    root: Path | None = None
+    """Where its files are, if not in the workspace: a version from the database."""
 
     @classmethod
     def of(cls, assignment: Assignment) -> ScriptInHand:
@@ -55,4 +70,5 @@ class ScriptInHand:
             assignment.name,
             tuple(name for _, name in assignment.tags),
             assignment.secret,
+            None if assignment.root is None else Path(assignment.root),
         )

@@ -43,7 +43,7 @@ _GENERATION: Final = 5
 _USED: Final = 6
 """Two words: bytes published in each half."""
 _CHANGES: Final = 8
-"""How often the table of leases has changed."""
+"""How often something was said of a lease: that a claim is on its way, has come, or that it is over."""
 _LINE: Final = 12
 """Behind which record (counted in bytes since the board was made) a line feed belongs that is in no record,
 but will be the first character of the next one: `print` writes it by itself, and a word is quicker.
@@ -163,7 +163,9 @@ class Board:
     # ------------------------------------------------------------ leases
 
     def set_lease(self, number: int, lease: int) -> None:
-        """Hand `number` (1 to 65535) holds this lease, or with 0 none any more."""
+        """Hand `number` (1 to 65535) holds this lease, or with 0 none any more. Said when its claim is sent,
+        and again when that has come.
+        """
         self.words[LEASES + number] = lease
         self.words[_CHANGES] += 1
         self._lease_known = False
@@ -188,6 +190,11 @@ class Board:
         highest = min(max(self.words[_HIGHEST], 0), NUMBERS - 1)
         table = self.words[LEASES : LEASES + 1 + highest].tolist()
         return table.index(lease) if lease and lease in table else 0
+
+    def token(self, lease: int, index: int) -> int:
+        """Token of the job with this index in the hand that holds this lease; 0 if none does."""
+        number = self.number(lease)
+        return number << 16 | index if number else 0
 
     # ------------------------------------------------------------ logs
 

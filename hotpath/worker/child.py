@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -19,8 +20,9 @@ from hotpath.core.storable import storable
 from hotpath.core.watch import JobInHand, Kill, Sight
 from hotpath.model import ErrorKind
 from hotpath.runtime.below import make_files
-from hotpath.worker.assignment import Assignment
+from hotpath.worker.assignment import Assignment, Listening
 from hotpath.worker.board import BEAT, DEADLINE, LEASE_UNTIL, MARK, MAX_LOG, Board
+from hotpath.worker.pipes import arriving
 from hotpath.worker.statistics import WorkerStatistics
 
 OUTPUTS = 4
@@ -40,6 +42,12 @@ class Child:
     control: trio.lowlevel.FdStream
     status: trio.lowlevel.FdStream
     board: Board
+    feed: trio.lowlevel.FdStream | None = None
+    """The pipe that it is fed by, if it is."""
+    on_done: Callable[[int, int, int, bool], object] | None = None
+    """Called when it is through with a lease that it was given: lease, jobs that it ran, microseconds they
+    took, whether some are back in the queue.
+    """
     outputs: Sequence[int] = ()
     """Descriptors of the files for what its jobs write below Python (`runtime/below.py`)."""
     statistics: WorkerStatistics = attrs.field(factory=WorkerStatistics)
@@ -47,6 +55,8 @@ class Child:
     """By tag, what it has counted (`core/tally.py`)."""
     rss: int = 0
     """Resident bytes as it became ready."""
+    files: list[str] = attrs.field(factory=list)
+    """Files of the workspace that it had imported by then."""
     is_ready: bool = False
     is_over: bool = False
     """Whether it said that its work is settled: what it leaves behind is nobody's fault."""
@@ -68,6 +78,10 @@ class Child:
     """Whether it has its assignment: words before that would be taken for it."""
     _leave: str = ""
     """How it was told to stop: `IN_TIME`, `AT_ONCE`, or not yet."""
+    _unfed: bytearray = attrs.field(factory=bytearray)
+    """What that pipe had no room for."""
+    _hungry: trio.Event = attrs.field(factory=trio.Event)
+    """Set when there is some of that."""
 
     @property
     def pid(self) -> int:
@@ -163,8 +177,7 @@ class Child:
             if place not in places:
                 return 0
             place = places.index(place)
-        number = self.board.number(lease)
-        return number << 16 | place if number else 0
+        return self.board.token(lease, place)
 
     def renewed(self, until: int) -> None:
         """Its lease holds until then, nanoseconds of `time.perf_counter_ns`."""
@@ -196,24 +209,27 @@ class Child:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, ready, nursery.cancel_scope)
+            if self.feed is not None:
+                nursery.start_soon(self._feed_rest, self.feed)
             await self.process.wait()
             nursery.cancel_scope.deadline = trio.current_time() + DRAIN
 
     async def _read(self, ready: Callable[[], object], scope: trio.CancelScope) -> None:
         rest = b""
-        try:
-            async for data in self.status:
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    self._hear(line, ready)
-        except OSError:
-            pass
+        async for data in arriving(self.status.fileno()):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._hear(line, ready)
 
     def _hear(self, line: bytes, ready: Callable[[], object]) -> None:
         try:
             message: dict[str, Any] = msgspec.json.decode(line)
         except msgspec.DecodeError:
             return  # a job has found the descriptor and written to it
+        if "done" in message:
+            if self.on_done is not None:
+                self.on_done(*message["done"])
+            return
         counts = message.get("counts") or message.get("over")
         if counts is not None:
             self.statistics = WorkerStatistics(**counts)
@@ -223,6 +239,7 @@ class Child:
             self.has_drained = bool(message.get("drained"))
         if "ready" in message:
             self.rss = message["rss"]
+            self.files = message.get("files", [])
             self.is_ready = True
             ready()
         if "error" in message:
@@ -237,6 +254,39 @@ class Child:
             self.stuck[lease, place] = ErrorKind(kind)
 
     # ------------------------------------------------------------ what it is told
+
+    def give(self, data: bytes) -> None:
+        """Let it have this by the pipe it is fed by: now, and what does not fit as there is room."""
+        assert self.feed is not None, "it is fed"
+        if not self._unfed:
+            try:
+                data = data[os.write(self.feed.fileno(), data) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                return  # it has died
+        if data:
+            self._unfed += data
+            self._hungry.set()
+
+    async def _feed_rest(self, feed: trio.lowlevel.FdStream) -> None:
+        while True:
+            await self._hungry.wait()
+            self._hungry = trio.Event()
+            while self._unfed:
+                some = bytes(self._unfed)
+                try:
+                    await feed.send_all(some)
+                except (OSError, trio.BrokenResourceError):
+                    return  # it has died
+                del self._unfed[: len(some)]
+
+    def make_room(self) -> None:
+        """Another one has its place: it is to claim nothing more, and to end when what it has claimed is run;
+        what a slow job keeps waiting goes back.
+        """
+        if not self._leave and not self._tell("replaced"):
+            self.stop()
 
     def stop(self) -> None:
         """Ask it to stop when the jobs under way have ended; asking again changes nothing."""
@@ -260,6 +310,16 @@ class Child:
         for job in self.asked if beat != self._told_at else self.asked - known:
             self._tell(f"cancel {job[0]} {job[1]}")
         self._told_at = beat
+
+    def listen(self, to: Listening) -> bool:
+        """Have it claim from other tags from now on; False if it cannot be told so."""
+        words = f"tags {msgspec.json.encode(to).decode()}"
+        # More than that may not go into a pipe at once.
+        return len(words.encode()) < select.PIPE_BUF and self._tell(words)
+
+    def heed(self) -> None:
+        """The configuration in the database has changed."""
+        self._tell("heed")
 
     def _tell(self, words: str) -> bool:
         if not self._is_assigned:
@@ -286,6 +346,8 @@ class Child:
         """Let go of its pipes and its board."""
         self.control.close()
         self.status.close()
+        if self.feed is not None:
+            self.feed.close()
         self.board.close()
         outputs, self.outputs = self.outputs, ()
         for descriptor in outputs:
@@ -301,8 +363,11 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-async def spawn() -> Child:
-    """Start a worker process that waits for its assignment.
+async def spawn(
+    environment: Mapping[str, str] | None = None, python: str | None = None, *, fed: bool = False
+) -> Child:
+    """Start a worker process that waits for its assignment; None: with the environment, and by the Python, of
+    this one. One that is `fed` claims nothing by itself.
 
     It is a session of its own: Ctrl-C at the terminal reaches the supervisor alone, which passes on what it
     means, and a job that kills its process group does not kill the supervisor.
@@ -311,19 +376,24 @@ async def spawn() -> Child:
     outputs = make_files(OUTPUTS)
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
+    feed = os.pipe() if fed else ()
     try:
         process = await trio.lowlevel.open_process(
             [
-                *(sys.executable, "-m", "hotpath.worker.process"),
+                *(python or sys.executable, "-m", "hotpath.worker.process"),
                 *(str(control_read), str(status_write), str(board.fd), ",".join(map(str, outputs))),
+                *map(str, feed[:1]),
             ],
             stdin=subprocess.DEVNULL,
-            pass_fds=(control_read, status_write, board.fd, *outputs),
+            pass_fds=(control_read, status_write, board.fd, *outputs, *feed[:1]),
             start_new_session=True,
+            env=environment,
         )
     except BaseException:
         os.close(control_write)
         os.close(status_read)
+        for descriptor in feed[1:]:
+            os.close(descriptor)
         board.close()
         for descriptor in outputs:
             os.close(descriptor)
@@ -331,10 +401,13 @@ async def spawn() -> Child:
     finally:
         os.close(control_read)
         os.close(status_write)
+        for descriptor in feed[:1]:
+            os.close(descriptor)
     return Child(
         process,
         trio.lowlevel.FdStream(control_write),
         trio.lowlevel.FdStream(status_read),
         board,
-        outputs,
+        trio.lowlevel.FdStream(feed[1]) if feed else None,
+        outputs=outputs,
     )

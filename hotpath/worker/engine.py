@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,11 @@ import trio
 from hotpath.core.hand import Hand
 from hotpath.runtime.tracing import exporting
 from hotpath.store.complete import open_completer
-from hotpath.worker.assignment import Assignment, ScriptInHand
+from hotpath.store.queries import query
+from hotpath.store.work import WorkerSession
+from hotpath.worker.assignment import Assignment, Listening, ScriptInHand
 from hotpath.worker.clock import DatabaseClock
+from hotpath.worker.fed import FedLoop
 from hotpath.worker.link import open_link
 from hotpath.worker.loop import Loop
 from hotpath.worker.search import Search
@@ -57,16 +61,21 @@ async def live(
     hands: dict[int, Hand] = {}
     tags = assignment.tags
     async with (
-        open_link(assignment.dsn, assignment.worker, lambda: list(hands)) as link,
+        # What was claimed for one that is fed may be on its way: its supervisor looks for what was lost.
+        open_link(assignment.dsn, assignment.worker, None if assignment.fed else lambda: list(hands)) as link,
         open_completer(assignment.dsn, assignment.worker, lambda: link.pooled) as completer,
         trio.open_nursery() as nursery,
         exporting(assignment.name) as traced,
     ):
         link.traced = traced
         clock = DatabaseClock()
-        search = Search(assignment.version.script, tags, clock)
+        await link.guarded(WorkerSession.warm_up, claims=not assignment.fed)
+        if assignment.fed:  # it writes outcomes before any claim of its own could tell the time
+            await link.guarded(_read, clock)
+        search = Search(assignment.version.script, tags, clock, assignment.ranks)
         waker = Waker(assignment.listen_dsn, assignment.worker, [tag for tag, _ in tags])
-        loop = Loop(
+        kind = FedLoop if assignment.fed else Loop
+        loop = kind(
             link,
             search,
             waker,
@@ -79,9 +88,23 @@ async def live(
         )
         if tell is not None:
             loop.tell = tell
-        waker.wake, waker.wake_everywhere = loop.wake, loop.wake_everywhere
-        nursery.start_soon(waker.run)
+        if assignment.fed:
+            waker.deaf = False  # nobody has to wake it
+        else:
+            waker.wake, waker.wake_everywhere = loop.wake, loop.wake_everywhere
+            nursery.start_soon(waker.run)
         task_status.started(loop)
         await loop.run()
         nursery.cancel_scope.cancel(reason="the worker is done")
     return loop.statistics()
+
+
+async def _read(session: WorkerSession, clock: DatabaseClock) -> None:
+    clock.observe(await session.connection.fetchval(query("clock")), time.perf_counter_ns() // 1000)
+
+
+def listen(loop: Loop, told: Listening) -> None:
+    """Claim from other tags from now on; jobs in hand go on, and so does a claim that is under way."""
+    loop.search = Search(loop.search.script, told.tags, loop.clock, told.ranks)
+    loop.waker.listen([tag for tag, _ in told.tags])
+    loop.wake_everywhere()

@@ -61,7 +61,8 @@ class Facing:
     """One worker as it was seen over time."""
 
     pid: int
-    tags: Sequence[str]
+    tags: Sequence[str] | None
+    """Whose rates are told, in this order; None: of those that it has met."""
     concurrency: int = 1
     _time: Window = attrs.field(factory=Window)
     _ended: dict[str, Window] = attrs.field(factory=dict)
@@ -90,7 +91,7 @@ class Facing:
         self._looked_at = now
         self._time.add(now, statistics.occupied)
         rates = []
-        for tag in self.tags:
+        for tag in sorted(tallies) if self.tags is None else self.tags:
             window = self._ended.setdefault(tag, Window())
             counts = tallies.get(tag)
             window.add(now, 0 if counts is None else counts[SUCCESS] + counts[FAILURE] + counts[CANCELED])
@@ -140,6 +141,8 @@ class Keeper:
 
     def note(self, what: int, count: int = 1) -> None:
         """Something happened to its jobs that no worker could count, on the tag that comes first."""
+        if not count:  # of a script that could not be loaded nobody knows a tag yet
+            return
         with self._lock:
             self._past.setdefault(self.tags[0][1], Tally())[what] += count
 

@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from hotpath.core.tally import LOST
+from hotpath.store.clocks import HostClock
 from hotpath.store.complete import Connection
 from hotpath.store.database import connect
 from hotpath.store.trouble import ANY_TROUBLE
@@ -50,6 +51,7 @@ class Pulse:
     loop: Loop | None = None
     lost: bool = False
     """Whether the database said that the lease is lost, or did not answer for as long as it lasts."""
+    _clock: HostClock = attrs.field(factory=HostClock)
     _over: threading.Event = attrs.field(factory=threading.Event)
     _house: House = attrs.field(factory=House)
 
@@ -93,7 +95,8 @@ class Pulse:
             facts = [] if loop is None or (fact := self._fact(loop)) is None else [fact]
             asked = time.perf_counter_ns()
             with trio.fail_after(ANSWER):
-                beat = await heartbeat(connection, {self.worker: jobs}, LEASE, facts, self.keeper.due())
+                due = self.keeper.due()
+                beat = await heartbeat(connection, {self.worker: jobs}, LEASE, facts, due, self._clock)
                 self.keeper.heard()
                 if self.worker not in beat.renewed:
                     self._lose()

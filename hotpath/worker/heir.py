@@ -21,18 +21,23 @@ MOMENT = 4.0
 """Seconds that workers get to end by themselves; more than `ORPHANED_GRACE` and `ORPHANED_RELEASE`."""
 _SCRIPT = r"""
 trap '' TERM INT HUP  # who stops a whole service means the supervisor
-moment=$1 last=
+moment=$1 warns=$2 last=
 while read -r line; do last=$line; done
 [ -n "$last" ] || exit 0
+is_there() {
+    [ -n "$2" ] || return 0
+    stat=$(cat "/proc/$1/stat") || return 1
+    began=$2
+    set -- ${stat##*)}  # the name in front may hold anything
+    [ "${20}" = "$began" ]
+}
+if [ -n "$warns" ]; then
+    for one in $last; do is_there "${one%:*}" "${one#*:}" && kill -TERM "${one%:*}"; done
+fi
 sleep "$moment"
 for one in $last; do
-    pid=${one%:*} began=${one#*:}
-    if [ -n "$began" ]; then
-        stat=$(cat "/proc/$pid/stat") || continue
-        set -- ${stat##*)}  # the name in front may hold anything
-        [ "${20}" = "$began" ] || continue
-    fi
-    kill -9 "-$pid" || kill -9 "$pid"
+    is_there "${one%:*}" "${one#*:}" || continue
+    kill -9 "-${one%:*}" || kill -9 "${one%:*}"
 done
 """
 """A line says all workers: `PID:START` each, without START where the system does not say when one began."""
@@ -75,11 +80,13 @@ class Heir:
 
 
 @asynccontextmanager
-async def open_heir() -> AsyncIterator[Heir]:
-    """An heir for as long as the context lasts; where there is no shell, one that does nothing."""
+async def open_heir(moment: float = MOMENT, *, warns: bool = False) -> AsyncIterator[Heir]:
+    """An heir for as long as the context lasts; where there is no shell, one that does nothing. `warns`: it
+    begins with SIGTERM, for processes that do not notice by themselves.
+    """
     try:
         process = await trio.lowlevel.open_process(
-            ["/bin/sh", "-c", _SCRIPT, "hotpath-heir", f"{MOMENT:g}"],
+            ["/bin/sh", "-c", _SCRIPT, "hotpath-heir", f"{moment:g}", "yes" if warns else ""],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -70,6 +70,8 @@ class Ledger:
     """Hand, index, state and further log of jobs that had ended before their `main` did."""
     _unsent: list[LeaseFlush] = attrs.field(factory=list)
     """Flushes of a cycle that was cancelled while it waited for the database."""
+    rated: list[Hand] = attrs.field(factory=list)
+    """Hands of a script with a rate, which has not been told yet that all their jobs have begun."""
     _reserved: int | None = None
     """The token that the next claim's hand will have."""
     _jobs: int = 0
@@ -183,7 +185,11 @@ class Ledger:
         if cycle.hand is None:
             self._unnumber()
         else:
+            assert self._reserved is not None, "it was numbered before it was sent"
+            self.in_hand.book.came(self._reserved)
             self._take_in(cycle.hand)
+            if cycle.rated:
+                self.rated.append(cycle.hand)
         self._cycles += 1
         took = (time.perf_counter_ns() - began) // 1000
         if flushes:
@@ -232,6 +238,11 @@ class Ledger:
         if self._first is None:
             self._first = time.perf_counter()
 
+    def take_over(self, hand: Hand) -> None:
+        """The worker holds this lease, which somebody else has claimed for it."""
+        self._reserved = self.in_hand.book.open(hand.lease)
+        self._take_in(hand)
+
     def _forget(self, hand: Hand) -> None:
         """The lease is no more."""
         hand.gone = True
@@ -244,6 +255,14 @@ class Ledger:
         self.under_way = self.in_hand.under_way()
         elapsed, self._looked_at = now - (self._looked_at or now), now
         self.occupied.under_way(self.under_way, elapsed // 1000)
+
+    async def tell_begun(self) -> None:
+        """Let a rate know which hands have begun whole, where nothing else says so soon: their end does."""
+        self.rated = [hand for hand in self.rated if not hand.gone]
+        begun = {hand.lease for hand in self.rated if hand.begun >= len(hand)}
+        told = await self.link.attempt(WorkerSession.begun, list(begun)) if begun else None
+        if told:
+            self.rated = [hand for hand in self.rated if hand.lease not in begun]
 
     def _account(self, flushes: Sequence[LeaseFlush], accepted: frozenset[int]) -> None:
         written = [flush for flush in flushes if flush.hand.lease in accepted]

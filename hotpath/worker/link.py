@@ -67,8 +67,8 @@ class Link:
 
     dsn: str
     worker: int
-    leases: Callable[[], Sequence[int]]
-    """The leases that the worker knows it holds."""
+    leases: Callable[[], Sequence[int]] | None
+    """The leases that the worker knows it holds; None: somebody else looks for those that it does not."""
     _session: WorkerSession | None = None
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
     _breaks: int = 0
@@ -230,7 +230,7 @@ class Link:
                 if self._sessions and not session.pooled and (ended := await session.end_ghosts(GHOSTS)):
                     log.warning("%d broken sessions of ours were still there: they are ended", ended)
                 await session.prepare()
-                lost = await session.unlisted(self.leases())
+                lost = [] if self.leases is None else await session.unlisted(self.leases())
                 if lost:
                     log.warning(
                         "%d leases of ours were unknown to us (a reply was lost): they are given back",
@@ -296,7 +296,7 @@ class _Trial:
 
 
 @asynccontextmanager
-async def open_link(dsn: str, worker: int, leases: Callable[[], Sequence[int]]) -> AsyncIterator[Link]:
+async def open_link(dsn: str, worker: int, leases: Callable[[], Sequence[int]] | None) -> AsyncIterator[Link]:
     """A link that is connected, however long the weather makes that take."""
     link = Link(dsn, worker, leases)
     await link.guarded(_nothing)

@@ -20,7 +20,6 @@ import attrs
 import trio
 
 from hotpath.core.logtext import MARK_EVERY, Piece
-from hotpath.core.watch import JobInHand
 from hotpath.store.database import Database
 from hotpath.store.logs import LogChunk, Watched, say_live, watched
 from hotpath.store.trouble import ANY_TROUBLE
@@ -48,9 +47,6 @@ class Source(Protocol):
     @property
     def board(self) -> Board:
         """Where its jobs print."""
-
-    def token(self, job: JobInHand) -> int:
-        """The token of a job in its hand; 0 when it is not."""
 
 
 @attrs.define(eq=False)
@@ -213,7 +209,7 @@ class Live:
         self._looked_at = trio.current_time()
         self._offset_us = clock - time.perf_counter_ns() // 1000
         known = {
-            (follow.of.lease, follow.of.place): follow
+            (follow.of.lease, follow.of.index): follow
             for reading in self._readings.values()
             for follow in reading.follows
         }
@@ -221,12 +217,12 @@ class Live:
         sources = self.sources()  # as they are now: one may have ended meanwhile, and its board be gone
         for one in found:
             source = sources.get(one.worker)
-            token = source.token((one.lease, one.place)) if source is not None else 0
+            token = source.board.token(one.lease, one.index) if source is not None else 0
             if not token:
                 continue  # it has ended meanwhile
             before = self._readings.get(one.worker)
             reading = readings.setdefault(one.worker, _Reading(cursor=before.cursor if before else START))
-            follow = known.get((one.lease, one.place))
+            follow = known.get((one.lease, one.index))
             if follow is None or str(one.job) in afresh:
                 follow = _Follow(one, token, one.at)
                 reading.cursor = START  # what the board still holds of it

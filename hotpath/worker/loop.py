@@ -10,12 +10,10 @@ Rules worth knowing before a change:
   with a deadline. So are all statements, and where the connection is free there is no checkpoint between two:
   a turn has to look itself whether it is cancelled, or it would take again what it has just given back.
 - Ten times a second, beside the turns, the worker says that it lives, hears how long its lease holds, and
-  looks whether one slow job keeps others waiting: what has ended is then flushed, what has not begun goes
-  back.
+  looks whether a slow job keeps others waiting: what has ended is then flushed, what has not begun goes back.
 - What a runtime notes of jobs that have not ended goes with the next flush, in front of it, or alone after a
   moment. Until something is noted, that costs a look at one attribute a turn.
-- A hand that holds a suspect (`Hand.alone`) runs when the runtime has nothing else, and nothing comes beside
-  it.
+- A hand that holds a suspect (`Hand.alone`) runs when the runtime has nothing else, and nothing beside it.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ import attrs
 import trio
 
 from hotpath.core.hand import MAX_FLUSH_BYTES, Hand, LeaseFlush
-from hotpath.core.pacing import IdlePolls, Pace
+from hotpath.core.pacing import CROWDED, IdlePolls, Pace
 from hotpath.model import ErrorKind
 from hotpath.worker.clock import DatabaseClock
 from hotpath.worker.feed import feed
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
     from hotpath.core.notebook import Notebook
     from hotpath.runtime.protocol import Runtime
     from hotpath.store.complete import Completer
+    from hotpath.store.work import Cycle
     from hotpath.worker.board import Board
     from hotpath.worker.link import Link
     from hotpath.worker.notekeeper import Notekeeper
@@ -56,8 +55,6 @@ GATHERED = range(3, 64)
 """Sizes of claims that tell of many clients at once; of those who wait for each job in turn, a claim is 1."""
 GATHER = 0.01
 """Seconds between two cycles while such claims follow each other."""
-CROWDED = 0.001
-"""Seconds until the next try when others hold what is due: they are done in a moment."""
 BEAT = 0.1
 """Seconds between two looks at the lease and at what is in hand."""
 COMPANY = 1.0
@@ -104,6 +101,7 @@ class Loop:
     """When it began to wait."""
     _give_up: bool = False
     """Whether jobs that have not begun should go back, in the next turn."""
+    _whole: bool = False
     _woken: bool = False
     """Whether somebody called `wake` since the last claim was sent: it may have been too early to see why."""
     _asking: trio.CancelScope | None = None
@@ -140,10 +138,10 @@ class Loop:
         self.search.look_everywhere()
         self.wake()
 
-    def stop(self) -> None:
-        """Claim nothing more; jobs under way end, those not begun are given back, then `run` returns."""
-        self.stopping = True
-        for hand in self.hands.values():
+    def stop(self, *, whole: bool = False) -> None:
+        """Claim nothing more; jobs under way end, others go back (`whole`: are run if quick); then return."""
+        self.stopping, self._whole = True, whole
+        for hand in () if whole else self.hands.values():
             hand.stop()
         if self._asking is not None:  # nothing to write: a database that is away need not be waited for
             self._asking.cancel(reason="asked to stop")
@@ -254,10 +252,11 @@ class Loop:
             self.ledger.keep(flushes)
             raise
         cycle = await self.ledger.cycle(flushes, claim)
+        self.search.heard(claim, cycle)
         if cycle.hand is not None:
             self._take_in(cycle.hand, runs)
         elif want:
-            await self._nothing_found(saw=cycle.saw)
+            await self._nothing_found(cycle)
         if self._desk.leaving:
             await self._desk.leave()
         if not self._forgetting.wait:
@@ -274,7 +273,7 @@ class Loop:
             return
         if len(hand) in GATHERED and self.waker.streaming:
             self._not_before = trio.current_time() + GATHER
-        if self.stopping:
+        if self.stopping and not self._whole:
             hand.stop()
         self.pace.observe_args(len(hand), len(hand.args))
         if hand.places is not None:
@@ -354,9 +353,7 @@ class Loop:
         return min(want, max(0, self.pace.concurrency - jobs)) if want and self.in_hand.slow else want
 
     async def _rest(self) -> None:
-        """Nothing to send: wait for the runtime, a wake, the next look, or outcomes that have waited
-        long enough.
-        """
+        """Nothing to send: wait for the runtime, a wake, the next look, or what has waited long enough."""
         deadline = self._look_at if self._look_at and not self.stopping else float("inf")
         running = any(not hand.over for hand in self.hands.values())
         if running:
@@ -381,11 +378,11 @@ class Loop:
                 "the runtime returned without an outcome of %d jobs: they are given back", hand.unreported
             )
 
-    async def _nothing_found(self, *, saw: bool) -> None:
+    async def _nothing_found(self, cycle: Cycle) -> None:
         """A claim came back empty: look everywhere if that was not done just now, else doze."""
-        if saw:
+        if cycle.saw or cycle.blocked is not None:
             self._dry = None
-            self._look_at = trio.current_time() + CROWDED
+            self._look_at = trio.current_time() + self._polls.next_try(cycle.blocked)
             return
         if await self.link.guarded(self.search.look_again):
             return
@@ -422,22 +419,27 @@ class Loop:
 
     async def _beat(self) -> None:
         while True:
-            now = time.perf_counter_ns()
-            if self.in_hand.beat(now):
-                if self._lost:
-                    log.warning("the lease holds again")
-                    self._lost = False
-                    self._wake.set()
-            elif not self._lost:
-                log.warning("the lease has run out, as far as is known here: what runs is interrupted")
-                self._expire()
-            self.ledger.look(now)
-            if self.in_hand.look(now):
-                self._give_up = True
+            pause = await self._look(time.perf_counter_ns())
+            await trio.sleep(pause)
+
+    async def _look(self, now: int) -> float:
+        if self.in_hand.beat(now):
+            if self._lost:
+                log.warning("the lease holds again")
+                self._lost = False
                 self._wake.set()
-            for lease, place, kind in self.in_hand.stuck():
-                self.tell({"stuck": [lease, place, kind]})
-            await trio.sleep(BEAT)
+        elif not self._lost:
+            log.warning("the lease has run out, as far as is known here: what runs is interrupted")
+            self._expire()
+        self.ledger.look(now)
+        if self.ledger.rated:
+            await self.ledger.tell_begun()
+        if self.in_hand.look(now):
+            self._give_up = True
+            self._wake.set()
+        for lease, place, kind in self.in_hand.stuck():
+            self.tell({"stuck": [lease, place, kind]})
+        return BEAT
 
     def _expire(self) -> None:
         """Nothing that is in hand may have effects any more; what ended before is still flushed."""

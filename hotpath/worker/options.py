@@ -8,7 +8,9 @@ from pathlib import Path
 
 import attrs
 
+from hotpath.core.tags import Patterns
 from hotpath.errors import UsageError
+from hotpath.model import Description
 
 LEASE = 15.0
 """Seconds without a heartbeat after which a worker's jobs may be taken back."""
@@ -36,16 +38,10 @@ def parse_size(text: str, flag: str) -> int:
 
 
 @attrs.frozen(kw_only=True)
-class DedicateOptions:
-    """Options of `hotpath dedicate`. Raises UsageError naming the flag."""
+class WorkerOptions:
+    """What all commands that run jobs are asked. Raises UsageError naming the flag."""
 
-    name: str
     workspace: Path
-    processes: int = 1
-    concurrency: int | None = None
-    """Jobs at a time in one process, for an async `main`; None: the script's own setting, else 100."""
-    tags: tuple[str, ...] = ()
-    """Tags to listen to; none: the script's own."""
     group: str | None = None
     drain: bool = False
     grace: float = GRACE
@@ -58,12 +54,10 @@ class DedicateOptions:
     """Resident bytes above which a process makes room for a new one; None: any number."""
     json: bool = False
     quiet: bool = False
+    given: frozenset[str] = frozenset()
+    """Names of those that somebody chose, by flag or environment: they go before what the group says."""
 
     def __attrs_post_init__(self) -> None:
-        if not 1 <= self.processes <= 1000:
-            raise UsageError(f"--processes must be from 1 to 1000, not {self.processes}")
-        if self.concurrency is not None and not 1 <= self.concurrency <= 100_000:
-            raise UsageError(f"--concurrency must be from 1 to 100000, not {self.concurrency}")
         if not self.grace >= 0:  # not a number is neither
             raise UsageError(f"--grace must not be negative, not {self.grace:g}")
         if not SHORTEST_LEASE <= self.lease <= LONGEST_LEASE or math.isnan(self.lease):
@@ -78,6 +72,64 @@ class DedicateOptions:
                 f"--max-rss must be {SMALLEST_RSS >> 20}M or more, less than that is no process, "
                 f"not {self.max_rss}"
             )
+
+
+@attrs.frozen(kw_only=True)
+class DedicateOptions(WorkerOptions):
+    """Options of `hotpath dedicate`. Raises UsageError naming the flag."""
+
+    name: str
+    processes: int = 1
+    concurrency: int | None = None
+    """Jobs at a time in one process, for an async `main`; None: the script's own setting, else 100."""
+    tags: tuple[str, ...] = ()
+    """Tags to listen to; none: the script's own."""
+    watch: bool = False
+    """Whether a change of the script's file is deployed, and swapped in, as it is saved."""
+
+    def concurrency_of(self, description: Description) -> int:
+        """Jobs at a time in one process that runs this version."""
+        if not description.is_async:
+            return 1
+        return self.concurrency or description.settings.concurrency or DEFAULT_CONCURRENCY
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= self.processes <= 1000:
+            raise UsageError(f"--processes must be from 1 to 1000, not {self.processes}")
+        if self.concurrency is not None and not 1 <= self.concurrency <= 100_000:
+            raise UsageError(f"--concurrency must be from 1 to 100000, not {self.concurrency}")
+        WorkerOptions.__attrs_post_init__(self)
         for tag in self.tags:
             if not tag or len(tag.encode()) > 255 or "\0" in tag:
                 raise UsageError(f"--tag must be 1 to 255 bytes long, without NUL, not {tag!r}")
+
+
+WARM, MOST_WARM = 32, 1000
+
+
+@attrs.frozen(kw_only=True)
+class NormalOptions(WorkerOptions):
+    """Options of `hotpath worker`. Raises UsageError naming the flag."""
+
+    patterns: Patterns
+    """What it listens to."""
+    slots: int = 1
+    """Processes that run jobs at the same time."""
+    warm: int = WARM
+    """Processes that are kept warm, those that run jobs included."""
+    warm_memory: int | None = None
+    """Resident bytes that they may take together; None: half of the memory there is."""
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= self.slots <= MOST_WARM:
+            raise UsageError(f"--slots must be from 1 to {MOST_WARM}, not {self.slots}")
+        if not self.slots <= self.warm <= MOST_WARM:
+            raise UsageError(
+                f"--warm must be from {self.slots} (as many as --slots) to {MOST_WARM}, not {self.warm}"
+            )
+        if self.warm_memory is not None and self.warm_memory < SMALLEST_RSS:
+            raise UsageError(
+                f"--warm-memory must be {SMALLEST_RSS >> 20}M or more, less than that is no process, "
+                f"not {self.warm_memory}"
+            )
+        WorkerOptions.__attrs_post_init__(self)

@@ -1,9 +1,11 @@
 """A worker process: what `python -m hotpath.worker.process` runs, started by the supervisor.
 
 It talks to its supervisor over two pipes and a board (`worker/board.py`). Down comes its assignment, one line
-of JSON, and later lines of words: `stop`, `stop now`, `cancel LEASE PLACE`; the end of that pipe means that
-the supervisor has died, and the worker goes with it. Up go lines of JSON: ready, counts, the end, and what
-has no place on the board.
+of JSON, and later lines of words: `stop`, `stop now`, `replaced` (another one has its place: what it has
+claimed is its last), `cancel LEASE PLACE`, `tags JSON`, `heed` (what is configured has changed); the end of
+that pipe means that the supervisor has died, and the worker goes with it.
+Up go lines of JSON: ready, counts, the end, and what has no place on the board. A worker that is fed has a
+third pipe, for what it is to run (`worker/handing.py`).
 
 A synchronous script has the main thread to itself, as libraries and signal handlers expect; Trio runs beside
 it in a second one. So it is for a runtime that is not built in: it may run synchronous code.
@@ -31,10 +33,14 @@ from hotpath.runtime.capture import look_beside, set_below, set_tee
 from hotpath.runtime.lane import Lane
 from hotpath.runtime.load import settle_memory
 from hotpath.scripts.load import scrub_environment
-from hotpath.worker.assignment import Assignment
+from hotpath.store.queries import query
+from hotpath.worker.assignment import Assignment, Listening
 from hotpath.worker.board import BEAT, WATCHED, Board
-from hotpath.worker.engine import work
+from hotpath.worker.engine import listen, work
+from hotpath.worker.fed import FedLoop
+from hotpath.worker.handing import Unpacker
 from hotpath.worker.loop import Loop
+from hotpath.worker.pipes import arriving
 from hotpath.worker.runtimes import make_runtime
 
 if TYPE_CHECKING:
@@ -48,6 +54,8 @@ BROKEN = 70
 """Exit code of a worker that failed in a way of its own: the supervisor starts another."""
 GC_THRESHOLD = 10_000
 """Objects allocated between two looks of the garbage collector; Python's 700 is a look every other batch."""
+MOST_FILES = 1_000
+"""Modules of the workspace that are told."""
 ORPHANED_GRACE = 2.0
 """Seconds that jobs under way get when the supervisor has died: nobody renews the lease any more."""
 ORPHANED_RELEASE = 1.0
@@ -65,11 +73,15 @@ class Process:
         self._board = board
         self._assignment = assignment
         self._lane = lane
+        self.feed: int | None = None
+        """Descriptor of the pipe that it is fed by."""
         self._token: trio.lowlevel.TrioToken | None = None
         self._signals = 0
         self._words = 0
         self._stops = 0
+        self._is_replaced = False
         self._loop: Loop | None = None
+        self._listening: Listening | None = None
         self._scope = trio.CancelScope()
         self._done = trio.Event()
         self.exit_code = BROKEN
@@ -101,15 +113,30 @@ class Process:
         if self._stops > 1 or self._loop is None:
             self._scope.cancel(reason="asked to stop at once")
 
+    def _make_room(self) -> None:
+        self._is_replaced = True
+        if self._loop is not None and not self._stops:
+            self._loop.stop(whole=True)
+
     def hear(self, line: bytes) -> None:
         """Do what the supervisor says."""
+        if line.startswith(b"tags "):
+            self._listening = msgspec.json.decode(line[5:], type=Listening)
+            if self._loop is not None:
+                listen(self._loop, self._listening)
+            return
         match line.split():
+            case [b"replaced"]:
+                self._make_room()
             case [b"stop"]:
                 self.stop(1)
             case [b"stop", b"now"]:
                 self.stop(2)
             case [b"cancel", lease, place] if self._loop is not None:
                 self._loop.cancel(int(lease), int(place))
+            case [b"heed"] if self._loop is not None:
+                self._loop.search.heed()
+                self._loop.wake()
 
     async def run(self) -> None:
         """Work until done. Whatever goes wrong is told to the supervisor, which decides."""
@@ -128,10 +155,17 @@ class Process:
                 if self._loop is not None:
                     if self._stops:
                         self._loop.stop()
+                    elif self._is_replaced:
+                        self._loop.stop(whole=True)
+                    if self._listening is not None:
+                        listen(self._loop, self._listening)
                     # What is loaded by now stays: the collector need not walk it again and again.
                     gc.freeze()
                     gc.set_threshold(GC_THRESHOLD)
-                    self._say({"ready": True, "rss": rss()})
+                    if self.feed is not None and isinstance(self._loop, FedLoop):
+                        nursery.start_soon(self._receive, self._loop, self.feed)
+                    files = imported(self._assignment.workspace)
+                    self._say({"ready": True, "rss": rss(), "files": files})
                     await self._report(self._loop)
                 nursery.cancel_scope.cancel(reason="the worker is done")
             self.exit_code = 0
@@ -191,6 +225,16 @@ class Process:
         await trio.sleep(ORPHANED_RELEASE)
         os._exit(BROKEN)
 
+    async def _receive(self, loop: FedLoop, feed: int) -> None:
+        """Take in what the worker is given to run."""
+        unpacker = Unpacker()
+        async for data in arriving(feed):
+            for hand, rated, more in unpacker.take(data):
+                if hand is None:
+                    loop.finish()
+                else:
+                    loop.give(hand, rated=rated, more=more)
+
     def _say(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             os.write(self._status, msgspec.json.encode(message) + b"\n")
@@ -213,6 +257,14 @@ def rss() -> int:
         return 0
 
 
+def imported(workspace: str) -> list[str]:
+    """Files of modules that were imported from the workspace, as many as anybody would look at."""
+    root = workspace.rstrip("/") + "/"
+    found = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    inside = sorted(file for file in found if file.startswith(root) and "/site-packages/" not in file)
+    return inside[:MOST_FILES]
+
+
 def _read_assignment(control: int) -> tuple[Assignment, bytes]:
     """The assignment, and what came behind it."""
     received = b""
@@ -225,9 +277,17 @@ def _read_assignment(control: int) -> tuple[Assignment, bytes]:
     return msgspec.json.decode(line, type=Assignment), rest
 
 
+def _warm_up() -> None:
+    """What can be done before anybody knows what is to run; who waits as a spare has it behind it."""
+    for name in ("backend", "cycle", "claim"):
+        query(name)
+    gc.collect()
+    gc.freeze()  # the collector need not walk our own modules again when the script is loaded
+
+
 def main() -> None:
-    """Entry point: descriptors as arguments, of the pipe to read from, the one to write to, the board, and
-    the files for what jobs write below Python (with commas between).
+    """Entry point: descriptors as arguments, of the pipe to read from, the one to write to, the board, the
+    files for what jobs write below Python (with commas between) and, if it is fed, of the pipe for that.
     """
     control, status = int(sys.argv[1]), int(sys.argv[2])
     board = Board.attach(int(sys.argv[3]))
@@ -235,6 +295,7 @@ def main() -> None:
     # Descriptor 2 may come to be the jobs'.
     own = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - as long as the process
     faulthandler.enable(own)
+    _warm_up()
     assignment, words = _read_assignment(control)
     urls = (assignment.dsn, assignment.listen_dsn)
     program_log.set_up(
@@ -242,12 +303,14 @@ def main() -> None:
     )
     scrub_environment()
     os.set_inheritable(control, False)
-    for descriptor in (status, *files):
+    feed = int(sys.argv[5]) if len(sys.argv) > 5 else None
+    for descriptor in (status, *files, *(() if feed is None else (feed,))):
         os.set_inheritable(descriptor, False)
     # A runtime of another kind may have both: what is async, and what wants the main thread.
     wants_lane = assignment.runtime is not None or not assignment.version.description.is_async
     lane = Lane() if wants_lane else None
     process = Process(control, status, board, assignment, lane)
+    process.feed = feed
     set_tee(board.write_log)
     set_below(files, board.output)
     for line in words.splitlines():

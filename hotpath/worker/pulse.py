@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -17,14 +17,20 @@ import trio
 from hotpath.config import Config
 from hotpath.core.tally import LOST
 from hotpath.core.watch import SECOND
+from hotpath.store.clocks import HostClock
 from hotpath.store.database import Database
 from hotpath.store.embedded import EmbeddedPostgres, database_name, default_home
 from hotpath.store.listen import PooledError, open_listener
 from hotpath.store.logs import WATCH_CHANNEL
-from hotpath.store.trouble import ANY_TROUBLE
+from hotpath.store.trouble import ANY_TROUBLE, is_weather
 from hotpath.store.workers import Facts, give_back_unlisted, heartbeat
+from hotpath.worker.alerts import keep_alerts
+from hotpath.worker.beside import keep_up
+from hotpath.worker.changes import CHANNEL as CONFIG_CHANNEL
+from hotpath.worker.changes import Changes
 from hotpath.worker.facts import Keeper
-from hotpath.worker.house import House, reap_pause
+from hotpath.worker.house import keep_house
+from hotpath.worker.keeping import Keeping
 from hotpath.worker.live import Live, Source
 from hotpath.worker.options import HEARTBEAT
 
@@ -39,7 +45,6 @@ AGAIN = 0.1
 TOGETHER = 0.02
 """Seconds in which requests to cancel are gathered."""
 UNLISTED_EVERY = 2.0
-HOUSE_WITHIN = 30.0
 SAY_EVERY = 10.0
 """Seconds between two lines about the same bad weather."""
 
@@ -75,7 +80,13 @@ class Pulse:
     """Seconds."""
     weather: Weather
     lives: Callable[[], Mapping[int, Life]]
-    keeper: Keeper
+    keepers: Callable[[], Iterable[Keeper]]
+    changes: Changes
+    rows: Mapping[int, Callable[[], object]] = attrs.field(factory=dict)
+    """Other rows to be kept alive; called when one is lost."""
+    claimed: Collection[int] = ()
+    """Leases that are known, besides those on the boards."""
+    _clock: HostClock = attrs.field(factory=HostClock)
     _hurry: trio.Event = attrs.field(factory=trio.Event)
     """Set when somebody asked to cancel a job of ours."""
     _unlisted_at: float = 0.0
@@ -83,6 +94,7 @@ class Pulse:
     _refusal: Weather = attrs.field(
         factory=lambda: Weather("the embedded server, which was killed, does not start")
     )
+    _house: Weather = attrs.field(factory=lambda: Weather("some of the housekeeping cannot be done"))
     _killed: bool = False
     """Whether it was found killed, and is not up again."""
     _live: Live = attrs.field(init=False)
@@ -99,8 +111,10 @@ class Pulse:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._beat)
                 nursery.start_soon(self._hear)
-                nursery.start_soon(self._keep_house)
-                nursery.start_soon(self._live.run)
+                nursery.start_soon(keep_up, "keeping house", self._keep_house)
+                nursery.start_soon(keep_up, "retention", Keeping(self.database, self.changes).run)
+                nursery.start_soon(keep_up, "keeping alerts", keep_alerts, self.database, self.changes)
+                nursery.start_soon(keep_up, "showing logs", self._live.run)
         finally:
             if self._server is not None:
                 self._server.close()
@@ -128,10 +142,15 @@ class Pulse:
         lives = {worker: life for worker, life in self.lives().items() if life.child.killed is None}
         asked = time.perf_counter_ns()
         jobs = {worker: life.child.statistics.jobs for worker, life in lives.items()}
+        rows = dict(self.rows)
+        jobs |= dict.fromkeys(rows, 0)
         async with self.database.connection(within=self.lease / 2) as connection:
             facts = [fact for life in lives.values() if (fact := self._fact(life)) is not None]
-            beat = await heartbeat(connection, jobs, self.lease, facts, self.keeper.due())
-            self.keeper.heard()
+            keepers = list(self.keepers())
+            counts = [each for keeper in keepers for each in keeper.due()]
+            beat = await heartbeat(connection, jobs, self.lease, facts, counts, self._clock)
+            for keeper in keepers:
+                keeper.heard()
             self._live.heard(beat.watching)
             for worker, life in lives.items():
                 if life.is_over:
@@ -140,15 +159,19 @@ class Pulse:
                     life.child.renewed(asked + round(self.lease * SECOND))
                 else:
                     if life.lost_at is None:
-                        self.keeper.note(LOST)
+                        life.team.keeper.note(LOST)
                     life.lose()
                 life.child.cancel(beat.cancels.get(worker, ()))
+            for row, lost in rows.items():
+                if row not in beat.renewed:
+                    lost()
+            await self.changes.look(connection)
             if time.monotonic() < self._unlisted_at:
                 return
             self._unlisted_at = time.monotonic() + UNLISTED_EVERY
             # Read before the question is asked: what is claimed meanwhile is too young to be meant.
             listed = {worker: life.child.board.leases() for worker, life in lives.items() if not life.is_over}
-            given = await give_back_unlisted(connection, listed)
+            given = await give_back_unlisted(connection, listed, also=list(self.claimed))
         if given:
             log.warning("%d jobs of claims whose reply was lost are back in the queue", given)
 
@@ -163,7 +186,7 @@ class Pulse:
 
     async def say_last(self) -> None:
         """What was counted and not said yet."""
-        counts = self.keeper.due(finally_=True)
+        counts = [each for keeper in self.keepers() for each in keeper.due(finally_=True)]
         if counts:
             async with self.database.connection(within=self.lease / 2) as connection:
                 await heartbeat(connection, {}, self.lease, counts=counts)
@@ -174,11 +197,15 @@ class Pulse:
         """
         while self.database.can_listen:
             try:
-                async with open_listener(self.database.listen_dsn, CANCEL_CHANNEL, WATCH_CHANNEL) as listener:
+                channels = CANCEL_CHANNEL, WATCH_CHANNEL, CONFIG_CHANNEL
+                async with open_listener(self.database.listen_dsn, *channels) as listener:
                     self._hurry.set()
+                    self.changes.hint()
                     async for notification in listener.notifications:
                         if notification.channel == WATCH_CHANNEL:
                             self._live.hint(notification.payload)
+                        elif notification.channel == CONFIG_CHANNEL:
+                            self.changes.hint()
                         elif any(notification.payload == str(worker) for worker in self.lives()):
                             self._hurry.set()
             except PooledError:
@@ -188,14 +215,11 @@ class Pulse:
             await trio.sleep(HEARTBEAT)
 
     async def _keep_house(self) -> None:
-        house = House()
-        while True:
-            await trio.sleep(reap_pause())
-            try:
-                async with self.database.connection(within=HOUSE_WITHIN) as connection:
-                    await house.keep(connection)
-            except ANY_TROUBLE as error:
-                self.weather.bad(error)
+        await keep_house(self.database, self._house_trouble)
+
+    def _house_trouble(self, error: BaseException) -> None:
+        """Weather is over with the next heartbeat that gets through; what is refused is not."""
+        (self.weather if is_weather(error) else self._house).bad(error)
 
     async def _revive(self) -> None:
         """Start the embedded server again if it was killed; one that was stopped on purpose is left alone."""

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from hotpath.model import ScriptVersion
-from hotpath.worker.options import DedicateOptions
+from hotpath.worker.options import DedicateOptions, NormalOptions, WorkerOptions
 from hotpath.worker.statistics import WorkerStatistics
 
 REFRESH = 0.25
@@ -22,7 +22,7 @@ REFRESH = 0.25
 class Reporter:
     """Writes to stderr for people, to stdout as JSON lines where that was asked for."""
 
-    options: DedicateOptions
+    options: WorkerOptions
     version: ScriptVersion | None = None
     """None: it never came to that."""
     tags: Sequence[str] = ()
@@ -43,7 +43,11 @@ class Reporter:
                     "rss": rss,
                 }
             )
-        elif self._ready == self.options.processes and not self.options.quiet:
+        elif (
+            isinstance(self.options, DedicateOptions)
+            and self._ready == self.options.processes
+            and not self.options.quiet
+        ):
             description = self.version.description
             kind = "flow" if description.kind == "flow" else "async" if description.is_async else "sync"
             count = "1 worker" if self._ready == 1 else f"{self._ready} workers"
@@ -51,6 +55,15 @@ class Reporter:
                 f"hotpath: {self.version.description.path} is ready: {count} ({kind}), "
                 f"tag {', '.join(self.tags)}"
             )
+
+    def swapped(self, version: ScriptVersion) -> None:
+        """The workers run another version from now on."""
+        self.version = version
+        description = version.description
+        if self.options.json:
+            self._json({"event": "swapped", "script": description.path, "version": description.hash})
+        elif not self.options.quiet:
+            self._line(f"hotpath: {description.path} runs as version {description.hash[:12]} now")
 
     async def run(self, statistics: Callable[[], Sequence[WorkerStatistics]]) -> None:
         """On a terminal, while draining: a line that shows the progress. Until cancelled."""
@@ -122,12 +135,47 @@ class Reporter:
             )
 
     def _json(self, document: dict[str, Any]) -> None:
-        sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
-        sys.stdout.flush()
+        _say(document)
 
     def _line(self, text: str) -> None:
         self.stream.write(text + "\n")
         self.stream.flush()
+
+
+@attrs.define(eq=False)
+class NormalReporter:
+    """What `hotpath worker` tells while it runs, to stderr for people, to stdout as JSON lines."""
+
+    options: NormalOptions
+    stream: TextIO = attrs.field(factory=lambda: sys.stderr)
+
+    def listening(self, worker: str, patterns: Sequence[str]) -> None:
+        """It takes jobs of these tags."""
+        slots = self.options.slots
+        if self.options.json:
+            _say({"event": "ready", "worker": worker, "script": None, "tags": list(patterns), "slots": slots})
+        elif not self.options.quiet:
+            count = "1 slot" if slots == 1 else f"{slots} slots"
+            self._line(f"hotpath: worker {worker} is ready: {count}, tags {', '.join(patterns)}")
+
+    def warm(self, script: str, worker: str, rss: int) -> None:
+        """A process takes jobs of this script."""
+        if self.options.json:
+            _say({"event": "warm", "worker": worker, "script": script, "rss": rss})
+
+    def warn(self, text: str) -> None:
+        """Something is odd about what it was asked."""
+        if not self.options.quiet:
+            self._line(f"hotpath: {text}")
+
+    def _line(self, text: str) -> None:
+        self.stream.write(text + "\n")
+        self.stream.flush()
+
+
+def _say(document: dict[str, Any]) -> None:
+    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+    sys.stdout.flush()
 
 
 def total(statistics: Sequence[WorkerStatistics]) -> tuple[int, int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from hotpath.core.positions import SLACK, Positions
 from hotpath.store.work import Claim
 
 if TYPE_CHECKING:
-    from hotpath.store.work import WorkerSession
+    from hotpath.store.work import Cycle, WorkerSession
     from hotpath.worker.clock import DatabaseClock
 
 
@@ -26,12 +27,26 @@ class Search:
     tags: Sequence[tuple[int, str]]
     """Key and name of each tag."""
     clock: DatabaseClock
+    ranks: Mapping[int, int] = attrs.field(factory=dict)
+    """By key of a tag, what its group says that its jobs are worth, whatever their own priority; else 0."""
     next_in: float | None = None
     """Seconds until the next job that is not yet due, as of the last full look."""
     _positions: dict[int, Positions] = attrs.field(init=False)
     _ration: LookRation = attrs.field(factory=LookRation)
     _hinted: bool = False
     """Whether positions have moved since the last full look."""
+    _limited: bool = False
+    """Whether the script is claimed apart."""
+    _paused: dict[int, float] = attrs.field(factory=dict)
+    """Tags that are paused, and the `time.monotonic()` until which."""
+    _unread: bool = True
+    """Whether these two are to be read before the next claim."""
+    _blocked: bool = False
+    """Whether the last claim found due jobs that a limit holds back."""
+    _claimed_us: int = 0
+    """When the last claim began, microseconds of `perf_counter`."""
+    _turn: int = 0
+    """How many claims in a row were: then other tags have their turn."""
     _asked: bool = False
     """Whether the next claim is to begin with a full look, whatever that costs."""
 
@@ -39,20 +54,62 @@ class Search:
         self._positions = {tag: Positions() for tag, _ in self.tags}
 
     async def claim(self, session: WorkerSession, want: int) -> Claim | None:
-        """What to claim next; None when several tags were asked and none has anything due."""
+        """What to claim next; None when several tags were asked and none has anything due, or all tags are
+        paused.
+        """
+        if self._unread:
+            await self._read(session)
         if self._asked or (self._hinted and self._ration.due(time.monotonic())):
             await self._look(session)
         else:
             self._hinted = True
-        if len(self.tags) == 1:
-            tag, name = self.tags[0]
-            return Claim(want, tag, name, self.script, self._positions[tag])
-        heads = await session.heads([tag for tag, _ in self.tags], self.script)
+        self._claimed_us = time.perf_counter_ns() // 1000
+        tags = self._open_tags() if self._paused else self.tags
+        if not tags:
+            return None
+        if len(tags) == 1:
+            tag, name = tags[0]
+            return Claim(want, tag, name, self.script, self._positions[tag], limited=self._limited)
+        heads = await session.heads([tag for tag, _ in tags], self.script)
         if not heads:
             return None
-        tag = heads[0][0]
-        before = heads[1][1:] if len(heads) > 1 else None
-        return Claim(want, tag, dict(self.tags)[tag], self.script, self._positions[tag], before)
+        if self.ranks:
+            best = max(self.ranks.get(head[0], 0) for head in heads)
+            heads = [head for head in heads if self.ranks.get(head[0], 0) == best]
+        self._turn = self._turn + 1 if self._blocked else 0
+        tag = heads[self._turn % len(heads)][0]
+        before = heads[1][1:] if len(heads) > 1 and not self._turn else None
+        name, positions = dict(tags)[tag], self._positions[tag]
+        return Claim(want, tag, name, self.script, positions, before, limited=self._limited)
+
+    def heard(self, claim: Claim | None, cycle: Cycle) -> None:
+        """How the claim went."""
+        self._blocked = cycle.blocked is not None
+        if claim is None:
+            return
+        if cycle.hand is None and cycle.saw and not self._blocked:
+            self._ration.missed(time.monotonic())
+        else:
+            self._ration.got()
+
+    def heed(self) -> None:
+        """Limits or pauses may have changed: read them before the next claim."""
+        self._unread = True
+
+    async def _read(self, session: WorkerSession) -> None:
+        self._unread = False  # before: what changes meanwhile is read again
+        try:
+            self._limited, paused = await session.rules(self.script, [tag for tag, _ in self.tags])
+        except BaseException:
+            self._unread = True
+            raise
+        now = time.monotonic()
+        self._paused = {tag: math.inf if left is None else now + left for tag, left in paused.items()}
+
+    def _open_tags(self) -> Sequence[tuple[int, str]]:
+        now = time.monotonic()
+        self._paused = {tag: until for tag, until in self._paused.items() if until > now}
+        return [(tag, name) for tag, name in self.tags if tag not in self._paused]
 
     def look_everywhere(self) -> None:
         """Let the next claim begin with a full look."""
@@ -87,9 +144,20 @@ class Search:
         self._hinted = False
 
     def _settle(self) -> None:
-        """Nothing due was there just now: what comes is later, save what a full look will find."""
-        if self.clock.offset_us is None:
-            return
-        now = datetime.fromtimestamp((time.perf_counter_ns() // 1000 + self.clock.offset_us) / 1e6, UTC)
-        for positions in self._positions.values():
-            positions.settle(now - SLACK - timedelta(milliseconds=5))
+        """Nothing due was there as the last claim began: what comes is later, save what a full look will
+        find.
+        """
+        until = settled(self._claimed_us, self.clock)
+        if until is not None:
+            for positions in self._positions.values():
+                positions.settle(until)
+
+
+def settled(claimed_us: int, clock: DatabaseClock) -> datetime | None:
+    """Where to begin after an empty claim that began at `claimed_us` of `perf_counter`; None: not known. Its
+    reply may have been long on the way, on a busy machine, and what came meanwhile is not passed.
+    """
+    if clock.offset_us is None:
+        return None
+    began = datetime.fromtimestamp((claimed_us + clock.offset_us) / 1e6, UTC)
+    return began - SLACK - timedelta(milliseconds=5)

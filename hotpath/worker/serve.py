@@ -28,18 +28,23 @@ import msgspec
 import trio
 
 from hotpath.config import read_config
+from hotpath.errors import ScriptError
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import locate
+from hotpath.store.choices import refuse_version
+from hotpath.store.complete import Connection
 from hotpath.store.database import Database, open_database
 from hotpath.store.flows import secret_for
-from hotpath.store.scripts import register_version
+from hotpath.store.own_tags import own_tags
 from hotpath.store.trouble import TROUBLE
 from hotpath.store.workers import heartbeat, register_tags, register_worker, stop_worker
 from hotpath.worker.assignment import Assignment, ScriptInHand
+from hotpath.worker.changes import Changes
 from hotpath.worker.engine import live
 from hotpath.worker.facts import Facing, Keeper
 from hotpath.worker.heartbeat import open_pulse
 from hotpath.worker.options import GRACE, LEASE, DedicateOptions
+from hotpath.worker.prepare import settle
 from hotpath.worker.runtimes import make_runtime, runtime_of
 from hotpath.worker.statistics import WorkerStatistics, added
 
@@ -51,6 +56,8 @@ log = logging.getLogger("hotpath.worker")
 
 FIRST_RESTART, LONGEST_RESTART = 0.1, 2.0
 """Seconds between two tries to go on after the lease was lost."""
+STAYS = "it runs within a program, which has to be started again to run another version"
+"""What is said of a worker that goes on with its version whatever is deployed."""
 FAREWELL = 5.0
 """Seconds that saying goodbye to the database may take."""
 
@@ -116,6 +123,11 @@ class Worker:
         if self.stopping:
             loop.stop()
 
+    def heed(self) -> None:
+        """What is configured in the database has changed: read it before the next claim."""
+        self._loop.search.heed()
+        self._loop.wake()
+
     def stop(self) -> None:
         """Claim nothing more; `serve_worker` returns when the jobs under way end, or after the grace."""
         self.stopping = True
@@ -139,6 +151,8 @@ async def serve_worker(
 
     Cancels and time-outs end async code and Python, not code in C that never gives up the GIL: there is no
     supervisor to kill it. When the process dies, its jobs come back as its lease ends.
+
+    It runs the version that was current as it began, to its end: to run another one, start it again.
     """
     options = what.options
     config = read_config(workspace=options.workspace)
@@ -147,12 +161,18 @@ async def serve_worker(
     located = locate(options.name, config.workspace)
     description = await describe(located)
     async with open_database(config, application_name="hotpath worker") as database:
+        edition = await settle(database, config, located, description)
+        version, located = edition.version, edition.located
+        description = version.description
+        if edition.python is not None and what.runtime is None:
+            raise ScriptError(
+                f"{description.path} has dependencies of its own (`# /// script`), which this program "
+                "has not: run it by `hotpath dedicate`"
+            )
         factory = runtime_of(located, description)
         runtime = what.runtime or make_runtime(factory, description, concurrency=options.concurrency)
         async with database.connection() as connection:
-            version = await register_version(connection, description)
-            names = options.tags or (description.settings.tag or located.name,)
-            tags = await register_tags(connection, names)
+            tags = await register_tags(connection, await own_tags(connection, description, options.tags))
             secret = await secret_for(connection, description)
         name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
         assignment = Assignment(
@@ -163,6 +183,7 @@ async def serve_worker(
             version=version,
             file=str(located.file),
             workspace=str(located.workspace),
+            root=None if located.root is None else str(located.root),
             tags=tags,
             concurrency=options.concurrency,
             drain=options.drain,
@@ -171,9 +192,12 @@ async def serve_worker(
         )
         async with runtime.open(ScriptInHand.of(assignment)), trio.open_nursery() as nursery:
             service = _Service(database, assignment, runtime, options)
+            nursery.start_soon(service.changes.follow, database)
+            nursery.start_soon(service.changes.heed, database, service.heed)
             await service.one_life(nursery.cancel_scope, task_status)
             while service.lost:
                 await service.revive(nursery.cancel_scope)
+            nursery.cancel_scope.cancel(reason="the worker is done")
 
 
 @attrs.define(eq=False)
@@ -188,9 +212,15 @@ class _Service:
     lost: bool = False
     """Whether the last life ended by the loss of its lease."""
     keeper: Keeper = attrs.field(init=False)
+    changes: Changes = attrs.field(factory=Changes)
 
     def __attrs_post_init__(self) -> None:
         self.keeper = Keeper(self.assignment.version.script, self.assignment.tags)
+
+    async def heed(self, _connection: Connection) -> None:
+        """What is configured has changed: the worker reads what it needs of it."""
+        if self.worker is not None:
+            self.worker.heed()
 
     async def revive(self, scope: trio.CancelScope) -> None:
         """The life after one whose lease was lost, as soon as the database can be used."""
@@ -225,6 +255,7 @@ class _Service:
                 concurrency=self.runtime.concurrency,
                 lease=LEASE,
             )
+            await refuse_version(connection, [worker], None, STAYS)
         self.assignment = msgspec.structs.replace(self.assignment, worker=worker)
         jobs = 0
         facing = Facing(os.getpid(), [tag for _, tag in self.assignment.tags], self.runtime.concurrency)

@@ -58,6 +58,19 @@ class Waker:
     _wanted: bool = False
     """Whether the note should be there."""
     _change: trio.Event = attrs.field(factory=trio.Event)
+    _keys: frozenset[str] = frozenset()
+    _stale: bool = False
+    """Whether the note that is there names tags that are no longer listened to."""
+
+    def __attrs_post_init__(self) -> None:
+        self.listen(self.tags)
+
+    def listen(self, tags: Sequence[int]) -> None:
+        """Be woken for these tags, and no others."""
+        self.tags = tags
+        self._keys = frozenset(map(str, tags))
+        self._stale = self._noted_at > 0
+        self._change.set()
 
     def idle(self, wait: float) -> None:
         """The loop found nothing to do, and will look again in `wait` seconds."""
@@ -97,10 +110,9 @@ class Waker:
                     self._noted_at = -1e9
                     nursery.start_soon(self._keep_note, listener)
                     self.wake()  # what came while nobody listened
-                    keys = {str(tag) for tag in self.tags}
                     async for notification in listener.notifications:
                         tag, _, back = notification.payload.partition(" ")
-                        if tag in keys:
+                        if tag in self._keys:
                             (self.wake_everywhere if back else self.wake)()
             except* PooledError as group:
                 self.deaf = True
@@ -118,9 +130,15 @@ class Waker:
     async def _keep_note(self, listener: Listener) -> None:
         while True:
             self._change = trio.Event()
+            if self._stale:
+                self._stale = False
+                await listener.awake(self.worker)
+                self._noted_at = -1e9
             if self._wanted and time.monotonic() - self._noted_at > RENEW:
-                await listener.doze(self.worker, self.tags, BELIEVED)
+                tags = self.tags
+                await listener.doze(self.worker, tags, BELIEVED)
                 self._noted_at = time.monotonic()
+                self._stale = self._stale or tags is not self.tags  # it listens to others since
                 self.wake()  # an enqueue may have looked just before the note was there
             elif not self._wanted and self._noted_at > 0:
                 await listener.awake(self.worker)

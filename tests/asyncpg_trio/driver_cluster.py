@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -131,10 +132,15 @@ def _openssl(directory: Path, arguments: str) -> None:
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port that was free a moment ago, of those that no connection is given for its own end: a server
+    may be away for a while and come back to it.
+    """
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(10_000, first_given) if first_given > 10_000 else 0
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("", port))
+            return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager

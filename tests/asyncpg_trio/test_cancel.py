@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 import trio
 import trio.testing
+from asleep import cancelled_asleep
 
 from hotpath import asyncpg_trio
 from hotpath.asyncpg_trio import _cancel, create_pool
@@ -48,7 +49,7 @@ async def check_usable_or_closed(connection: asyncpg_trio.Connection) -> bool:
         with pytest.raises(asyncpg.InterfaceError):
             await connection.fetchval("select 1")
         return False
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         for number in range(2):
             assert await connection.fetchval("select $1::int", number) == number
         assert not connection.is_in_transaction()
@@ -173,6 +174,7 @@ async def test_every_suspension(dsn, name):
     await connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unix", "scram", "tls", "hosts"])
 async def test_connecting(kind, request, cluster):
     """Cancelled at any point, connecting leaves no socket open."""
@@ -198,7 +200,7 @@ async def test_connecting(kind, request, cluster):
         reached = await cancelled_at(k, connect)
         k += 1
     assert k > 2
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while open_sockets() > before:  # noqa: ASYNC110 - a name look-up may still be ending in its thread
             await trio.sleep(0.01)
 
@@ -225,7 +227,7 @@ async def test_pool_at_every_suspension(cluster):
     while reached and k < 40:
         async with create_pool(cluster.dsn(), min_size=0, max_size=1) as pool:
             reached = await cancelled_at(k, lambda pool=pool: use(pool))
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 assert await pool.fetchval("select 1") == 1
             assert pool.statistics().size == 1
         k += 1
@@ -247,9 +249,7 @@ async def test_closing_at_every_suspension(cluster, connect):
 async def test_cancelled_query_has_ended_on_the_server(connect):
     """When the cancellation goes on, the server has stopped the query and the connection is usable."""
     connection, watcher = await connect(), await connect()
-    with trio.move_on_after(0.05) as scope:
-        await connection.execute("select pg_sleep(60)")
-    assert scope.cancelled_caught
+    assert await cancelled_asleep(connection, watcher, "select pg_sleep(50)")
     query = "select state from pg_stat_activity where pid = $1"
     assert await watcher.fetchval(query, connection.get_server_pid()) == "idle"
     assert await connection.fetchval("select 1") == 1
@@ -268,38 +268,33 @@ async def test_the_next_query_is_not_hit(dsn, connect):
 
 async def test_finished_in_spite_of_the_cancellation(connect):
     """A statement that ignores its cancellation takes effect; Cancelled is raised all the same."""
-    connection = await connect()
+    connection, watcher = await connect(), await connect()
     await connection.execute("create temp table t(a int)")
-    with trio.move_on_after(0.02) as scope:
-        await connection.execute(
-            """
-            do $$ begin
-                insert into t values (1);
-                begin perform pg_sleep(10); exception when query_canceled then null; end;
-            end $$
-            """
-        )
-    assert scope.cancelled_caught
+    statement = """
+        do $$ begin
+            insert into t values (1);
+            begin perform pg_sleep(50); exception when query_canceled then null; end;
+        end $$
+    """
+    assert await cancelled_asleep(connection, watcher, statement)
     assert await connection.fetchval("select count(*) from t") == 1
 
 
 async def test_a_server_that_does_not_stop(connect, monkeypatch):
     """When the server does not end the operation in time, the connection is closed."""
     monkeypatch.setattr(_cancel, "CANCEL_GRACE", 0.2)
-    connection = await connect()
+    connection, watcher = await connect(), await connect()
     stubborn = """
-        do $$ declare until timestamptz = clock_timestamp() + interval '2 seconds'; begin
+        do $$ declare until timestamptz = clock_timestamp() + interval '20 seconds'; begin
             while clock_timestamp() < until loop
                 begin perform pg_sleep(1); exception when query_canceled then null; end;
             end loop;
         end $$
     """
     started = trio.current_time()
-    with trio.move_on_after(0.02) as scope:
-        await connection.execute(stubborn)
-    assert scope.cancelled_caught
+    assert await cancelled_asleep(connection, watcher, stubborn)
     assert connection.is_closed()
-    assert trio.current_time() - started < 1.5
+    assert trio.current_time() - started < 15
 
 
 async def test_copy_by_sql_text_that_waits_for_data(connect, monkeypatch):
@@ -330,18 +325,19 @@ async def test_terminated_by_another_task(connect):
 
 async def test_cancelled_within_a_transaction(connect):
     """A query cancelled within a transaction fails the transaction, as any error; a savepoint saves it."""
-    connection = await connect()
+    connection, watcher = await connect(), await connect()
     await connection.execute("create temp table t(a int)")
     async with connection.transaction():
         await connection.execute("insert into t values (1)")
-        with trio.move_on_after(0.02):
+        with trio.CancelScope() as scope:
             async with connection.transaction():
-                await connection.execute("select pg_sleep(10)")
+                await cancelled_asleep(connection, watcher, "select pg_sleep(50)")
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
         await connection.execute("insert into t values (2)")
     assert await connection.fetchval("select count(*) from t") == 2
     with pytest.raises(asyncpg.InFailedSQLTransactionError):
         async with connection.transaction():
-            with trio.move_on_after(0.02):
-                await connection.execute("select pg_sleep(10)")
+            await cancelled_asleep(connection, watcher, "select pg_sleep(50)")
             await connection.execute("select 1")
     assert not connection.is_in_transaction()

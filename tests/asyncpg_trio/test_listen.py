@@ -97,7 +97,7 @@ async def test_cancelled_receive_loses_nothing(connect):
 
     async with connection.listen("ch") as notifications, trio.open_nursery() as nursery:
         nursery.start_soon(send)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while len(got) < 100:
                 with trio.move_on_after(0.0005):
                     got.append((await notifications.receive()).payload)
@@ -110,7 +110,7 @@ async def test_end_of_the_server_is_told(connect):
     async with trio.open_nursery() as nursery:
 
         async def iterate():
-            with trio.fail_after(5), pytest.raises(asyncpg.ConnectionDoesNotExistError):
+            with trio.fail_after(30), pytest.raises(asyncpg.ConnectionDoesNotExistError):
                 async with connection.listen("ch") as notifications:
                     async for _ in notifications:
                         pass

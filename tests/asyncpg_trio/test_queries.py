@@ -201,6 +201,8 @@ async def test_notices(connect):
     assert heard == ["first", "second"]
 
 
+LOCK = 4711
+"""The key of an advisory lock, for which a statement waits as long as a test wants it to."""
 OPERATIONS = {
     "execute": lambda c: c.execute("select 1"),
     "execute with arguments": lambda c: c.execute("select $1::int", 1),
@@ -217,29 +219,32 @@ OPERATIONS = {
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_two_tasks_at_once(connect, name):
     """A second operation on a busy connection is refused with a clear error; the first is not harmed."""
-    connection = await connect()
+    connection, holder = await connect(), await connect()
     result = []
 
     async def first():
-        result.append(await connection.fetchval("select 'first' from pg_sleep(0.05)"))
+        result.append(await connection.fetchval(f"select 'first' from pg_advisory_xact_lock({LOCK})"))
 
+    await holder.execute(f"select pg_advisory_lock({LOCK})")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(first)
         await trio.testing.wait_all_tasks_blocked(0.01)
         with pytest.raises(asyncpg.InterfaceError, match="another operation is in progress"):
             await OPERATIONS[name](connection)
+        await holder.execute(f"select pg_advisory_unlock({LOCK})")
     assert result == ["first"]
     assert await connection.fetchval("select 1") == 1
 
 
 async def test_a_statement_of_a_busy_connection(connect):
     """Statements and cursors share their connection's turn."""
-    connection = await connect()
+    connection, holder = await connect(), await connect()
     statement = await connection.prepare("select 1")
+    await holder.execute(f"select pg_advisory_lock({LOCK})")
     async with connection.transaction():
         cursor = await connection.cursor("select generate_series(1, 5)")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(connection.execute, "select pg_sleep(0.05)")
+            nursery.start_soon(connection.execute, f"select pg_advisory_xact_lock({LOCK})")
             await trio.testing.wait_all_tasks_blocked(0.01)
             for call in (
                 statement.fetch,
@@ -249,6 +254,7 @@ async def test_a_statement_of_a_busy_connection(connect):
             ):
                 with pytest.raises(asyncpg.InterfaceError, match="another operation is in progress"):
                     await call()
+            await holder.execute(f"select pg_advisory_unlock({LOCK})")
         assert len(await cursor.fetch(2)) == 2
 
 
@@ -274,7 +280,7 @@ async def test_parsing_keeps_no_locks(connect):
     statement = await connection.prepare("select * from once")
     with pytest.raises(asyncpg.DataError):
         await connection.fetch("select * from twice where a = $1", "no number")
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await other.execute("drop table once, twice")
     assert not connection.is_in_transaction()
     del statement

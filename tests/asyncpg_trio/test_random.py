@@ -167,7 +167,7 @@ async def test_random_cancellation(connect, cluster, request, kind, seed):
                         await play.one(connection)
 
     async with asyncpg_trio.create_pool(dsn, min_size=0, max_size=3) as pool:
-        with trio.fail_after(30):
+        with trio.fail_after(50):
             async with trio.open_nursery() as nursery:
                 for _ in range(5):
                     nursery.start_soon(work)
@@ -204,7 +204,7 @@ async def test_listener_beside_cancelled_queries(connect, seed):
             await sender.execute("select pg_notify('numbers', $1)", str(number))
             with trio.move_on_after(play.random.choice([1.0, play.random.random() * 0.002, 0.0])):
                 await play.one(connection)
-            with trio.fail_after(5):
+            with trio.fail_after(50):
                 while len(got) <= number:
                     heard = trio.Event()
                     await heard.wait()

@@ -47,7 +47,7 @@ def test_asyncpg_on_asyncio_still_works(cluster):
         [sys.executable, "-c", PROGRAM, cluster.dsn()],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -100,7 +100,7 @@ def test_readme_example_runs_without_any_loop(cluster):
         },
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import ssl
 import asyncpg
 import pytest
 import trio
+from asleep import cancelled_asleep
 
 from hotpath import asyncpg_trio
 
@@ -140,9 +141,9 @@ async def test_everything_over_tls(tls_cluster, tls_files):
     async with connection.listen("ch") as notifications:
         await connection.execute("notify ch, 'tls'")
         assert (await notifications.receive()).payload == "tls"
-    with trio.move_on_after(0.05) as scope:
-        await connection.execute("select pg_sleep(10)")
-    assert scope.cancelled_caught
+    watcher = await asyncpg_trio.connect(tls_cluster.dsn())
+    assert await cancelled_asleep(connection, watcher, "select pg_sleep(50)")
+    await watcher.close()
     assert connection.statistics().cancels_sent == 1
 
     def endless(scope):

@@ -12,6 +12,9 @@ import asyncpg
 import pytest
 from asyncpg import Box, Point, Range
 
+from hotpath.asyncpg_trio._arrays import known_arrays
+from hotpath.asyncpg_trio._session import Session
+
 UTC = dt.UTC
 
 VALUES = [
@@ -186,3 +189,30 @@ async def test_error_of_a_codec_goes_up(connection):
             await method("select $1::text", "x")
     assert await connection.execute("") == ""
     assert await connection.fetchval("select 1") == 1
+
+
+async def test_arrays_of_the_servers_own_types_are_not_looked_up(connect, monkeypatch: pytest.MonkeyPatch):
+    """They are known by number, just as the catalog has them; another type is still asked for."""
+    connection = await connect()
+    rows = await connection.fetch(
+        "select a.oid::int8 as oid, n.nspname as ns, a.typname as name, a.typtype as kind,"
+        " a.typelem::int8 as elemtype, e.typdelim as elemdelim, e.typname as elemtype_name"
+        " from pg_type a join pg_type e on e.oid = a.typelem and e.typarray = a.oid"
+        " join pg_namespace n on n.oid = a.typnamespace"
+    )
+    catalog = {row["oid"]: dict(row) for row in rows}
+    known = known_arrays(catalog.keys())
+    assert len(known) > 20
+    assert [{key: each[key] for key in catalog[each["oid"]]} for each in known] == [
+        catalog[each["oid"]] for each in known
+    ]
+    monkeypatch.setattr(Session, "introspect_types", None)
+    names = {each["elemtype_name"]: f"null::{each['elemtype_name']}[]" for each in known}
+    names["char"] = 'null::"char"[]'
+    connection = await connect()
+    assert set(await connection.fetchrow(f"select {', '.join(names.values())}")) == {None}
+    assert await connection.fetchval("select $1::uuid[] || $2::uuid", [], uuid.UUID(int=1)) == [
+        uuid.UUID(int=1)
+    ]
+    with pytest.raises(TypeError):
+        await connection.fetchval("select null::int4range")

@@ -50,7 +50,7 @@ def run_command(*arguments):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
 
@@ -94,6 +94,15 @@ async def test_drain_runs_and_is_stored_and_drawn(harness, tmp_path):
     drawn = ET.fromstring(chart(stored_runs(tmp_path)))
     assert drawn.tag.endswith("svg")
     assert any("loose / ceiling" in (node.text or "") for node in drawn.iter())
+
+
+@pytest.mark.slow
+async def test_cost_compares_with_the_schema_before_limits(harness):
+    """Each hot statement of now runs under both schemas, and every job that went in has ended."""
+    findings = {finding.measure: finding for finding in await SCENARIOS["cost"].run(harness)}
+    ratio = [name for name in findings if name.endswith("CPU / before")]
+    assert len(ratio) == 9
+    assert all(sample > 0 for name in ratio for sample in findings[name].samples)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ def chaos(*flags):
         [sys.executable, "-m", "hotpath", "chaos", *flags],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

@@ -113,13 +113,13 @@ def test_ctrl_c_ends_it_cleanly(short_tmp):
         text=True,
     )
     try:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 80
         while not list(short_tmp.glob("*/ledger/*.ledger")):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=40)
+        _, said = process.communicate(timeout=80)
     finally:
         process.kill()
     assert process.returncode == 130, said

@@ -228,20 +228,21 @@ def test_resume_by_token(hotpath, scene):
     assert "has ended (canceled)" in hotpath("resume", run, "--token").error
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["nonsense", "--token"], "--token takes the id of a run"),
-        ([str(UUID(int=7)), "1", "--token"], "--token takes no JSON"),
-        ([str(UUID(int=7)), "--expires", "3"], "--expires is of a token"),
-        (["nonsense", "--step", "a"], "leave out --step"),
-    ],
-)
-def test_resume_wrongly(hotpath, arguments, said):
+WRONGLY = [
+    (["nonsense", "--token"], "--token takes the id of a run"),
+    ([str(UUID(int=7)), "1", "--token"], "--token takes no JSON"),
+    ([str(UUID(int=7)), "--expires", "3"], "--expires is of a token"),
+    (["nonsense", "--step", "a"], "leave out --step"),
+]
+
+
+def test_resume_wrongly(hotpath, subtests):
     """Options that do not go together are wrong usage."""
-    done = hotpath("resume", *arguments)
-    assert (done.code, done.out) == (2, "")
-    assert said in done.error
+    for arguments, said in WRONGLY:
+        with subtests.test(ascii(arguments)[:60]):
+            done = hotpath("resume", *arguments)
+            assert (done.code, done.out) == (2, "")
+            assert said in done.error
 
 
 def test_resume_of_what_is_no_run(hotpath):

@@ -61,19 +61,22 @@ def test_a_log_is_followed(hotpath, environment, workspace, database_url, tmp_pa
     try:
         for follower in followers:
             assert follower.stdout.readline() == "one\n"
-        so_far = hotpath("logs", job)
+        for _ in range(20):  # what it printed last may be on its way
+            so_far = hotpath("logs", job)
+            if "half" in so_far.out:
+                break
         assert (so_far.code, so_far.out) == (0, "one\ntwo \x1b[2Jhalf\n")
         assert "still runs" in so_far.error
         followers[1].send_signal(signal.SIGINT)
-        assert (followers[1].wait(timeout=20), followers[1].stderr.read()) == (130, "hotpath: interrupted\n")
+        assert (followers[1].wait(timeout=40), followers[1].stderr.read()) == (130, "hotpath: interrupted\n")
         gate.touch()
         rest = followers[0].stdout.read()  # by the same reader: some of it may be in his buffer
-        assert (followers[0].wait(timeout=20), rest) == (0, "two \x1b[2Jhalf done\n")
+        assert (followers[0].wait(timeout=40), rest) == (0, "two \x1b[2Jhalf done\n")
         assert followers[0].stderr.read() == ""
     finally:
         for process in (*followers, worker):
             process.terminate()
-            process.communicate(timeout=40)
+            process.communicate(timeout=60)
     ended = hotpath("logs", job, "--follow")
     assert (ended.code, ended.out, ended.err) == (0, "one\ntwo \x1b[2Jhalf done\n", "")
     timed = hotpath("logs", job, "--times")

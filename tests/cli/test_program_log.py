@@ -85,17 +85,18 @@ def test_nothing_secret(ours, format, knows):
         assert secret not in text, secret
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("HOTPATH_LOG_FORMAT", "xml"), ("HOTPATH_LOG_LEVEL", "loud"), ("HOTPATH_LOG_LEVEL", "5")],
-)
-def test_refused(hotpath, name, value):
+REFUSED = [("HOTPATH_LOG_FORMAT", "xml"), ("HOTPATH_LOG_LEVEL", "loud"), ("HOTPATH_LOG_LEVEL", "5")]
+
+
+def test_refused(hotpath, subtests):
     """A value that makes no sense is named, with those that do, and nothing is done."""
-    with pytest.raises(UsageError, match=f"{name} must be .* or (json|error), not '{value}'"):
-        program_log.read_settings({name: value})
-    done = hotpath("status", **{name: value})
-    assert (done.code, done.out) == (2, "")
-    assert done.error.startswith(f"{name} must be ")
+    for name, value in REFUSED:
+        with subtests.test(ascii(name)[:60]):
+            with pytest.raises(UsageError, match=f"{name} must be .* or (json|error), not '{value}'"):
+                program_log.read_settings({name: value})
+            done = hotpath("status", **{name: value})
+            assert (done.code, done.out) == (2, "")
+            assert done.error.startswith(f"{name} must be ")
 
 
 def test_commands(hotpath):

@@ -41,7 +41,7 @@ class Terminal:
 
     def until(self, text):
         """Wait for a text on the screen."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 50
         while text not in self.seen:
             assert time.monotonic() < deadline, self.seen[-2000:]
             if select.select([self.fd], [], [], 0.2)[0]:
@@ -54,15 +54,15 @@ class Terminal:
         os.write(self.fd, keys)
 
     def end(self):
-        """Its exit code."""
-        deadline = time.monotonic() + 20
-        while self.process.poll() is None and time.monotonic() < deadline:
+        """Its exit code, when all that it has said was seen."""
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline:
             if select.select([self.fd], [], [], 0.1)[0]:
                 try:
                     self.seen += os.read(self.fd, 65536).decode(errors="replace")
                 except OSError:
-                    break
-        return self.process.wait(5)
+                    break  # nobody has its terminal any more
+        return self.process.wait(20)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def served(environment):
         yield json.loads(process.stdout.readline())["urls"][0]
     finally:
         process.terminate()
-        code = process.wait(20)
+        code = process.wait(40)
         process.stdout.close()
     assert code == 0
 
@@ -121,7 +121,9 @@ def test_without_a_terminal(hotpath, failed):
     assert (done.code, done.out.count("2 waiting")) == (0, 2)
     assert "ValueError: no 7" in done.out
     one, other = hotpath("top", "--count", "2", "--json").documents
-    assert one.keys() == other.keys() == {"now", "tags", "workers", "jobs_per_second", "failures"}
+    assert one.keys() == other.keys() == {
+        "now", "tags", "workers", "jobs_per_second", "failures", "stranded", "disk"
+    }  # fmt: skip
     assert one["failures"][0]["id"] == failed
     assert {tag["tag"]: tag["waiting"] for tag in one["tags"]}["flow_x"] == 2
 

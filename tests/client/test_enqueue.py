@@ -32,7 +32,7 @@ async def test_enqueued_job_is_there(client_of):
     )
     assert plain.args == {"x": 1}
     assert type(plain.id) is uuid.UUID
-    assert abs(plain.scheduled_for - plain.created_at) < timedelta(seconds=1)
+    assert abs(plain.scheduled_for - plain.created_at) < timedelta(minutes=1)
     assert (chosen.tag, chosen.priority, chosen.scheduled_for, chosen.args) == (
         "ü",
         -32768,
@@ -51,35 +51,39 @@ BAD_ARGS = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_ARGS)
-async def test_bad_args_are_refused_by_name(client_of, name):
+async def test_bad_args_are_refused_by_name(client_of, subtests):
     """Args that the signature does not take are refused with the field named, alone or among many, and
     nothing is left.
     """
-    args, message = BAD_ARGS[name]
     async with client_of() as client:
-        with pytest.raises(BadArgsError, match=message):
-            await client.enqueue("add", args)
-        with pytest.raises(BadArgsError, match=f"job 700 of add: .*{message}"):
-            await client.enqueue_many("add", [*({"x": i} for i in range(700)), args, {"x": 1}])
-        assert await count(client) == 0
+        for name, (args, message) in BAD_ARGS.items():
+            with subtests.test(name):
+                with pytest.raises(BadArgsError, match=message):
+                    await client.enqueue("add", args)
+                with pytest.raises(BadArgsError, match=f"job 700 of add: .*{message}"):
+                    await client.enqueue_many("add", [*({"x": i} for i in range(700)), args, {"x": 1}])
+                assert await count(client) == 0
 
 
-@pytest.mark.parametrize("text", ["\0", "a\ud800b"])
-async def test_text_that_postgres_cannot_hold_is_refused_by_name(client_of, text):
+NO_TEXT = ["\0", "a\ud800b"]
+
+
+async def test_text_that_postgres_cannot_hold_is_refused_by_name(client_of, subtests):
     """NUL and lone surrogates are refused at the door, with the field named, also as a key."""
     async with client_of() as client:
-        with pytest.raises(BadArgsError, match="text"):
-            await client.enqueue("f/team/text", {"text": text})
-        with pytest.raises(BadArgsError, match="job 0"):
-            await client.enqueue_many("f/team/text", [{"text": text}])
-        with pytest.raises(BadArgsError):
-            await client.enqueue("anything", {text: 1})
-        with pytest.raises(UsageError, match="tag"):
-            await client.enqueue("add", {"x": 1}, tag=text)
-        with pytest.raises(UnknownScriptError):
-            await client.enqueue(text, {})
-        assert await count(client) == 0
+        for text in NO_TEXT:
+            with subtests.test(ascii(text)[:60]):
+                with pytest.raises(BadArgsError, match="text"):
+                    await client.enqueue("f/team/text", {"text": text})
+                with pytest.raises(BadArgsError, match="job 0"):
+                    await client.enqueue_many("f/team/text", [{"text": text}])
+                with pytest.raises(BadArgsError):
+                    await client.enqueue("anything", {text: 1})
+                with pytest.raises(UsageError, match="tag"):
+                    await client.enqueue("add", {"x": 1}, tag=text)
+                with pytest.raises(UnknownScriptError):
+                    await client.enqueue(text, {})
+                assert await count(client) == 0
 
 
 BAD_OPTIONS = [
@@ -95,16 +99,17 @@ BAD_OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", BAD_OPTIONS, ids=str)
-async def test_bad_options_are_refused_by_name(client_of, options):
+async def test_bad_options_are_refused_by_name(client_of, subtests):
     """A tag, priority or time that no job can have is refused with its name."""
-    (name,) = options
     async with client_of() as client:
-        with pytest.raises(UsageError, match=name):
-            await client.enqueue("add", {"x": 1}, **options)
-        with pytest.raises(UsageError, match=name):
-            await client.enqueue_many("add", [{"x": 1}], **options)
-        assert await count(client) == 0
+        for options in BAD_OPTIONS:
+            with subtests.test(ascii(options)[:60]):
+                (name,) = options
+                with pytest.raises(UsageError, match=name):
+                    await client.enqueue("add", {"x": 1}, **options)
+                with pytest.raises(UsageError, match=name):
+                    await client.enqueue_many("add", [{"x": 1}], **options)
+                assert await count(client) == 0
 
 
 async def test_unknown_script(client_of):

@@ -143,7 +143,7 @@ async def test_many_steps_behind_a_page(scene):
             run,
         )
         await connection.execute("analyze hotpath.job_done")
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         assert [job.id for job in await scene.client.jobs(limit=4)] == [run, *reversed(jobs)]
         assert len(await scene.client.jobs(parent=run, limit=50)) == 50
         assert await scene.client.jobs(state="success", limit=4) == []
@@ -355,7 +355,7 @@ async def awaited(function, *args):
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call)
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             yield results
             await done.wait()
 
@@ -367,7 +367,7 @@ async def test_early_result(scene, value, monkeypatch):
     run, session, hand = await scene.run_in_hand()
     async with awaited(scene.client.wait, run) as ends:
         async with awaited(scene.client.result, run) as results:
-            with trio.fail_after(20):
+            with trio.fail_after(40):
                 while scene.client.statistics().waiting < 2:  # noqa: ASYNC110 - the client tells nobody
                     await trio.sleep(0.001)
             assert results == []

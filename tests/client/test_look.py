@@ -55,7 +55,7 @@ async def no_marks(client):
 
 async def until(condition):
     """Wait until the condition, a function that may be async, is true."""
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         while True:
             met = condition()
             if inspect.isawaitable(met):
@@ -123,7 +123,7 @@ async def test_wait_by_notify_alone(client_of, monkeypatch):
             nursery.start_soon(client.result, job_id)
             await until(partial(is_listening, client))
             await trio.sleep(0.2)  # past the look that follows LISTEN
-            with trio.fail_after(5):
+            with trio.fail_after(40):
                 await finish(client, job_id)
                 await until(lambda: not client.statistics().waiting)
 
@@ -236,3 +236,16 @@ async def test_database_that_goes_away(client_of, database_url):
                     await doomed.fetchval("select pg_sleep(5)")
         assert "\n" not in str(caught.value)
         await client.enqueue("add", {"x": uuid.uuid4().int % 1000})
+
+
+async def test_how_many_workers_a_group_needs(client_of):
+    """What is wanted of a group is changed by name; what it needs is told of one, and of all."""
+    async with client_of() as client:
+        scale = await client.set_scale("etl", min_workers=2, max_workers=3)
+        assert (scale.min_workers, scale.max_workers, scale.target_seconds) == (2, 3, 60)
+        assert (await client.scaling("etl")).need.wanted == 2
+        assert [each.group for each in await client.scalings()] == ["etl"]
+        await client.unset_scale("etl")
+        assert await client.scalings() == []
+        with pytest.raises(UsageError, match="--max"):
+            await client.set_scale("etl", max_workers=0)

@@ -29,17 +29,19 @@ async def connected(url):
 async def test_every_statement_can_be_prepared(database_url):
     """Each file of SQL is one statement that the current schema understands."""
     async with connected(database_url) as connection:
+        new = connection.get_server_version().major >= 17
+        other = "doctor_checkpoints" if new else "doctor_checkpoints_17"  # what it asks of has another name
         for name in names():
+            if name == other:
+                continue
             try:
                 await connection.prepare(query(name))
             except asyncpg_trio.PostgresError as error:
                 pytest.fail(f"{name}.sql: {error}")
 
 
-@pytest.mark.parametrize("name", LISTS)
-async def test_lists_follow_an_index(database_url, name):
+async def test_lists_follow_an_index(database_url, subtests):
     """A page of a list is read along a key, the newest first, not by sorting everything there is."""
-    arguments, index = LISTS[name]
     async with connected(database_url) as connection:
         await connection.execute(
             """insert into hotpath.job_done (id, scheduled_for, tag, script, priority, attempt, state)
@@ -50,23 +52,26 @@ async def test_lists_follow_an_index(database_url, name):
         await connection.execute(
             "set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off"
         )
-        await connection.execute(f"prepare listed as {query(name)}")
-        plan = [row[0] for row in await connection.fetch(f"explain (costs off) execute listed({arguments})")]
-    scans = [line for line in plan if "Index Scan Backward" in line]
-    # Of an empty partition any index is as good as the other: the first is today's, which is not empty.
-    assert scans, "\n".join(plan)
-    assert index in scans[0], "\n".join(plan)
+        for name, (arguments, index) in LISTS.items():
+            with subtests.test(name):
+                await connection.execute(f"prepare {name} as {query(name)}")
+                rows = await connection.fetch(f"explain (costs off) execute {name}({arguments})")
+                plan = [row[0] for row in rows]
+                scans = [line for line in plan if "Index Scan Backward" in line]
+                # Of an empty partition any index is as good as the other: the first is today's, which is not
+                # empty.
+                assert scans, "\n".join(plan)
+                assert index in scans[0], "\n".join(plan)
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("list_steps", "$1, null, null, null, null, 50, true"),
-        ("steps_named", "$1, 'b', 100"),
-        ("run_steps", "$1, 50, null"),
-    ],
-)
-async def test_steps_are_found_by_their_run(database_url, name, arguments):
+OF_A_RUN = [
+    ("list_steps", "$1, null, null, null, null, 50, true"),
+    ("steps_named", "$1, 'b', 100"),
+    ("run_steps", "$1, 50, null"),
+]
+
+
+async def test_steps_are_found_by_their_run(database_url, subtests):
     """I10: what asks for one run's steps goes by their index, however many other jobs there are."""
     run = "01a219f0-c6e0-726a-acd1-0a86eb128e3c"
     async with connected(database_url) as connection:
@@ -77,12 +82,16 @@ async def test_steps_are_found_by_their_run(database_url, name, arguments):
         )
         await connection.execute("analyze hotpath.job_done")
         await connection.execute("set plan_cache_mode = force_generic_plan")
-        await connection.execute(f"prepare asked as {query(name)}")
-        execute = f"execute asked({arguments.replace('$1', repr(run))})"
-        plan = [row[0] for row in await connection.fetch(f"explain (costs off) {execute}")]
         full = await connection.fetchval(
             "select min(tableoid::regclass::text) from hotpath.job_done"  # the others are empty
         )
-    scans = [line for line in plan if "Scan" in line and f" on {full.rpartition('.')[2]} " in line]
-    assert scans, "\n".join(plan)
-    assert [line for line in scans if not re.search("_parent_idx|_pkey", line)] == [], "\n".join(plan)
+        for name, arguments in OF_A_RUN:
+            with subtests.test(name):
+                await connection.execute(f"prepare {name} as {query(name)}")
+                execute = f"execute {name}({arguments.replace('$1', repr(run))})"
+                plan = [row[0] for row in await connection.fetch(f"explain (costs off) {execute}")]
+                table = f" on {full.rpartition('.')[2]} "
+                scans = [line for line in plan if "Scan" in line and table in line]
+                assert scans, "\n".join(plan)
+                bare = [line for line in scans if not re.search("_parent_idx|_pkey", line)]
+                assert bare == [], "\n".join(plan)

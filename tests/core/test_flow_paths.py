@@ -92,6 +92,8 @@ def values_with_ways(draw):
 
 
 @hypothesis.given(case=values_with_ways())
+@hypothesis.example(case=({"a": "\U00010000"}, ["a", 0, "length"]))
+@hypothesis.example(case=({"a": "\U00010000"}, ["a", 1, 0]))
 @hypothesis.settings(deadline=None)
 def test_a_path_resolves_to_what_javascript_says(engine, case):
     """Any path over any JSON value gives what QuickJS gives: value, undefined, or the same error."""

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from hotpath.core.pacing import (
     AHEAD_US,
     ALONE_US,
+    CROWDED_FOR,
     FIRST_CLAIM,
     FIRST_WAIT,
     LONGEST_WAIT,
     LOOK_EVERY,
+    LOOK_LATEST,
     LOOK_SHARE,
+    LOOKS,
     MAX_AHEAD,
     MAX_ARGS_BYTES,
     MAX_CLAIM,
@@ -116,14 +119,77 @@ def test_idle_polls_double_up_to_a_second():
 
 
 def test_looks_are_rationed():
-    """I4, I10: a full look comes once a second, but costs a fiftieth of the time at most."""
+    """I4, I10: a full look comes once a second, but costs a fiftieth of the time at most; that of ten seconds
+    at least, since what was passed is found by nothing else.
+    """
     ration = LookRation()
     assert ration.due(0)
-    ration.taken(0, 0.001)
+    for _ in range(LOOKS):
+        ration.taken(0, 0.001)
     assert not ration.due(LOOK_EVERY - 0.01)
     assert ration.due(LOOK_EVERY)
     assert ration.affordable(LOOK_SHARE * 0.001)
-    ration.taken(1, 0.1)
+    for _ in range(LOOKS):
+        ration.taken(1, 0.1)
     assert not ration.affordable(1 + LOOK_SHARE * 0.1 - 0.1)
     assert not ration.due(5.9)
     assert ration.due(6)
+    for _ in range(LOOKS):
+        ration.taken(6, 3.0)
+    assert not ration.due(6 + LOOK_LATEST - 0.1)
+    assert not ration.affordable(6 + LOOK_LATEST - 0.1)
+    assert ration.due(6 + LOOK_LATEST)
+
+
+def test_a_look_that_was_held_up_says_nothing_of_the_cost():
+    """I4: one look that took half a second, on a busy machine, does not put off the next for 50 s."""
+    ration = LookRation()
+    ration.taken(0, 0.5)  # also the first, of which nobody knows better
+    assert ration.due(LOOK_EVERY)
+    for now in range(1, 10):
+        ration.taken(now, 0.001)
+    ration.taken(10, 0.5)
+    assert ration.due(10 + LOOK_EVERY)
+    assert not ration.affordable(10 + LOOK_SHARE * 0.001 - 0.01)
+    ration.taken(11, 0.5)
+    ration.taken(12, 0.5)
+    assert ration.due(12 + LOOK_EVERY)
+    ration.taken(13, 0.5)  # they do cost that
+    assert not ration.due(13 + LOOK_EVERY)
+
+
+def test_due_jobs_that_no_claim_gets_are_looked_for():
+    """I4: others are done with them in a moment; then they were passed, and are looked for: within the share,
+    or once a second, whatever it costs.
+    """
+    for cost, later in ((0.002, LOOK_SHARE * 0.002), (0.5, LOOK_EVERY)):
+        ration = LookRation()
+        for _ in range(LOOKS):
+            ration.taken(100, cost)
+        ration.missed(100)
+        ration.missed(100 + later - CROWDED_FOR / 2)  # it is the first time that counts
+        assert not ration.due(100 + later - 0.001)
+        assert ration.due(100 + later + 0.001)
+        ration.got()
+        assert not ration.due(100 + later + 0.001)
+        ration.missed(100 + later)
+        assert not ration.due(100 + later + CROWDED_FOR / 2)
+        assert ration.due(100 + later + CROWDED_FOR + 0.001)
+        ration.taken(102, cost)  # what that does not find is another's
+        assert not ration.due(102 + LOOK_EVERY - 0.001)
+
+
+def test_who_does_not_see_what_was_passed_asks_once_a_second():
+    """I4, I10: where no look has told; while there is something, until it is looked for."""
+    ration = LookRation()
+    assert ration.doubtful(0)
+    ration.taken(100, 0.5)
+    assert not ration.doubtful(100 + LOOK_EVERY - 0.001)
+    assert ration.doubtful(100 + LOOK_EVERY)
+    ration.asked(102)
+    assert not ration.doubtful(102 + LOOK_EVERY - 0.001)
+    ration.missed(102)
+    assert ration.doubtful(102.001)
+    ration.got()
+    assert not ration.doubtful(102.002)
+    assert ration.doubtful(102 + LOOK_EVERY)

@@ -39,7 +39,7 @@ def run_demo(database_url, home, *arguments):
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
 
@@ -96,7 +96,7 @@ def test_demo_says_in_words_what_it_did(database_url, sources, tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert tried.returncode == 0, (command, tried.stderr)

@@ -19,7 +19,7 @@ def run_local(database_url):
     def run(script, args):
         environment = os.environ | {"HOTPATH_DATABASE_URL": database_url, "HOTPATH_WORKSPACE": str(EXAMPLES)}
         command = ("run", script, json.dumps(args), "--local")
-        done = run_hotpath(*command, env=environment, cwd=EXAMPLES, seconds=60)
+        done = run_hotpath(*command, env=environment, cwd=EXAMPLES, seconds=100)
         return done.returncode, json.loads(done.stdout) if done.stdout.strip() else None, done.stderr
 
     return run

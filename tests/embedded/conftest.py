@@ -29,7 +29,7 @@ sys.stdin.read()
 """
 
 
-def eventually(condition: Callable[[], object], *, seconds: float = 20) -> None:
+def eventually(condition: Callable[[], object], *, seconds: float = 50) -> None:
     """Wait until the condition holds; fail the test if it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -14,7 +14,7 @@ import pytest
 from hotpath.store import embedded_wire
 from hotpath.store.embedded import EmbeddedPostgres
 from hotpath.store.embedded_binaries import server_user
-from hotpath.store.embedded_reaper import is_alive
+from hotpath.store.embedded_reaper import is_alive, stop_postmaster
 
 from .conftest import eventually, kill
 
@@ -32,6 +32,7 @@ with Session(Path(sys.argv[1]), database="hotpath", user="hotpath", seconds=30) 
 """
 
 
+@pytest.mark.slow
 def test_killed_server_comes_back_with_its_data(site):
     """After `kill -9` of the server alone, or of it and all its children, the next start brings it back with
     what it held.
@@ -72,7 +73,7 @@ def test_busy_session_that_outlives_its_server_does_not_block_the_next(site):
     server.start()
     assert site.sql("select 1") == [["1"]]
     assert not orphans & set(site.sessions())
-    ended.join(10)
+    ended.join(40)
     assert not ended.is_alive()
 
 
@@ -135,6 +136,34 @@ def test_kill_at_any_moment_of_the_first_start(base, sites):
         left = {path.name for path in site.home.iterdir()}
         assert not {name for name in left if name.startswith(".")}, "the half-made cluster is gone"
         site.end()
+
+
+# Ends slowly: it has many files to give up. Says so when it has them.
+SLOW_END = """
+import os, resource, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+for _ in range(min(most - 100, 20_000) // 2):
+    os.pipe()
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_server_that_ends_slowly_is_waited_for(base, sites):
+    """A process gives up its command line before the rest: it is down when it is gone."""
+    for number in range(3):
+        data = base / str(number)
+        data.mkdir()
+        argv = ["postgres", "-c", SLOW_END, str(data)]
+        process = sites(base).run(
+            argv, executable=sys.executable, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert process.stdout.readline() == "ready\n"
+        (data / "postmaster.pid").write_text(f"{process.pid}\n")
+        assert stop_postmaster(data)
+        assert not is_alive(process.pid)
 
 
 def test_kill_of_everything_at_once(site):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from thoroughness import THOROUGH
 
 from hotpath.store import embedded
 from hotpath.store.embedded import EmbeddedPostgres, EmbeddedPostgresError, database_name, default_home
@@ -165,6 +166,7 @@ def test_wheel_that_the_servers_user_cannot_reach_is_copied(site, base, monkeypa
     assert closed.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 @needs_root
 def test_root_in_an_ordinary_users_home_spoils_nothing(base, sites):
     """`sudo hotpath` in somebody's home runs the server as that user, who can use it too."""
@@ -237,10 +239,15 @@ def test_all_of_this_as_an_ordinary_user(base):
         str(Path(__file__).with_name(name))
         for name in ("test_sharing.py", "test_crashes.py", "test_refusals.py")
     ]
+    # The machinery is the same; what has to do with whose the server and its files are is tried always.
+    some = (
+        "durable or comes_back or reaper or cannot_be or somebody_else or at_once or number or kept or killed"
+    )
     options = [
         "-q",
         "-m",
         "not slow",
+        *([] if THOROUGH else ["-k", some]),
         "-p",
         "no:cacheprovider",
         "-p",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hotpath.store.embedded_errors import EmbeddedPostgresError
 from hotpath.store.embedded_reaper import is_alive
 
 from .conftest import eventually, kill
@@ -19,7 +20,7 @@ def test_processes_that_start_at_once_share_one_server(new_site):
     clients = [new_site.client(wait=False) for _ in range(6)]
     assert [client.stdout.readline() for client in clients] == ["ready\n"] * 6
     assert len(new_site.postmasters()) == 1
-    assert len(new_site.reapers()) == 1
+    eventually(lambda: len(new_site.reapers()) == 1)  # one that comes second sees that, and goes
     for client in clients:
         client.stdin.close()
     eventually(new_site.stopped)
@@ -43,10 +44,38 @@ def test_server_outlives_a_killed_user_while_another_is_left(site):
 
 def test_who_comes_back_soon_finds_the_same_server(site):
     """Within the linger nothing is stopped: commands run one after the other pay for one start."""
-    site.client(linger=10).communicate()
+    site.client(linger=60).communicate()
     before = site.postmasters()
     site.server().start()
     assert site.postmasters() == before != []
+
+
+def test_who_is_kept_runs_until_it_is_stopped(site):
+    """A server that is to be kept outlives its users, before and behind; `stop` ends that, too."""
+    first = site.client()
+    assert len(site.reapers()) == 1
+    with site.server(linger=-1) as keeper:
+        keeper.start()
+    before = site.postmasters()
+    first.communicate()
+    eventually(lambda: not site.reapers())
+    site.client().communicate()
+    assert site.reapers() == [], "nobody waits for its last user"
+    assert site.postmasters() == before
+    assert keeper.status().kept
+    keeper.stop()
+    assert not keeper.status().kept
+    site.client().communicate()
+    eventually(site.stopped)
+
+
+def test_who_could_not_be_started_is_not_kept(site):
+    """A start that fails leaves no word that the server is to run on."""
+    (site.home / "data" / "PG_VERSION").write_text("9\n")
+    server = site.server(linger=-1)
+    with pytest.raises(EmbeddedPostgresError):
+        server.start()
+    assert not server.status().kept
 
 
 def test_handles_of_one_process_count_each(site):

@@ -629,7 +629,7 @@ async def work(x: int) -> int:
 
 async def steps():
     for x in range(5):
-        await trio.sleep(0.005)
+        await trio.lowlevel.checkpoint()
         await hotpath.step(work, x)
 
 async def wait():
@@ -832,6 +832,7 @@ async def main(n: int) -> list[object]:
 """
 
 
+@pytest.mark.slow
 async def test_crash_anywhere(code_stage: CodeStage) -> None:
     """Whatever was noted before a crash, in whichever order: the run ends the same, and runs each step that
     is on record no second time.

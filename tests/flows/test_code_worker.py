@@ -21,8 +21,6 @@ from worker_stage import Stage, open_stage
 
 from hotpath.errors import HotpathError
 
-pytestmark = pytest.mark.slow
-
 COUNTED = """
 from __future__ import annotations
 
@@ -133,6 +131,7 @@ async def until_waits(stage: Stage, run: UUID, key: str) -> None:
     await stage.until(parked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [str, as_sync], ids=["async", "sync"])
 async def test_waits_and_goes_on(stage: Stage, form: Any) -> None:
     """A run with steps, a sleep, jobs of another script and an approval ends right and shows its steps."""

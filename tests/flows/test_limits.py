@@ -7,8 +7,6 @@ import json
 import pytest
 from worker_stage import Stage
 
-pytestmark = pytest.mark.slow
-
 STAMP = "import time\ndef main(x: int) -> int:\n    return time.time_ns()\n"
 
 
@@ -27,6 +25,7 @@ def write(stage: Stage, **options: object) -> None:
     (directory / "flow.json").write_text(json.dumps({"value": {"modules": steps, **options}}))
 
 
+@pytest.mark.slow
 async def test_concurrent_limit(stage: Stage) -> None:
     """Of two workers' runs, no more are under way than the flow allows, those that sleep counted; all of them
     end.
@@ -37,13 +36,14 @@ async def test_concurrent_limit(stage: Stage) -> None:
     spans = []
     for run in runs:
         assert (await stage.client.job(run)).state == "success"
-        a, b = await stage.client.steps(run)
-        spans.append((a.started_at, b.finished_at))
+        # By the clock of this machine: each worker knows the database's to within the time of a reply.
+        spans.append(sorted(each.result for each in await stage.client.jobs(parent=run)))
     for begun, _ in spans:
         assert sum(start <= begun < end for start, end in spans) <= 2
     assert any(sum(start <= begun < end for start, end in spans) == 2 for begun, _ in spans)
 
 
+@pytest.mark.slow
 async def test_results_of_a_flow_are_kept(stage: Stage) -> None:
     """A run with the args of an earlier one gets its result and runs nothing, also in another process; with
     other args it runs, and so does any run of a flow that has changed, be it in a script that it calls by

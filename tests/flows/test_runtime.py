@@ -19,6 +19,7 @@ from runtime_stage import FlowBatch, RuntimeStage, branches, loop, step
 
 from hotpath.core.flow.engine import Run as EngineRun
 from hotpath.errors import ScriptError
+from hotpath.flows import home as homes
 from hotpath.flows.home import Home
 from hotpath.flows.runtime import FlowRuntime
 from hotpath.flows.steps import StepBatch
@@ -115,7 +116,7 @@ async def test_steps_of_many_runs_go_together(
         for batch in given:
             await batch.ended.wait()
     assert sum(len(batch) for batch in batches) == 600
-    assert len(batches) < 60
+    assert len(batches) < 150  # a busy machine makes short steps look longer; one by one it would be 600
     assert max(len({id(call.run.holder.batch) for call in batch.calls}) for batch in batches) > 1
     assert all(run.state == "success" for batch in given for run in batch.runs)
 
@@ -160,7 +161,7 @@ async def test_end_of_a_run_whose_step_runs(
             await trio.sleep(0.05)
             batch.canceling.add(len(others[:4]))
             runtime.interrupt(batch, len(others[:4]), kind)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await batch.ended.wait()
         again = flow_stage.run(x=3)
         await flow_stage.play(again)
@@ -174,10 +175,13 @@ async def test_end_of_a_run_whose_step_runs(
 @pytest.mark.parametrize("kind", KINDS)
 async def test_end_of_a_run_whose_step_waits_for_the_lane(flow_stage: RuntimeStage, kind: ErrorKind) -> None:
     """A run whose step has not begun, because others have the lane, ends without it."""
-    flow_stage.script("a", "import time\ndef main(x: int) -> int:\n    time.sleep(0.4)\n    return x\n")
+    flow_stage.script("a", STOPPED["lane"])
     flow_stage.script("b", "def main(x: int) -> int:\n    return x\n")
-    flow_stage.flow(step("a", "a", {"x": "flow_input.x"}), step("b", "b", {"x": "results.a"}))
-    runs = [flow_stage.run(x=x) for x in range(2)]
+    flow_stage.flow(
+        step("a", "a", {"x": "flow_input.x", "gate": "flow_input.gate"}), step("b", "b", {"x": "results.a"})
+    )
+    gate = flow_stage.workspace / "gate"
+    runs = [flow_stage.run(x=x, gate=str(gate)) for x in range(2)]
     limits = [None, 0.2 if kind is ErrorKind.TIMEOUT else None]
     async with flow_stage.open() as runtime:
         batch = flow_stage.start(*runs, timeouts=limits)
@@ -185,7 +189,10 @@ async def test_end_of_a_run_whose_step_waits_for_the_lane(flow_stage: RuntimeSta
         if kind is ErrorKind.CANCELED:
             batch.canceling.add(1)
             runtime.interrupt(batch, 1, kind)
-        with trio.fail_after(5):
+        else:
+            await trio.sleep(0.4)
+        gate.touch()
+        with trio.fail_after(20):
             await batch.ended.wait()
     assert (runs[0].state, runs[0].value) == ("success", 0)
     assert runs[1].state == KINDS[kind]
@@ -194,24 +201,31 @@ async def test_end_of_a_run_whose_step_waits_for_the_lane(flow_stage: RuntimeSta
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_end_of_a_run_that_waits_for_a_moment(flow_stage: RuntimeStage, kind: ErrorKind) -> None:
-    """A run that waits in memory for a short sleep to end, ends at once."""
+async def test_end_of_a_run_that_waits_for_a_moment(
+    flow_stage: RuntimeStage, monkeypatch: pytest.MonkeyPatch, kind: ErrorKind
+) -> None:
+    """A run that waits in memory for a short sleep to end, ends at once; its timer comes to nothing."""
+    monkeypatch.setattr(homes, "PARK_AFTER_US", 60_000_000)
     flow_stage.script("a", "def main(x: int) -> int:\n    return x\n")
     flow_stage.flow(
-        step("a", "a", {"x": "flow_input.x"}, sleep={"type": "static", "value": 0.8}),
+        step("a", "a", {"x": "flow_input.x"}, sleep={"type": "javascript", "expr": "flow_input.seconds"}),
         step("b", "a", {"x": "results.a"}),
     )
-    run = flow_stage.run(x=1)
     async with flow_stage.open() as runtime:
-        batch = flow_stage.start(run, timeouts=[0.2 if kind is ErrorKind.TIMEOUT else None])
-        await flow_stage.until(lambda: "sleep:a" in run.known.marks)
-        if kind is ErrorKind.CANCELED:
-            batch.canceling.add(0)
-            runtime.interrupt(batch, 0, kind)
-        with trio.fail_after(0.6):
-            await batch.ended.wait()
-        await trio.sleep(0.8)  # its timer comes to nothing
-    assert (run.state, run.keys) == (KINDS[kind], ["a"])
+        for seconds in (30.0, 0.5):
+            run = flow_stage.run(x=1, seconds=seconds)
+            batch = flow_stage.start(run, timeouts=[0.2 if kind is ErrorKind.TIMEOUT else None])
+            await flow_stage.until(lambda run=run: "sleep:a" in run.known.marks)
+            if kind is ErrorKind.CANCELED:
+                batch.canceling.add(0)
+                runtime.interrupt(batch, 0, kind)
+            with trio.fail_after(20):
+                await batch.ended.wait()
+            if seconds == 30.0:
+                assert (run.state, run.keys) == (KINDS[kind], ["a"])
+        await trio.sleep(0.5)
+    # If the machine stood still, it came to its end before.
+    assert (run.state, run.keys) in [(KINDS[kind], ["a"]), ("success", ["a", "b"])]
 
 
 async def test_cancel_before_a_run_is_there(flow_stage: RuntimeStage) -> None:
@@ -294,7 +308,7 @@ async def test_cancel_of_an_async_step_that_is_on_its_way(
         batch.canceling.add(0)
         runtime.interrupt(batch, 0, ErrorKind.CANCELED)
         go_on.set()
-        with trio.fail_after(3):
+        with trio.fail_after(20):
             await batch.ended.wait()
     assert run.state == "canceled"
     assert [(note.key, note.state, note.duration_us) for note in run.steps if note.key == "a"] == [
@@ -316,7 +330,7 @@ async def test_end_of_a_run_that_would_go_on(flow_stage: RuntimeStage, where: st
             await flow_stage.until(lambda: home.given)
             batch.canceling.add(0)
             runtime.interrupt(batch, 0, kind)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await batch.ended.wait()
     assert run.state == KINDS[kind]
     assert run.value["kind"] == str(kind)
@@ -344,7 +358,7 @@ async def test_time_out_of_a_step(flow_stage: RuntimeStage, where: str) -> None:
     )
     run = flow_stage.run()
     async with flow_stage.open():
-        await flow_stage.play(run, seconds=5)
+        await flow_stage.play(run)
     assert (run.state, run.value) == ("success", "timeout")
     assert "0.3" in outcomes(run)["all[0]/a"][1]["message"]
 
@@ -508,7 +522,7 @@ async def test_stop_while_steps_run(flow_stage: RuntimeStage, where: str) -> Non
             await flow_stage.until(lambda: all((gate.with_name(f"gate.{x}")).exists() for x in range(8)))
         stopped.stop()
         gate.touch()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await stopped.ended.wait()
             await other.ended.wait()
         assert not any(run.state for run in stopped.runs)
@@ -533,14 +547,14 @@ async def test_stop_while_a_run_waits_in_memory(flow_stage: RuntimeStage) -> Non
         batch = flow_stage.start(run)
         await flow_stage.until(lambda: "sleep:a" in run.known.marks)
         batch.stop()
-        with trio.fail_after(2):
+        with trio.fail_after(20):
             await batch.ended.wait()
         assert (run.state, run.keys) == ("", ["a"])
         waiting = flow_stage.start(other, withheld=[])
         await flow_stage.until(lambda: waiting.withheld)
         waiting.stop()
         waiting.withheld.pop()()
-        with trio.fail_after(2):
+        with trio.fail_after(20):
             await waiting.ended.wait()
         assert (other.state, other.keys) == ("", ["a", "b"])
         await flow_stage.play(run, other)
@@ -553,7 +567,7 @@ async def test_runtime_closed_while_runs_are_under_way(flow_stage: RuntimeStage)
     flow_stage.script("a", BLOCKS["trio"])
     flow_stage.flow(step("a", "a", {"x": "flow_input.x"}))
     runs = [flow_stage.run(x=0) for _ in range(3)]
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with flow_stage.open() as runtime:
             flow_stage.start(*runs)
             await flow_stage.until(lambda: runtime._home.given)
@@ -619,7 +633,7 @@ async def test_any_order_of_stops_and_cancels(flow_stage: RuntimeStage, seed: in
                     batch.canceling.add(index)
                     runtime.interrupt(batch, index, ErrorKind.CANCELED)
 
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 async with trio.open_nursery() as nursery:
                     for at, batch in enumerate(batches):
                         nursery.start_soon(play, batch)

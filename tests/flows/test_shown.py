@@ -22,7 +22,7 @@ async def test_a_long_step_is_shown(flow_stage: RuntimeStage, where: str, tmp_pa
     """In the lane or on Trio, a step that takes a while is noted as running, once, and no more when it has
     ended; one that is quick never is.
     """
-    monkeypatch.setattr(runtimes, "SHOW_AFTER", 0.02)
+    monkeypatch.setattr(runtimes, "SHOW_AFTER", 0.2)  # a busy machine makes a quick step take some of that
     gate = tmp_path / "gate"
     flow_stage.script("quick", "def main() -> int:\n    return 0\n")
     flow_stage.script("a", HOLD[where])
@@ -35,10 +35,10 @@ async def test_a_long_step_is_shown(flow_stage: RuntimeStage, where: str, tmp_pa
     async with flow_stage.open():
         batch = flow_stage.start(run)
         await flow_stage.until(marks)
-        await trio.sleep(0.1)  # it would be said again
+        await trio.sleep(0.3)  # it would be said again
         assert marks() == [("running:a", True)]
         gate.touch()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await batch.ended.wait()
     assert marks() == [("running:a", True), ("running:a", False)]
     assert run.value == 0

@@ -16,8 +16,6 @@ from worker_stage import Command, Stage
 
 from hotpath.errors import JobCanceled, JobFailed
 
-pytestmark = pytest.mark.slow
-
 COUNT = """
 import os
 
@@ -192,7 +190,7 @@ async def test_sleep(stage: Stage) -> None:
     write_flow(
         stage.workspace,
         "flow_x",
-        step("a", "counted", {"x": "1", "file": "flow_input.file"}, sleep=sleep(1.5)),
+        step("a", "counted", {"x": "1", "file": "flow_input.file"}, sleep=sleep(2.5)),
         step("b", "counted", {"x": "2", "file": "flow_input.file"}),
     )
     run = await stage.client.enqueue("flow_x", {"file": str(file)})
@@ -200,16 +198,17 @@ async def test_sleep(stage: Stage) -> None:
     await until_parked(stage, run, "sleep:a")
     assert not await stage.connection.fetchval("select count(*) from hotpath.lease")
     assert (await row_of(stage, run))["state"] == "queued"
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         assert await stage.client.result(run) == 3
     await end(command)
     assert counted(file) == {"1": 1, "2": 1}
     a, b = await steps_of(stage, run)
     # A worker knows the database's clock to within the time of its first reply.
-    assert 1.2 <= (b["started_at"] - a["finished_at"]).total_seconds() < 4
+    assert 2.0 <= (b["started_at"] - a["finished_at"]).total_seconds() < 15
     await stage.check_empty()
 
 
+@pytest.mark.slow
 async def test_drain_waits_for_what_goes_on_by_itself(stage: Stage) -> None:
     """`--drain` waits for runs that sleep, try a step again or wait for jobs that they have sent; not for
     those that wait for people.
@@ -257,6 +256,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ANSWERS)
 async def test_approval(stage: Stage, answer: str) -> None:
     """A run that waits for people holds no lease, and goes on as they say, or when the time is over; --drain
@@ -330,7 +330,7 @@ async def test_cancel_of_a_run_that_waits_for_its_jobs(stage: Stage) -> None:
 
 @pytest.mark.parametrize("where", ["lane", "trio"])
 async def test_cancel_of_a_run_whose_step_runs(stage: Stage, where: str) -> None:
-    """A running run that is canceled ends within a second, and its step with it; others go on."""
+    """A running run that is canceled ends long before its step would, and that with it; others go on."""
     file = stage.workspace / "counts"
     nap = "for _ in range(3000): time.sleep(0.01)" if where == "lane" else "await trio.sleep(30)"
     script(
@@ -350,15 +350,16 @@ async def test_cancel_of_a_run_whose_step_runs(stage: Stage, where: str) -> None
     command = await stage.dedicate("flow_x")
     await until_line(stage, file, "0")
     assert await stage.client.cancel(runs[0])
-    with pytest.raises(JobCanceled), trio.fail_after(3):
+    with pytest.raises(JobCanceled), trio.fail_after(15):
         await stage.client.result(runs[0])
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         assert [await stage.client.result(run) for run in runs[1:]] == [9] * 4
     assert [(row["step"], row["state"]) for row in await steps_of(stage, runs[0])] == [("a", "canceled")]
     await end(command)
     await stage.check_empty()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["lane", "trio"])
 async def test_time_out_of_a_run_whose_step_cannot_be_interrupted(stage: Stage, where: str) -> None:
     """A run that is over its time in a step of C code, which nobody can interrupt, fails as a time-out all
@@ -375,10 +376,10 @@ async def test_time_out_of_a_run_whose_step_cannot_be_interrupted(stage: Stage, 
     run = await stage.client.enqueue("flow_x", {"x": 0}, timeout=1.0)
     others = [await stage.client.enqueue("flow_x", {"x": x}) for x in range(1, 4)]
     command = await stage.dedicate("flow_x")
-    with pytest.raises(JobFailed) as failed, trio.fail_after(15):
+    with pytest.raises(JobFailed) as failed, trio.fail_after(25):
         await stage.client.result(run)
     assert failed.value.error["kind"] == "timeout"
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         assert [await stage.client.result(each) for each in others] == [1, 2, 3]
     await end(command)
     await stage.check_empty()
@@ -403,7 +404,7 @@ async def test_early_return(stage: Stage) -> None:
     )
     run = await stage.client.enqueue("flow_x", {"gate": str(gate)})
     command = await stage.dedicate("flow_x")
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         assert await stage.client.result(run) == 2
     assert (await row_of(stage, run))["state"] == "running"
     gate.touch()
@@ -411,6 +412,7 @@ async def test_early_return(stage: Stage) -> None:
     await end(command)
 
 
+@pytest.mark.slow
 async def test_stop_in_the_middle_of_long_runs(stage: Stage) -> None:
     """SIGTERM: the step that runs ends, the worker goes within its grace, and the runs go on at another one,
     no step of them twice.
@@ -420,7 +422,8 @@ async def test_stop_in_the_middle_of_long_runs(stage: Stage) -> None:
         stage,
         "counted",
         f"import time\n{COUNT}\ndef main(x: int, run: int, file: str) -> int:\n"
-        "    count(file, f'{run}.{x}')\n    time.sleep(0.05)\n    return x + 1\n",
+        "    count(file, f'{run}.{x}')\n"
+        "    if not os.path.exists(file + '.go'): time.sleep(0.02 if x < 6 else 0.5)\n    return x + 1\n",
     )
     inputs = {"run": "flow_input.run", "file": "flow_input.file"}
     write_flow(
@@ -429,10 +432,10 @@ async def test_stop_in_the_middle_of_long_runs(stage: Stage) -> None:
         *(step(f"s{at}", "counted", {"x": str(at), **inputs}) for at in range(12)),
     )
     runs = list(await stage.client.enqueue_many("flow_x", ({"run": x, "file": str(file)} for x in range(5))))
-    first = await stage.dedicate("flow_x", "--grace", "5")
+    first = await stage.dedicate("flow_x", "--grace", "20")
     await until_line(stage, file, "2.4")
-    with trio.fail_after(5):
-        await end(first)
+    await end(first)
+    (stage.workspace / "counts.go").touch()
     states = {(await row_of(stage, run))["state"] for run in runs}
     assert states == {"queued"}
     before = counted(file)
@@ -444,6 +447,7 @@ async def test_stop_in_the_middle_of_long_runs(stage: Stage) -> None:
     await stage.check_empty()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["lane", "trio"])
 async def test_stop_with_a_step_that_is_longer_than_the_grace(stage: Stage, where: str) -> None:
     """SIGTERM, and a step that goes on for longer than the grace: it is given up, the worker goes, and the
@@ -470,7 +474,7 @@ async def test_stop_with_a_step_that_is_longer_than_the_grace(stage: Stage, wher
     run = await stage.client.enqueue("flow_x", {"file": str(file)})
     first = await stage.dedicate("flow_x", "--grace", "1")
     await until_line(stage, file, "2")
-    with trio.fail_after(6):
+    with trio.fail_after(20):
         await end(first)
     assert (await row_of(stage, run))["state"] == "queued"
     assert [row["step"] for row in await steps_of(stage, run)] == ["a"]
@@ -482,6 +486,7 @@ async def test_stop_with_a_step_that_is_longer_than_the_grace(stage: Stage, wher
     await stage.check_empty()
 
 
+@pytest.mark.slow
 async def test_two_workers(stage: Stage) -> None:
     """Two workers share the runs; each step of each run happens once, and all results are right."""
     file = stage.workspace / "counts"
@@ -503,7 +508,7 @@ async def test_two_workers(stage: Stage) -> None:
     runs = list(
         await stage.client.enqueue_many("flow_x", ({"run": x, "file": str(file)} for x in range(300)))
     )
-    await stage.until_done(300 * 5)
+    await stage.until_done(300 * 5, 40)
     assert [await stage.client.result(run) for run in runs] == [x + 3 for x in range(300)]
     assert counted(file) == {f"{run}.{x}": 1 for run in range(300) for x in range(4)}
     assert len({line.split()[1] for line in file.read_text().splitlines()}) == 2
@@ -530,3 +535,37 @@ async def test_args_nested_deeper_than_python_reads(stage: Stage):
         )
         assert [row["state"] for row in ends] == ["success", "failure", "success"]
         assert ends[1][1] == "bad_args"
+
+
+@pytest.mark.slow
+async def test_normal_worker_runs_flows(stage: Stage) -> None:
+    """One normal worker is enough: runs, their steps in the same process, steps with another tag as jobs of
+    their own, and runs that sleep meanwhile.
+    """
+    file = stage.workspace / "counts"
+    script(stage, "counted", COUNTED)
+    script(stage, "times", TIMES)
+    script(stage, "far", f"import hotpath\nhotpath.settings(tag='far')\n{COUNTED}")
+    at = {"file": "flow_input.file"}
+    write_flow(
+        stage.workspace,
+        "flow_x",
+        step("a", "counted", {"x": "flow_input.x", **at}, sleep=sleep(1.2)),
+        loop("l", "[1, 2]", step("t", "times", {"x": "flow_input.iter.value"})),
+        step("b", "far", {"x": "10 * results.a", **at}),
+        step("c", "counted", {"x": "10 * results.b", **at}),
+    )
+    runs = [await stage.client.enqueue("flow_x", {"file": str(file), "x": x}) for x in range(5)]
+    await stage.drain_all()
+    assert [await stage.client.result(run) for run in runs] == [100 * (x + 1) + 11 for x in range(5)]
+    assert set(counted(file).values()) == {1}
+    assert len(counted(file)) == 15
+    rows = await steps_of(stage, runs[3])
+    assert [(row["step"], row["tag"], row["state"]) for row in rows] == [
+        ("a", "flow_x", "success"),
+        ("l[0]/t", "flow_x", "success"),
+        ("l[1]/t", "flow_x", "success"),
+        ("b", "far", "success"),
+        ("c", "flow_x", "success"),
+    ]
+    await stage.check_empty()

@@ -217,7 +217,7 @@ def test_somebody_elses_checkout_is_refused_in_one_line(roots_checkout):
     done = subprocess.run(
         [python or "python3", "dev.py", "run", "true"],
         cwd=roots_checkout, user=ORDINARY, group=ORDINARY, extra_groups=[], text=True, capture_output=True,
-        env={"PATH": "/usr/bin:/bin"}, timeout=30, check=False,
+        env={"PATH": "/usr/bin:/bin"}, timeout=60, check=False,
     )  # fmt: skip
     if "needs Python 3.11" in done.stderr:
         pytest.skip("the python3 that everybody can run is too old")
@@ -238,29 +238,74 @@ def test_check_runs_everything_and_names_what_failed(dev, monkeypatch, capfd):
     assert out.splitlines()[-1] == "check: failed: false (exit 1); sh -c echo still here; exit 3 (exit 3)"
 
 
-def test_a_signal_reaches_the_command_under_check(dev, tmp_path):
+RUNS_TO_END = """
+import importlib.util, os, signal, subprocess, sys
+spec = importlib.util.spec_from_file_location("dev", sys.argv[1])
+dev = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(dev)
+
+class Signalled(subprocess.Popen):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGTERM)  # after the command's start, before anybody has its handle
+
+if sys.argv[2] == "at once":
+    dev.subprocess.Popen = Signalled
+elif sys.argv[2] == "ignored":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+command = "echo $$ > pid; mv pid ready; exec sleep 60"
+if sys.argv[2] == "ignored":
+    command = "kill -HUP $$; kill -HUP $PPID; echo $$ > ready; exit 5"
+sys.exit(dev.run_to_end(["sh", "-c", command], dict(os.environ)))
+"""
+
+
+def is_gone(pid):
+    """Whether no process has this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_signal_reaches_the_command_under_check(tmp_path):
     """SIGTERM to `dev.py check` ends the command that is running, and nothing stays behind."""
-    script = (
-        "import importlib.util as u, sys; s = u.spec_from_file_location('dev', sys.argv[1]); "
-        "m = u.module_from_spec(s); s.loader.exec_module(m); "
-        "m.run_to_end(['sh', '-c', 'echo $$ > pid; mv pid ready; exec sleep 60'], dict(m.os.environ))"
-    )
-    with subprocess.Popen([sys.executable, "-c", script, str(ROOT / "dev.py")], cwd=tmp_path) as process:
-        deadline = time.monotonic() + 20
+    command = [sys.executable, "-c", RUNS_TO_END, str(ROOT / "dev.py"), "later"]
+    with subprocess.Popen(command, cwd=tmp_path) as process:
+        deadline = time.monotonic() + 40
         while not (tmp_path / "ready").exists():
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 128 + signal.SIGTERM
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "ready").read_text()), 0)
+        assert process.wait(40) == 128 + signal.SIGTERM
+    assert is_gone(int((tmp_path / "ready").read_text()))
+
+
+def test_a_signal_at_the_start_of_a_check_leaves_nothing_behind(tmp_path):
+    """SIGTERM that comes while the command is being started reaches it too."""
+    command = [sys.executable, "-c", RUNS_TO_END, str(ROOT / "dev.py"), "at once"]
+    done = subprocess.run(command, cwd=tmp_path, timeout=40, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    started = tmp_path / "ready"
+    assert not started.exists() or is_gone(int(started.read_text()))
+
+
+def test_nohup_holds_for_the_command_under_check(tmp_path):
+    """A signal that is ignored when `dev.py check` starts stays ignored, by it and by what it runs."""
+    command = [sys.executable, "-c", RUNS_TO_END, str(ROOT / "dev.py"), "ignored"]
+    assert subprocess.run(command, cwd=tmp_path, timeout=40, check=False).returncode == 5
+    assert (tmp_path / "ready").exists()
 
 
 def test_whole_suite_is_shared_among_processes(dev, monkeypatch):
     """Without arguments the tests use the cores there are; arguments go to pytest as they stand."""
     monkeypatch.setattr(dev.os, "sched_getaffinity", lambda _pid: {0, 1}, raising=False)
-    assert dev.pytest_command([]) == ["pytest", "-n", "3", "--dist", "worksteal"]
-    assert dev.pytest_command(["-k", "locks"]) == ["pytest", "-k", "locks"]
+    shared = ["-n", "3", "--dist", "worksteal"]
+    assert dev.pytest_command([]) == ["pytest", *shared]
+    assert dev.pytest_command([], slow=False) == ["pytest", "-m", "not slow", *shared]
+    assert dev.pytest_command(["-k", "locks"], slow=False) == ["pytest", "-k", "locks"]
     monkeypatch.setattr(dev.os, "sched_getaffinity", lambda _pid: {0}, raising=False)
     assert dev.pytest_command([]) == ["pytest"]
+    assert dev.pytest_command([], slow=False) == ["pytest", "-m", "not slow"]

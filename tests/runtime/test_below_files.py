@@ -127,7 +127,7 @@ def test_a_look_in_the_middle_of_a_write(tmp_path):
     Python, do not wait for each other for ever.
     """
     done = subprocess.run(
-        [sys.executable, "-c", LOCKS], capture_output=True, text=True, check=False, timeout=10
+        [sys.executable, "-c", LOCKS], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
 

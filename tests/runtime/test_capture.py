@@ -255,6 +255,7 @@ async def test_long_log(play):
     assert len(kept) + len(notice.partition("]\n")[2]) + missing == written
 
 
+@pytest.mark.slow
 def test_log_of_single_characters():
     """A log written one character at a time takes no more memory than one written in lines."""
     log = JobLog()

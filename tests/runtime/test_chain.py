@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
@@ -21,6 +22,13 @@ WAITS = """
             time.sleep(0.005)
         return x
     """
+GATED = """
+    import threading
+    gate = threading.Event()
+    def main(x: int):
+        while x and not gate.wait(0.005): pass
+        return x
+    """
 
 
 def shared(batch, token):
@@ -31,7 +39,7 @@ def shared(batch, token):
 
 async def in_hand(batch, token):
     """Wait until a job with that token is in hand."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while batch.mark[0] != token:  # noqa: ASYNC110 - of another thread
             await trio.sleep(0.001)
 
@@ -82,8 +90,8 @@ async def test_chain_that_breaks_says_so(make_script, make_batch):
 async def test_cancelled_chain_starts_nothing_more(make_script, make_batch):
     """A chain that was cancelled asks for no further batch, and reports nothing of the one in hand."""
     runner = LaneRunner()
-    script = make_script(WAITS)
-    first = make_batch({"x": 1, "seconds": 0.3})
+    script = make_script(GATED, name="gated_chain")
+    first = make_batch({"x": 1})
     asked = []
 
     async with runner.open():
@@ -97,6 +105,7 @@ async def test_cancelled_chain_starts_nothing_more(make_script, make_batch):
             nursery.start_soon(runner.run_chain, next_batch)
             await in_hand(first, first.number)
             nursery.cancel_scope.cancel()
+        sys.modules["gated_chain"].gate.set()
         last = make_batch({"x": 2})
         await runner.run(warm, script, last)
     assert asked == [1]
@@ -111,13 +120,14 @@ def test_time_out_in_a_later_batch(beside_main, make_script, make_batch, main_th
     async def test(lane: Lane) -> None:
         runner = LaneRunner(lane if main_thread else None)
         plain, timed = make_script(WAITS), make_script(WAITS, timeout=0.2)
-        batches = [make_batch({"x": 1}), make_batch({"x": 2, "seconds": 20}, {"x": 3})]
+        batches = [make_batch({"x": 1}), make_batch({"x": 2, "seconds": 60}, {"x": 3})]
+        batches[1].timeouts = [None, 60]
         async with runner.open():
             links = [
                 (await runner.load(script), script, batch)
                 for script, batch in zip((plain, timed), batches, strict=True)
             ]
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 await runner.run_chain(lambda: links.pop(0) if links else None)
         assert batches[0].values == [1]
         assert [one.state for one in batches[1].ended] == ["failure", "success"]
@@ -134,17 +144,19 @@ def test_press_hits_only_the_step_it_was_meant_for(beside_main, make_script, mak
 
     async def test(lane: Lane) -> None:
         runner = LaneRunner(lane if main_thread else None)
-        script = make_script(WAITS)
+        script = make_script(GATED, name=f"gated_twins_{main_thread}")
         async with runner.open():
             warm = await runner.load(script)
+            gate = sys.modules[f"gated_twins_{main_thread}"].gate
             for target, states in ((0, ["canceled", "success"]), (1, ["success", "canceled"])):
-                seconds = 1.0 if target == 0 else 0.3
-                batch = shared(make_batch({"x": 1, "seconds": seconds}, {"x": 2}), 70_000)
+                batch = shared(make_batch({"x": 1}, {"x": 0 if target == 0 else 2}), 70_000)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(runner.run, warm, script, batch)
                     await in_hand(batch, 70_000)
                     await trio.sleep(0.05)
                     runner.interrupt(batch, target, ErrorKind.CANCELED)
+                    if target == 1:
+                        gate.set()
                 assert [one.state for one in batch.in_order] == states
 
     beside_main(test)
@@ -163,7 +175,7 @@ def test_time_out_of_a_step_spares_its_twin(beside_main, make_script, make_batch
         batch.timeouts = [0.15, 5.0, 0.15]
         async with runner.open():
             warm = await runner.load(script)
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 await runner.run(warm, script, batch)
         assert [one.state for one in batch.ended] == ["failure", "success", "failure"]
         assert batch.mark == [0, 0]
@@ -180,7 +192,7 @@ async def test_late_interrupt_of_a_twin_is_for_nobody(make_script, make_batch):
         warm = await runner.load(script)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(runner.run, warm, script, batch)
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 while not batch.ended:  # noqa: ASYNC110 - of another thread
                     await trio.sleep(0.001)
             runner.interrupt(batch, 0, ErrorKind.CANCELED)

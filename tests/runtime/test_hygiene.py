@@ -161,6 +161,7 @@ print(json.dumps([[done.state, done.error and done.error["name"], done.log] for 
 """
 
 
+@pytest.mark.slow
 @KINDS
 def test_out_of_memory(tmp_path, kind):
     """A job that takes more memory than there is fails as a `MemoryError`; the next one runs."""

@@ -51,13 +51,13 @@ def test_import_is_light():
         [sys.executable, "-c", code],
         capture_output=True,
         check=True,
-        timeout=30,
+        timeout=60,
         cwd=Path(hotpath.__file__).parents[1],
     )
     assert HEAVY & set(json.loads(done.stdout)) == set()
 
 
-async def test_description_is_light(tmp_path):
+async def test_description_is_light(tmp_path, cold):
     """The process that describes a script loads nothing heavy either: it runs once for each version of each
     script.
     """

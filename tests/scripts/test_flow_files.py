@@ -427,9 +427,9 @@ async def test_many_in_one_process(workspace, monkeypatch):
     asked = []
     ask = describing._ask
 
-    async def counted(scripts):
+    async def counted(scripts, python):
         asked.append(len(scripts))
-        return await ask(scripts)
+        return await ask(scripts, python)
 
     monkeypatch.setattr(describing, "_ask", counted)
     sources = [

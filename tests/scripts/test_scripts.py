@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 import trio
 
 from hotpath.core.names import check_name, fault_of
+from hotpath.core.retention import FOREVER
 from hotpath.errors import ScriptError, ScriptImportError, UnknownScriptError
-from hotpath.model import Retry, Settings
+from hotpath.model import Retention, Retry, Settings
 from hotpath.scripts import describe as describing
-from hotpath.scripts.describe import describe
+from hotpath.scripts.describe import describe, gently
 from hotpath.scripts.locate import find_scripts, locate
 from hotpath.scripts.settings import make_settings
 
@@ -153,8 +155,12 @@ async def test_settings_file(tmp_path):
     both = await describe(locate("job", tmp_path))
     assert both.settings == Settings(tag="file", priority=1, retry=Retry(attempts=2))
     assert both.hash != bare.hash
+    (tmp_path / "job.script.yaml").write_text("retention: {jobs: 7d, logs: 90s, args: forever}\n")
+    kept = await describe(locate("job", tmp_path))
+    assert kept.settings.retention == Retention(jobs=7 * 86400.0, logs=90.0, args=FOREVER)
     for text, word in [
         ("tga: x", "`tga`"),
+        ("retention: {job: 7d}", "retention.job"),
         ("retry:\n  atempts: 1", "retry.atempts"),
         ("- a", "list"),
         ("a: [", "line"),
@@ -193,6 +199,10 @@ async def test_settings_file(tmp_path):
         ({"retry": {"on": ["no such thing"]}}, "`retry.on`"),
         ({"retry": {"on": ""}}, "`retry.on`"),
         ({"retry": {"delay": None}}, "`retry.delay`"),
+        ({"retention": "soon"}, "`retention.jobs`"),
+        ({"retention": Retention(logs="-1d")}, "`retention.logs`"),
+        ({"retention": {"days": 3}}, "retention.days"),
+        ({"retention": True}, "`retention.jobs`"),
         ({"retry": "often"}, "`retry`"),
         ({"speed": 1}, "`speed`"),
     ],
@@ -307,11 +317,14 @@ async def wait_gone(pids):
 
 async def test_hanging_import(tmp_path, monkeypatch):
     """A module that hangs is given up, and its process is killed with what it started."""
-    monkeypatch.setattr(describing, "IMPORT_SECONDS", 1)
     pids = tmp_path / "pids"
     write(tmp_path, "job", STUBBORN.format(pids=str(pids)))
-    with pytest.raises(ScriptError, match="still ran after 1 s"):
-        await describe(locate("job", tmp_path))
+    for seconds in (1, 5, 20):
+        monkeypatch.setattr(describing, "IMPORT_SECONDS", seconds)
+        with pytest.raises(ScriptError, match=f"still ran after {seconds} s"):
+            await describe(locate("job", tmp_path))
+        if pids.exists():  # else it was given up before it had begun
+            break
     await wait_gone(pids)
 
 
@@ -327,3 +340,23 @@ async def test_cancelled_description(tmp_path):
             await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     await wait_gone(pids)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/autogroup"), reason="no groups of sessions here")
+async def test_described_gently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where that is asked for, at low priority, and as any other when that has lasted long."""
+    source = (
+        "import time\nends = time.monotonic() + 20\n"
+        "while ' nice {}\\n' not in open('/proc/self/autogroup').read():\n"
+        "    assert time.monotonic() < ends, 'it stayed'\n"
+        "    time.sleep(0.001)\n"
+        "def main() -> int:\n    return 1\n"
+    )
+    (tmp_path / "low.py").write_text(source.format(10))
+    (tmp_path / "usual.py").write_text(source.format(0))
+    await describe(locate("usual", tmp_path))
+    gently.set(True)
+    monkeypatch.setattr(describing, "LOW_FOR", 30.0)
+    await describe(locate("low", tmp_path))
+    monkeypatch.setattr(describing, "LOW_FOR", 0.0)
+    await describe(locate("usual", tmp_path))

@@ -157,7 +157,7 @@ class Portal:
 
     def call(self, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
         async def bounded() -> Any:
-            with trio.fail_after(20):
+            with trio.fail_after(40):
                 return await function(*args, **kwargs)
 
         return trio.from_thread.run(bounded, trio_token=self._token)

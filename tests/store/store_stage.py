@@ -159,7 +159,7 @@ class Stage:
     async def blocked(self, connection: asyncpg_trio.Connection) -> None:
         """Wait until this connection's statement waits for a lock."""
         pid = connection.get_server_pid()
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             while not await self.connection.fetchval("select cardinality(pg_blocking_pids($1)) > 0", pid):  # noqa: ASYNC110 - another process
                 await trio.sleep(0.005)
 

@@ -108,6 +108,7 @@ def s3() -> Iterator[str]:
 LOGS = ("one\n", "two \N{SNOWMAN}\n" * 1000, "\x1b[31mthree\x1b[0m\n", "4" * 2_000_000)
 
 
+@pytest.mark.slow
 async def test_logs_move_to_s3_and_are_read_there(stage: Stage, s3: str):
     """What was in the database is in the bucket, in one object, and reads as before."""
     ids = await say(stage, *LOGS)

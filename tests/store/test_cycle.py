@@ -5,6 +5,8 @@ from __future__ import annotations
 import trio
 from store_stage import Stage, outcomes
 
+from hotpath.store.queries import query
+
 
 async def test_loose_jobs_from_queue_to_done(stage: Stage):
     """I1, I5: loose jobs are queued, from the claim running, from the flush done; one row each always."""
@@ -229,3 +231,19 @@ async def test_two_scripts_on_one_tag(stage: Stage):
     assert list((await stage.claim(worker)).ids) == ours
     assert await stage.claim(worker) is None
     assert [await stage.state(job) for job in strange] == ["queued"] * 3
+
+
+async def test_statements_are_planned_before_the_first_job(stage: Stage):
+    """Warming up plans the hot statements, and takes and writes nothing."""
+    await stage.loose(2)
+    await stage.sealed(2)
+    worker = await stage.worker()
+    await worker.prepare()
+    await worker.warm_up(claims=True)
+    assert await stage.states() == {"queued": 4}
+    plans = await worker.connection.fetch(
+        "select statement, generic_plans, custom_plans from pg_prepared_statements"
+        " where statement = any($1::text[])",
+        [query("cycle"), query("claim")],
+    )
+    assert [tuple(row)[1:] for row in plans] == [(1, 0)] * 2

@@ -188,7 +188,7 @@ async def test_clients_are_told_as_before(flowing: Flows):
     async with listener.listen("hotpath_done") as ends, listener.listen("hotpath") as wakes:
         scorer = await flowing.scorer()
         await _flushed(flowing, scorer, await flowing.claim_child(scorer))
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             async for said in wakes:
                 assert said.payload == f"{stage.tag} back"
                 break

@@ -69,9 +69,9 @@ async def test_a_stored_log_is_read_by_position(stage, step):
         assert chunk.is_gap or chunk.end == at + len(chunk.text)
         at = chunk.end
     times = {position: when for chunk in chunks for position, when in chunk.times}
-    assert times[0] == pytest.approx(before - 2000, abs=500)
-    assert times[2] == pytest.approx(before - 1000, abs=500)
-    assert times[103] == pytest.approx(before, abs=500)
+    assert times[0] == pytest.approx(before - 2000, abs=30_000)  # by another clock it would be years
+    assert times[103] - times[2] == pytest.approx(1000, abs=5)
+    assert times[103] == pytest.approx(before, abs=30_000)
     inside = await read_log(stage.connection, ids[0], (1, 50))
     assert [(chunk.at, chunk.end, chunk.is_gap) for chunk in inside.chunks] == [
         (50, 103, True),
@@ -117,7 +117,7 @@ async def test_a_retried_attempts_log_keeps_its_times(stage):
     (chunk,), complete = await read_all(stage.connection, ids[0])
     assert not complete
     assert (chunk.attempt, chunk.text) == (1, "again\n")
-    assert chunk.times[0][1] == pytest.approx(time.time() * 1000 - 500, abs=500)
+    assert chunk.times[0][1] == pytest.approx(time.time() * 1000 - 500, abs=30_000)
 
 
 async def test_who_watches_is_found_with_the_worker(stage):
@@ -126,29 +126,32 @@ async def test_who_watches_is_found_with_the_worker(stage):
     """
     session, hand, ids = await one_in_hand(stage, 3)
     sealed_ids = await stage.sealed(2)
+    assert await stage.cancel(sealed_ids[0])
     sealed = await stage.claim(session, 2)
     viewer = uuid.uuid4()
     asked = [ids[1], sealed_ids[1], uuid.uuid4()]
     async with (await stage.connect()).listen(logs.WATCH_CHANNEL) as heard:
         await watch(stage.connection, asked, viewer, 10.0)
         await watch(stage.connection, asked, viewer, 10.0)
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             told = {(await heard.receive()).payload for _ in asked}
         assert told == {str(job) for job in asked}
         await stage.connection.execute("select pg_notify('hotpath_watch', 'last')")
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             assert (await heard.receive()).payload == "last"  # the second `watch` said nothing new
     found = {one.job: one for one in (await watched(stage.connection, [session.worker]))[0]}
     assert set(found) == {ids[1], sealed_ids[1]}
     one = found[ids[1]]
-    assert (one.worker, one.lease, one.place, one.attempt, one.at) == (
+    assert (one.worker, one.lease, one.index, one.attempt, one.at) == (
         session.worker,
         hand.lease,
         list(hand.ids).index(ids[1]),
         1,
         0,
     )
-    assert found[sealed_ids[1]].lease == sealed.lease
+    # The one before it was canceled: the worker does not count it.
+    assert (found[sealed_ids[1]].lease, found[sealed_ids[1]].index) == (sealed.lease, 0)
+    assert list(sealed.ids) == [sealed_ids[1]]
     assert await watched(stage.connection, [session.worker + 1]) == ([], 0)
     await add_parked_log(session, ids[1], 1, LogText("<x>second", (), (0, 10, 3)), 0)
     (again,) = [one for one in (await watched(stage.connection, [session.worker]))[0] if one.job == ids[1]]
@@ -175,7 +178,7 @@ async def test_what_is_said_live_is_read_from_a_position(stage):
     ]
     async with (await stage.connect()).listen(logs.LOG_CHANNEL) as heard:
         await logs.say_live(stage.connection, said, offset_us())
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             assert (await heard.receive()).payload.split() == [str(job), str(other)]
     found = await live_after(stage.connection, [(job, 0, 0), (other, 1, 1)])
     assert set(found) == {job}
@@ -184,7 +187,7 @@ async def test_what_is_said_live_is_read_from_a_position(stage):
         (1, 3, 5, "de"),
         (2, 4, 6, "EF"),
     ]
-    assert found[job][0].times[0][1] == pytest.approx(wall - 100, abs=80)
+    assert found[job][0].times[0][1] == pytest.approx(wall - 100, abs=30_000)
     (first, second, third) = (await live_after(stage.connection, [(job, 1, 1)]))[job]
     assert (first.text, second.text, third.text) == ("bc", "de", "EF")
     assert [position for position, _ in first.times] == [1, 2]

@@ -142,7 +142,7 @@ async def test_overview(stage: Stage):
     assert sum(each.busy_ms for each in overview.ended) == 1.5
     document = overview_document(overview)
     assert set(document) == {
-        "now", "jobs_per_second", "tags", "workers", "series", "occupancy"
+        "now", "jobs_per_second", "tags", "workers", "series", "occupancy", "stranded"
     }  # fmt: skip
     (tag,) = document["tags"]
     assert (tag["tag"], tag["waiting"], tag["running"], tag["workers"]) == (NAME, 2, 1, 2)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import attrs
 import pytest
 from flow_stage import Flows
 from store_stage import NAME, Stage, outcomes
 
-from hotpath.store import jobs, workers
+from hotpath.core.positions import Positions
+from hotpath.model import Limit
+from hotpath.store import jobs, scripts, workers
+from hotpath.store.pauses import pause_tag
 from hotpath.store.waiting import COUNTED, Waiting, why_waiting
+from hotpath.store.work import Claim
 
 
 async def ask(stage: Stage, job) -> Waiting:
@@ -202,3 +207,22 @@ async def test_one_that_does_not_wait(stage: Stage):
     await stage.flush(worker, outcomes(hand))
     assert await ask(stage, job) == Waiting("success", [])
     assert await why_waiting(stage.connection, jobs.oldest_id(await stage.now())) is None
+
+
+async def test_a_limit_or_a_pause_holds_it_back(stage: Stage):
+    """It is said which limit is full, by how much, and that the tag is paused, until when and why."""
+    settings = attrs.evolve(stage.version.description.settings, limit=Limit(concurrency=1, rate=(1, 60.0)))
+    description = attrs.evolve(stage.version.description, settings=settings)
+    stage.version = await scripts.register_version(stage.connection, description)
+    first, second = await stage.loose(2)
+    session = await stage.worker()
+    claim = Claim(1, stage.tag, NAME, stage.script, Positions(), limited=True)
+    assert (await session.cycle([], claim)).hand is not None
+    waiting = await ask(stage, second)
+    assert kinds(waiting) == ["limit", "limit"]
+    assert waiting.reasons[0].text == f"1 jobs of {NAME} may run at a time, and 1 do so"
+    assert "may start in 60 s" in waiting.reasons[1].text
+    await pause_tag(stage.connection, NAME, reason="a test")
+    assert kinds(await ask(stage, second)) == ["paused", "limit", "limit"]
+    assert "a test" in (await ask(stage, second)).reasons[0].text
+    assert first != second

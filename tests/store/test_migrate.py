@@ -14,6 +14,7 @@ import trio
 from hotpath import asyncpg_trio
 from hotpath.errors import SchemaError
 from hotpath.store.migrate import PROGRAM, ensure_schema, installed_version, migrate, migrations
+from hotpath.store.queries import query
 
 
 @asynccontextmanager
@@ -105,8 +106,8 @@ async def test_jobs_of_an_older_schema_go_on(empty_database_url, monkeypatch):
         )
         sealed = [await connection.fetchval("select hotpath.job_id($1, $2)", base, k) for k in range(3)]
         await connection.execute(
-            """insert into hotpath.job_done (id, scheduled_for, tag, script, priority, attempt, state)
-            values ($1, now(), hotpath.tag_id('s'), 1, 0, 1, 2)""",
+            """insert into hotpath.job_done (id, scheduled_for, tag, script, priority, attempt, state, args)
+            values ($1, now(), hotpath.tag_id('s'), 1, 0, 1, 2, '{}')""",
             sealed[0],
         )
         monkeypatch.setattr(module, "migrations", lambda: newest)
@@ -117,6 +118,46 @@ async def test_jobs_of_an_older_schema_go_on(empty_database_url, monkeypatch):
         assert await connection.fetchval("select hotpath.retry($1)", sealed[0])
         states = await connection.fetch("select state, count(*) from hotpath.job group by 1 order by 1")
         assert [tuple(row) for row in states] == [("canceled", 3), ("queued", 1), ("running", 1)]
+
+
+async def test_rare_jobs_of_an_older_schema_go_on(empty_database_url, monkeypatch):
+    """Jobs that have run before, that expire or have a limit's key, put in under other indexes (before 0022):
+    a drain waits for the first, the second ends, the third keeps its key.
+    """
+    from hotpath.store import migrate as module
+
+    newest = migrations()
+    monkeypatch.setattr(module, "migrations", lambda: newest[:21])
+    async with connected(empty_database_url) as connection:
+        await migrate(connection)
+        await connection.execute(
+            """
+            insert into hotpath.script (name, tag) values ('s', hotpath.tag_id('s'));
+            insert into hotpath.script_version (script, hash, is_async, schema, settings)
+                values (1, 'h', false, '{}', '{"expires": 60, "limit": {"concurrency": 1, "key": "k"}}');
+            update hotpath.script set version = 1;
+            """
+        )
+        put = "select hotpath.enqueue('s', scheduled_for => now() + $1::interval)"
+        late, again, keyed = [await connection.fetchval(put, timedelta(hours=hours)) for hours in (-1, 1, 1)]
+        await connection.execute(
+            "update hotpath.job_queue set attempt = 1, expires_at = null where id = $1", again
+        )
+        row = "select limit_key, expires_at from hotpath.job_queue where id = $1"
+        was = await connection.fetchrow(row, keyed)
+        assert None not in was
+        monkeypatch.setattr(module, "migrations", lambda: newest)
+        await migrate(connection)
+        assert await connection.fetchval("select hotpath.expire_loose(10)") == 1
+        assert await connection.fetchval("select state from hotpath.job_get($1)", late) == "failure"
+        assert await connection.fetchrow(row, keyed) == was
+        tags = [await connection.fetchval("select hotpath.tag_id('s')")]
+        assert not await connection.fetchval(query("drained"), tags, 1)
+        assert not await connection.fetchval(query("drained_any"), tags)
+        assert await connection.fetchval("select hotpath.cancel($1)", again)
+        assert await connection.fetchval(query("drained"), tags, 1)
+        assert await connection.fetchval(query("drained_any"), tags)
+        assert await connection.fetchrow(row, await connection.fetchval(put, timedelta(hours=1)))
 
 
 async def test_foreign_database_is_not_touched(empty_database_url):
@@ -157,9 +198,7 @@ async def test_ids_are_ordered_and_tell_their_time(database_url):
         assert [one.version for one in ids[:3]] == [7, 7, 7]
         assert {str(one)[19] for one in ids} <= set("89ab")
         times = [await connection.fetchval("select hotpath.uuid_time($1)", one) for one in ids[:5]]
-        assert all(
-            abs(at - row["at"]) < timedelta(milliseconds=50) for at, row in zip(times, rows, strict=False)
-        )
+        assert all(abs(at - row["at"]) < timedelta(seconds=5) for at, row in zip(times, rows, strict=False))
         # Within one microsecond the random part decides: equal heads are rare, out of order never.
         heads = [one.int >> 64 for one in ids]
         assert heads == sorted(heads)

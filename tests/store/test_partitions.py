@@ -125,7 +125,7 @@ async def test_detach_holds_up_nobody(stage: Stage):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(detach_before, other, today().date())
             pid = other.get_server_pid()
-            with trio.fail_after(10):
+            with trio.fail_after(40):
                 while not await stage.connection.fetchval(  # noqa: ASYNC110 - of another session
                     "select cardinality(pg_blocking_pids($1)) > 0", pid
                 ):

@@ -16,11 +16,12 @@ import trio
 from store_stage import NAME, Stage, open_stage, outcomes
 
 from hotpath.core.positions import Positions
+from hotpath.store.mixed import Places, listened_tags, look
 from hotpath.store.queries import names, query
 from hotpath.store.work import SETTINGS
 
 INDEXES = {
-    "job_queue": {"job_queue_order", "job_queue_pkey", "job_queue_again"},
+    "job_queue": {"job_queue_order", "job_queue_pkey", "job_queue_rare"},
     "batch": {"batch_order", "batch_pkey"},
     "lease": {"lease_pkey", "lease_worker", "lease_batch"},
     "waiter": {"waiter_pkey"},
@@ -52,6 +53,9 @@ async def test_statement_prepares(bare: Stage, statement):
     """I10: each file holds one statement that fits the schema, by the protocol that workers and clients
     use.
     """
+    is_new = bare.connection.get_server_version().major >= 17
+    if statement == ("doctor_checkpoints" if is_new else "doctor_checkpoints_17"):
+        pytest.skip("what it asks of has another name on this server")
     assert await bare.connection.prepare(query(statement)) is not None
 
 
@@ -94,6 +98,20 @@ def full(databases, template: str) -> Iterator[str]:
     with databases(template) as url:
         trio.run(prepare, url)
         yield urlsplit(url).path[1:]
+
+
+@pytest.fixture(scope="module")
+def full_for_all(databases, full: str) -> Iterator[str]:
+    """The address of a full database that is only looked into; `full` is copied, so nobody may be in it."""
+    with databases(full) as url:
+        yield url
+
+
+@pytest.fixture
+async def crowded(full_for_all: str) -> AsyncIterator[Stage]:
+    """A stage on a full database that is shared with others who change nothing."""
+    async with open_stage(full_for_all) as stage:
+        yield stage
 
 
 @pytest.fixture
@@ -141,6 +159,7 @@ def check_scans(plan: dict[str, Any]) -> None:
 
 HOT = (
     *("cycle", "claim", "look", "heads", "drained", "give_back", "settled", "unlisted", "payloads"),
+    *("claim_any", "look_any", "due_any", "drained_any", "tags_waiting", "current_of"),
     *("release", "end_jobs", "heartbeat", "attempt_of", "stop_worker", "orphans"),
 )
 
@@ -152,14 +171,14 @@ async def test_hot_statements_scan_no_table(bare: Stage, statement):
 
 
 @pytest.mark.parametrize("statement", HOT)
-async def test_hot_statements_scan_no_full_table(filled: Stage, statement):
+async def test_hot_statements_scan_no_full_table(crowded: Stage, statement):
     """I10: nor on full ones."""
-    check_scans(await explain(filled, statement))
+    check_scans(await explain(crowded, statement))
 
 
-async def test_claims_order_by_index_alone(filled: Stage):
+async def test_claims_order_by_index_alone(crowded: Stage):
     """I10: in the cycle the waiting jobs come in order from `job_queue_order`; nothing sorts them."""
-    plan = await explain(filled, "cycle")
+    plan = await explain(crowded, "cycle")
     scans = [
         node
         for node in nodes(plan)
@@ -227,7 +246,7 @@ async def test_heads_behind_future_jobs(filled: Stage):
 
 async def test_drained_behind_future_jobs(filled: Stage):
     """I10: asking whether a drain is over does not read the jobs that are scheduled for later, whatever their
-    priority; nor do those of others that have run before.
+    priority; nor those that end if nobody begins them, nor those of others that have run before.
     """
     stage = filled
     await stage.connection.execute(
@@ -235,6 +254,8 @@ async def test_drained_behind_future_jobs(filled: Stage):
         delete from hotpath.job_queue where tag = hotpath.tag_id('flow_x') and scheduled_for <= now();
         delete from hotpath.batch where scheduled_for <= now();
         update hotpath.job_queue set attempt = 1 where tag <> hotpath.tag_id('flow_x');
+        update hotpath.job_queue set expires_at = scheduled_for + interval '1 h' where id in (
+            select id from hotpath.job_queue where tag = hotpath.tag_id('flow_x') limit 5000);
         """
     )
     await stage.connection.execute("vacuum analyze hotpath.job_queue, hotpath.batch")
@@ -257,7 +278,9 @@ async def test_heartbeat_reads_what_its_workers_hold(stage: Stage):
         """
     )
     plan = await explain(
-        stage, "heartbeat", f"'{{{worker.worker}}}'", "'{0}'", "15", "null", "null", analyze=True
+        stage,
+        *("heartbeat", f"'{{{worker.worker}}}'", "'{0}'", "15", "null", "null", "0.5", "0.1"),
+        analyze=True,
     )
     assert pages(plan) < FEW
 
@@ -298,3 +321,29 @@ def test_claim_alone_is_the_second_half_of_the_cycle():
         )
 
     assert shared("claim", 2) == shared("cycle", 14)
+
+
+async def test_claims_of_many_tags_are_cheap(filled: Stage):
+    """I10: behind 80,000 jobs, due, later, in other tags and sealed, a normal worker's claim of one job
+    touches few pages, one of five hardly more, and no table is scanned.
+    """
+    places = Places()
+    session = await filled.worker(tags=[])
+    places.know(await listened_tags(session.connection, ["flow_x", "o*"]))
+    await look(session, places)
+    kinds = ("int8[]", "int2[]", "timestamptz[]", "uuid[]", "int8[]", "int2[]", "int2[]")
+    where = [
+        f"'{{{','.join(map(str, value))}}}'::{kind}"
+        for value, kind in zip(places.parameters(frozenset()), kinds, strict=True)
+    ]
+    taker = ["'{1}'::int4[]", f"'{{{session.worker}}}'::int4[]", "'{1}'::float8[]", "'{500}'::int4[]"]
+    for jobs in (1, 5):
+        lease = [
+            "'{}'::int4[]",
+            f"'{{01a21b96-9141-7276-b360-24732b34{jobs:02}cc}}'::uuid[]",
+            f"'{{{jobs}}}'::int8[]",
+        ]
+        arguments = [str(jobs), "1000.0", *where, *taker, *lease, "16", "1e6", "'{}'::int8[]", "'{}'::int4[]"]
+        plan = await explain(filled, "claim_any", *arguments, analyze=True)
+        check_scans(plan)
+        assert pages(plan) < 6 * FEW, pages(plan)

@@ -1,4 +1,6 @@
-"""How much time to take: with HOTPATH_TEST_THOROUGH=1 tests try many more cases, and start commands cold."""
+"""How much time to take: with HOTPATH_TEST_THOROUGH=1 tests try many more cases, other ones each time, and
+start commands cold.
+"""
 
 from __future__ import annotations
 

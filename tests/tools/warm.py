@@ -16,10 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import trio
+from nest import Nest
 from thoroughness import THOROUGH
 
 _SERVER = Path(__file__).with_name("warm_server.py")
@@ -32,7 +34,8 @@ class Warm:
         self._process: subprocess.Popen | None = None
         self._control: socket.socket | None = None
 
-    def _open(self) -> socket.socket:
+    def open(self) -> socket.socket:
+        """The connection to it, by which it is asked."""
         if self._control is None:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             command = [sys.executable, str(_SERVER), str(theirs.fileno())]
@@ -51,7 +54,7 @@ class Warm:
         request = {"arguments": list(arguments), "env": dict(env), "cwd": str(cwd)}
         try:
             message = json.dumps(request).encode(errors="surrogatepass")
-            socket.send_fds(self._open(), [message], [*standard, writer])
+            socket.send_fds(self.open(), [message], [*standard, writer])
         finally:
             os.close(writer)
         return WarmProcess(reader)
@@ -60,7 +63,7 @@ class Warm:
         """End it, and what it has forked."""
         if self._control is not None:
             self._control.close()
-            self._process.wait(10)
+            self._process.wait(40)
             self._control = self._process = None
 
 
@@ -89,6 +92,8 @@ class WarmProcess:
             except BlockingIOError:
                 return None
             self._code = int(said)
+            if trio.lowlevel.in_trio_run():  # who waits for it would not hear of it any more
+                trio.lowlevel.notify_closing(self._status)
             os.close(self._status)
         return self._code
 
@@ -108,7 +113,8 @@ class WarmProcess:
     async def wait(self) -> int:
         """Wait until it has ended; its exit code."""
         while self.returncode is None:
-            await trio.lowlevel.wait_readable(self._status)
+            with suppress(trio.ClosedResourceError):  # somebody else has looked
+                await trio.lowlevel.wait_readable(self._status)
         return self.returncode
 
     def wait_here(self, deadline: float) -> int:
@@ -124,6 +130,12 @@ class WarmProcess:
 
 SHARED = Warm()
 """The one of this run of pytest."""
+
+
+def install() -> None:
+    """Have commands that this process starts by itself, workers and describers forked, too."""
+    if not THOROUGH:
+        Nest(SHARED.open).install()
 
 
 def open_warm(arguments: Sequence[str], env: Mapping[str, str], cwd: str | Path) -> WarmProcess:

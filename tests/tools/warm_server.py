@@ -6,28 +6,37 @@ forked has its own arguments, environment, directory, descriptors and signals, a
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
-import io
 import json
 import os
 import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
+
+import nest
 
 
 def preload() -> None:
     """Import what commands import."""
     from hotpath.cli.app import COMMANDS
 
-    more = ("hotpath.worker.supervisor", "hotpath.client", "hotpath.flows.runtime", "rich.table")
-    for name in (*(module for module, _ in COMMANDS.values() if "serve" not in module), *more):
+    more = (
+        *("hotpath.worker.supervisor", "hotpath.worker.process", "hotpath.scripts.child"),
+        *("hotpath.client", "hotpath.flows.runtime", "hotpath.runtime.sync", "hotpath.runtime.trio_runtime"),
+        *("hotpath.flows.code", "hotpath.web.serve", "hotpath.chaos.run", "rich.table"),
+    )
+    for name in (*(module for module, _ in COMMANDS.values()), *more):
         importlib.import_module(name)
 
 
-def serve(control: socket.socket) -> None:
-    """Fork when asked, and say how each has ended; returns in what was forked. Ends with whoever asks."""
+def serve(control: socket.socket) -> Callable[[], object]:
+    """Fork when asked, and say how each has ended; returns, in what was forked, what it is to run. Ends with
+    whoever asks.
+    """
     children: dict[int, tuple[int, int]] = {}  # by pidfd, the process and the pipe for its end
     poll = select.poll()
     poll.register(control, select.POLLIN)
@@ -44,21 +53,23 @@ def serve(control: socket.socket) -> None:
                     pass
                 os.close(status)
                 continue
-            message, descriptors, _, _ = socket.recv_fds(control, 1 << 20, 4)
+            message, descriptors, _, _ = socket.recv_fds(control, 1 << 20, nest.MOST)
             if not message:
                 for pid, _ in children.values():
                     os.kill(pid, signal.SIGKILL)
                 os._exit(0)
+            request = json.loads(message)
+            if "descriptors" in request:
+                if run := nest.answer(control, request, descriptors):
+                    control.detach()  # its number may be another's by now
+                    return run
+                continue
             *standard, status = descriptors
             pid = os.fork()
             if not pid:
-                control.close()
-                for inherited, (_, other) in children.items():
-                    os.close(inherited)
-                    os.close(other)
-                os.close(status)
-                become(json.loads(message), standard)
-                return
+                control.detach()
+                nest.place(standard, range(3))
+                return functools.partial(become, request)
             os.write(status, b"%d\n" % pid)
             for descriptor in standard:
                 os.close(descriptor)
@@ -67,31 +78,11 @@ def serve(control: socket.socket) -> None:
             poll.register(pidfd, select.POLLIN)
 
 
-def become(request: dict, standard: list[int]) -> None:
+def become(request: dict) -> None:
     """Be a process that was just started for this."""
-    for number, descriptor in enumerate(standard):
-        os.dup2(descriptor, number)
-    for descriptor in standard:
-        os.close(descriptor)
-    os.chdir(request["cwd"])
-    os.environ.clear()
-    os.environ.update(request["env"])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
-    encoding, errors = encoding or "utf-8", errors or "strict"
-    sys.stdin = io.TextIOWrapper(
-        io.BufferedReader(io.FileIO(0, closefd=False)), encoding=encoding, errors=errors
-    )
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding=encoding, errors=errors
-    )
-    sys.stderr = io.TextIOWrapper(
-        io.BufferedWriter(io.FileIO(2, "w", closefd=False)),
-        encoding=encoding,
-        errors="backslashreplace",
-        line_buffering=True,
-    )
-    sys.argv = ["hotpath", *request["arguments"]]
+    nest.open_nest().install()
+    nest.settle(request)
+    nest.command(request["arguments"])
 
 
 if __name__ == "__main__":
@@ -101,7 +92,5 @@ if __name__ == "__main__":
     gc.freeze()  # what is there stays there, unvisited: its pages remain shared
     with socket.socket(fileno=int(sys.argv[1])) as given:
         given.sendall(b"ready")
-        serve(given)
-    from hotpath.cli import main
-
-    main()
+        run = serve(given)
+    nest.end_after(run)

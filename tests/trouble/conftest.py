@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "worker"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "asyncpg_trio"))
 
 from servers import PGBOUNCER, Pooler, Server, open_pgbouncer, open_server
@@ -38,7 +39,7 @@ async def database(server: Server) -> str:
     """The name of a new database in the server."""
     if not server.running:
         server.start()
-    return await make_database(server)
+    return await make_database(server, one_of_many=True)
 
 
 @pytest.fixture

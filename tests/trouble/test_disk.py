@@ -119,7 +119,7 @@ async def test_full_disk_of_the_log(tiny_disk: Path, tmp_path: Path):
             await trio.to_thread.run_sync(server.start)
             stage.connection.terminate()
             stage.connection = await asyncpg_trio.connect(server.url(name))
-            await stage.until_done(1000, 30)
+            await stage.until_done(1000, 45)
             assert await stage.states() == {"success": 1000}
             assert set((await trio.Path(marks).read_text()).split()) == {str(x) for x in range(1000)}
             await stage.check_empty()

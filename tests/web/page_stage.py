@@ -23,7 +23,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-SECONDS = 15.0
+SECONDS = 30.0
 
 HOSTILE = (
     "<script>window.pwned=1</script><img src=x onerror='window.pwned=2'> \x1b]0;title\x07\x1b[2J a\u202eb"
@@ -169,7 +169,7 @@ def site(database_url, workspace):
         server = start("serve", "--port", "0", "--grace", "1", "--json")
         ready = json.loads(server.stdout.readline())
         url = ready["urls"][0]
-        http = stops.enter_context(httpx.Client(base_url=url, timeout=20))
+        http = stops.enter_context(httpx.Client(base_url=url, timeout=40))
         it = Site(url, http, workspace)
         names = {"work", "trip", "nobody"}
         until(lambda: names <= {each["script"] for each in http.get("/api/v1/scripts").json()["scripts"]})
@@ -199,7 +199,7 @@ class Browser:
         """What `look(context)` gives, run in the browser's thread."""
         future = Future()
         self._asked.put((look, future))
-        return future.result(60)
+        return future.result(150)
 
     def close(self):
         """End it."""
@@ -210,7 +210,7 @@ class Browser:
         from playwright.sync_api import sync_playwright
 
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=90_000)
             # One context for all tests: what it has loaded once it keeps, as a reader's browser does.
             context = browser.new_context(
                 base_url=self._url, locale="en-US", timezone_id="Europe/Berlin", reduced_motion="reduce"
@@ -223,6 +223,14 @@ class Browser:
                 except BaseException as error:
                     future.set_exception(error)
             browser.close()
+
+
+def on_screens(page):
+    """Goes from one screen to the next: a large and light one, a small and dark one."""
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        yield width
 
 
 def looker(browser, site, allowed=r"^$"):

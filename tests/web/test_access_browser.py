@@ -74,7 +74,7 @@ def test_log_in_from_a_link_elsewhere(database_url, url_after_token):
 
     def visit(chromium):
         page = chromium.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(40_000)
         page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
         link = f'<a href="{url}/jobs?state=failure">jobs</a>'
         page.route("http://elsewhere.test/", lambda route: route.fulfill(body=link, content_type="text/html"))

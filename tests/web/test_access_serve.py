@@ -16,6 +16,7 @@ from trio_websocket import ConnectionClosed, wrap_client_stream
 
 from hotpath.cli.app import run
 from hotpath.store.tokens import create_token, revoke_token
+from hotpath.web import access
 from hotpath.web.listener import open_sockets, tls_context
 from hotpath.web.options import ServeOptions
 
@@ -53,7 +54,7 @@ class Process:
     async def ended(self):
         """Exit code, what it wrote to stderr, seconds since the call."""
         started = time.monotonic()
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             while self.process.poll() is None:  # noqa: ASYNC110 - a process tells by its end
                 await trio.sleep(0.01)
         return self.process.returncode, self.process.stderr.read(), time.monotonic() - started
@@ -76,7 +77,7 @@ def serve(database_url, workspace):
 
 async def test_tls_tokens_log_and_end(serve, certificate, stage):
     """Under TLS: a token opens API and WebSocket, the log tells no secret, and with clients that hang on the
-    process ends within its grace and a second.
+    process ends within its grace and a second. While it is up, the database knows how it listens.
     """
     cert, key = certificate
     token, _ = await create_token(stage.connection, "ann", ("run",), None)
@@ -85,7 +86,7 @@ async def test_tls_tokens_log_and_end(serve, certificate, stage):
     port = int(server.url.rpartition(":")[2])
     tls = ssl.create_default_context(cafile=str(cert))
     bearer = {"authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=server.url, verify=tls) as http:
+    async with httpx.AsyncClient(base_url=server.url, verify=tls, timeout=30) as http:
         assert (await http.get("/api/v1/jobs?tag=hidden")).status_code == 401
         reply = await http.get("/api/v1/jobs?tag=hidden", headers=bearer)
         assert (reply.status_code, "strict-transport-security" in reply.headers) == (200, True)
@@ -96,6 +97,11 @@ async def test_tls_tokens_log_and_end(serve, certificate, stage):
     with socket.create_connection(("127.0.0.1", port)) as plain:  # plain HTTP gets nothing
         plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert not plain.recv(100).startswith(b"HTTP/1.1 200")
+    says = "select address, is_loopback, is_open, is_secure, clock_apart is not null from hotpath.server"
+    row = (server.url, True, False, True, True)
+    with trio.fail_after(20):
+        while [tuple(each) for each in await stage.connection.fetch(says)] != [row]:  # noqa: ASYNC110 - another process
+            await trio.sleep(0.01)
     async with trio.open_nursery() as nursery:
         stream = await trio.open_ssl_over_tcp_stream("127.0.0.1", port, ssl_context=tls)
         headers = [(b"authorization", bearer["authorization"].encode())]
@@ -106,7 +112,8 @@ async def test_tls_tokens_log_and_end(serve, certificate, stage):
         await deaf.send_all(b"GET /api/v1/jobs HTTP/1.1\r\nHost: x\r\n")
         server.signal()
         code, said, seconds = await server.ended()
-        assert (code, seconds < 4) == (0, True), seconds  # on a busy machine; test_stop_is_bounded is strict
+        assert (code, seconds < 8) == (0, True), seconds  # half a head alone would hold it for 10
+        assert await stage.connection.fetch(says) == []
         with pytest.raises(ConnectionClosed):
             await socket_.get_message()
         await trio.aclose_forcefully(deaf)
@@ -141,7 +148,7 @@ async def test_second_signal_ends_at_once(serve):
     assert server.process.poll() is None
     server.signal()
     code, said, seconds = await server.ended()
-    assert (code, said, seconds < 10) == (0, "", True)
+    assert (code, said, seconds < 30) == (0, "", True)
     await stream.aclose()
 
 
@@ -157,40 +164,53 @@ async def test_revoked_token_ends_its_sockets(serve_fixture):
         assert "pong" in await socket_.get_message()
         async with served.client.database.connection() as connection:
             await revoke_token(connection, "ann")
-        with trio.fail_after(5), pytest.raises(ConnectionClosed) as ended:
+        assert access.FRESH_SECONDS + access.RECHECK_SECONDS < 5
+        with trio.fail_after(20), pytest.raises(ConnectionClosed) as ended:
             await socket_.get_message()
         assert ended.value.reason.code == 1008
         await stream.aclose()
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["../serve.py", "%2e%2e/serve.py", "/etc/passwd", "..%2f..%2fserve.py", "..\\serve.py", "./../../%00"],
-)
-async def test_no_path_leads_out_of_static(served, path):
+OUTSIDE = [
+    "../serve.py",
+    "%2e%2e/serve.py",
+    "/etc/passwd",
+    "..%2f..%2fserve.py",
+    "..\\serve.py",
+    "./../../%00",
+]
+
+
+async def test_no_path_leads_out_of_static(served, subtests):
     """Whatever the path, nothing but the page's own files is served."""
-    stream = await served.connect()
-    await stream.send_all(f"GET /static/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-    refused = b"HTTP/1.1 400 " if "%00" in path else b"HTTP/1.1 404 "
-    assert (await stream.receive_some()).startswith(refused)
-    await stream.aclose()
+    for path in OUTSIDE:
+        with subtests.test(ascii(path)[:60]):
+            stream = await served.connect()
+            await stream.send_all(f"GET /static/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            refused = b"HTTP/1.1 400 " if "%00" in path else b"HTTP/1.1 404 "
+            assert (await stream.receive_some()).startswith(refused)
+            await stream.aclose()
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", None, "same"])
-async def test_origin_of_a_socket(served, origin):
+ORIGINS = ["http://evil.example", "null", None, "same"]
+
+
+async def test_origin_of_a_socket(served, subtests):
     """A page of another origin gets a 403 for its WebSocket before it is one; ours, and programs, get in."""
-    stream = await served.connect()
-    said = f"Origin: {served.url if origin == 'same' else origin}\r\n" if origin else ""
-    await stream.send_all(
-        b"GET /ws HTTP/1.1\r\nHost: " + served.url.removeprefix("http://").encode() + b"\r\n" + said.encode()
-        + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-        b"Sec-WebSocket-Version: 13\r\n\r\n"
-    )  # fmt: skip
-    answer = await stream.receive_some()
-    good = origin in (None, "same")
-    assert answer.startswith(b"HTTP/1.1 101 " if good else b"HTTP/1.1 403 ")
-    assert good or b"application/problem+json" in answer
-    await stream.aclose()
+    for origin in ORIGINS:
+        with subtests.test(ascii(origin)[:60]):
+            stream = await served.connect()
+            said = f"Origin: {served.url if origin == 'same' else origin}\r\n" if origin else ""
+            host = served.url.removeprefix("http://")
+            await stream.send_all(
+                f"GET /ws HTTP/1.1\r\nHost: {host}\r\n{said}Upgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            )
+            answer = await stream.receive_some()
+            good = origin in (None, "same")
+            assert answer.startswith(b"HTTP/1.1 101 " if good else b"HTTP/1.1 403 ")
+            assert good or b"application/problem+json" in answer
+            await stream.aclose()
 
 
 @pytest.mark.parametrize(

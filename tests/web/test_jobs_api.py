@@ -37,7 +37,7 @@ async def test_look_at_one(served):
     """A job document has everything that `hotpath job --json` says."""
     job = await served.put_in("add", x=1)
     document = await get(served, f"/jobs/{job}")
-    assert set(document) == HEADS | {"args", "result"}
+    assert set(document) == HEADS | {"args", "result", "not_kept"}
     assert (document["state"], document["args"], document["attempt"]) == ("queued", {"x": 1}, 0)
     assert document["created_at"].endswith("Z")
     assert await get(served, f"/jobs/{job}/attempts") == {"attempts": []}

@@ -10,19 +10,21 @@ from functools import partial
 
 import pytest
 import trio
+from web_stage import until
 
 from hotpath.errors import ServerError, UnknownJobError, UsageError
 from hotpath.remote import open_remote
 from hotpath.store.logs import LogChunk, say_live
 
 TALK = '''
-import time
+import pathlib, time
 
-def main(lines: int, fail: bool = False):
-    """Say some lines."""
+def main(lines: int, heard: str, fail: bool = False):
+    """Say some lines, ten at a time: more when they have been heard."""
     for number in range(lines):
         print(f"line {number} é")
-        time.sleep(0.02)
+        while number % 10 == 9 and not pathlib.Path(f"{heard}{number}").exists():
+            time.sleep(0.01)
     if fail:
         raise ValueError("no more")
 '''
@@ -65,17 +67,19 @@ def text_of(events):
     return text
 
 
-async def test_from_print_to_reader(served, database_url, workspace):
+@pytest.mark.slow
+async def test_from_print_to_reader(served, database_url, workspace, tmp_path):
     """Each line is read as it is printed, once and in order, to the end, by a reader of the library and by
-    the command; who watched from the start sees most of it while the job runs.
+    the command; who watches sees all of it while the job runs.
     """
     (workspace / "talk.py").write_text(TALK)
     whole = "".join(f"line {number} é\n" for number in range(100))
     async with dedicated(database_url, workspace, "talk") as environment:
-        job = await served.client.enqueue("talk", {"lines": 100, "fail": True})
+        heard = str(tmp_path / "heard")
+        job = await served.client.enqueue("talk", {"lines": 100, "heard": heard, "fail": True})
         command = [sys.executable, "-m", "hotpath", "logs", str(job), "--follow", "--server", served.url]
         elsewhere = environment | {"HOTPATH_DATABASE_URL": "postgresql://127.0.0.1:1/nowhere"}
-        events, live = [], 0
+        events = []
         async with trio.open_nursery() as nursery:
             followed = partial(trio.run_process, command, capture_stdout=True, env=elsewhere)
             done = []
@@ -87,10 +91,9 @@ async def test_from_print_to_reader(served, database_url, workspace):
             async with open_remote(served.url) as remote, remote.subscribe("log", job=job) as log:
                 async for event in log:
                     events.append(event)
-                    live += event["type"] == "log" and len(text_of(events)) < len(whole)
+                    await trio.Path(f"{heard}{text_of(events).count(chr(10)) - 1}").touch()
         assert text_of(events) == whole
         assert (events[-1]["type"], events[-1]["state"]) == ("end", "failure")
-        assert live > 5
         assert done[0].stdout.decode() == whole
         times = [when for event in events for _, when in event.get("times", ())]
         assert times == sorted(times)
@@ -115,11 +118,12 @@ async def said(served):
 
 async def read_until(log, events, length):
     """Read events until so much of the log is there."""
-    with trio.fail_after(30):
+    with trio.fail_after(50):
         while len(text_of(events)) < length:
             events.append(await anext(log))
 
 
+@pytest.mark.slow
 async def test_slow_reader(served, said):
     """One who does not read for a while is dropped by the server, comes back by himself to where he was, and
     has all of it in the end.
@@ -149,7 +153,7 @@ async def test_server_starts_again(serve_fixture):
             first.state.stopping.set()
             await first.done.wait()
             await _say(first, job, 4, "two ")
-            assert not remote.is_connected
+            await until(lambda: not remote.is_connected)
             async with serve_fixture(port=port) as second:
                 await read_until(log, events, 8)
                 await _say(second, job, 8, "three")

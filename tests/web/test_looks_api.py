@@ -30,6 +30,44 @@ async def test_workers(served, stage):
     assert document["occupancy"] is document["rss"] is None
 
 
+async def test_how_many_workers_a_group_needs(served, stage):
+    """Now, wanted and why; a group that nobody knows has the defaults."""
+    await stage.worker()
+    await stage.loose(2)
+    document = (await served.http.get("/api/v1/groups/default/scaling")).json()
+    assert (document["workers"], document["wanted"], document["is_set"]) == (1, 1, False)
+    assert document["why"][0] == "2 jobs wait, of unknown length (none has ended yet)"
+    assert document["tags"] == [{"tag": NAME, "waiting": 2, "service_seconds": None}]
+    unknown = (await served.http.get("/api/v1/groups/nobody/scaling")).json()
+    assert (unknown["workers"], unknown["patterns"], unknown["scale"]["max_workers"]) == (0, None, 10)
+
+
+async def test_what_is_wanted_of_a_group_is_set_and_unset(served):
+    """PUT says all of it, DELETE that the defaults hold; what cannot be names its field."""
+    path = "/api/v1/groups/etl/scaling"
+    wanted = {"min_workers": 2, "max_workers": 5, "cooldown_seconds": 30, "tags": ["etl-*"]}
+    document = (await served.http.put(path, json=wanted)).json()
+    assert (document["is_set"], document["wanted"], document["patterns"]) == (True, 2, ["etl-*"])
+    default = {"target_seconds": 60, "utilisation": 0.8, "processes": None}
+    assert document["said"] == wanted | default
+    assert (await served.http.get(path)).json()["said"] == wanted | default
+    assert (await served.http.put(path, json={"max_workers": 3})).json()["said"]["min_workers"] == 1
+    for body, field, said in (
+        ({"min_workers": 9, "max_workers": 3}, "min_workers", "min_workers 9 is more than max_workers 3"),
+        ({"max_workers": 0}, "max_workers", "max_workers takes 1 to"),
+        ({"utilisation": 2}, "utilisation", "utilisation takes"),
+        ({"cooldown_seconds": -1}, "cooldown_seconds", "cooldown_seconds takes"),
+        ({"tags": ["!"]}, "tags", "tags: '!' is no tag"),
+        ({"min": 1}, "min", "is unknown"),
+    ):
+        problem = (await served.http.put(path, json=body)).json()
+        assert (problem["status"], problem["field"]) == (400, field), problem
+        assert said in problem["detail"]
+    for _ in range(2):
+        document = (await served.http.delete(path)).json()
+        assert (document["is_set"], document["said"]) == (False, None)
+
+
 async def test_a_search_that_finds_little_goes_on(served, monkeypatch):
     """A filter that finds few among many answers early: `partial`, and `next` leads on to the end."""
     monkeypatch.setattr(listing, "FIRST_ROWS", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 from exposition_grammar import parse
@@ -10,6 +11,7 @@ from store_stage import NAME
 from hotpath.core.tally import BUSY, CLAIM, CLAIMS, FAILURE, LOST, RETRIED, RUNS, SUCCESS, Tally
 from hotpath.store import workers
 from hotpath.store.looks import read_gauges
+from hotpath.store.scaling import set_scale
 from hotpath.store.workers import Counts, Facts
 from hotpath.version import __version__
 from hotpath.web import scrapes
@@ -86,6 +88,23 @@ async def test_metrics(served, stage, openmetrics):
     assert found["hotpath_worker_resident_memory_bytes"] == {by(worker=name): 123_456}
     assert found["hotpath_worker_cpu_seconds_total"] == {by(worker=name): 2.5}
     assert found["hotpath_worker_jobs_total"][by(worker=name)] == 9
+
+
+async def test_groups_that_are_scaled(served, stage):
+    """Every group's live workers; what is wanted, and of what, of those with a scale."""
+    await stage.worker()
+    await stage.kill(await stage.worker())
+    await stage.loose(3)
+    await count(stage, success=9, failure=1, busy=10_000_000)
+    await set_scale(stage.connection, "crowd", lambda scale: attrs.evolve(scale, min_workers=0, tags=(NAME,)))
+    found = parse((await served.http.get("/metrics")).text)
+    assert found["hotpath_group_workers"] == {by(group="default"): 1, by(group="crowd"): 0}
+    assert found["hotpath_group_workers_wanted"] == {by(group="crowd"): 1}
+    assert found["hotpath_group_workers_max"] == {by(group="crowd"): 10}
+    assert found["hotpath_group_jobs_waiting"] == {by(group="crowd"): 3}
+    assert found["hotpath_group_backlog_seconds"][by(group="crowd")] == pytest.approx(3)
+    assert found["hotpath_group_service_seconds"][by(group="crowd")] == pytest.approx(1)
+    assert "hotpath_group_arrivals_per_second" not in found
 
 
 async def test_scrapes_are_read_once_a_second(served, monkeypatch):

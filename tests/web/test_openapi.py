@@ -111,7 +111,11 @@ def test_true(closed_server):
     every = {(endpoint.method, endpoint.path.replace(":path}", "}")) for endpoint in TABLE}
     assert {path for _, path in every - answered} <= {
         f"/api/v1/{path}" for path in ("scripts/{path}", "flows/{path}", "resume/{token}", "tokens/{id}",
-                                       "runs/{id}", "runs/{id}/resume", "jobs/batch")
+                                       "runs/{id}", "runs/{id}/resume", "jobs/batch", "schedules/{name}",
+                                       "schedules/{name}/pause", "schedules/{name}/resume",
+                                       "schedules/{name}/run", "schedules/{name}/ticks", "groups/{name}",
+                                       "alerts/{name}", "alerts/{name}/test", "alerts/{name}/silence",
+                                       "limits", "versions", "versions/rollback")
     }  # fmt: skip
 
 

@@ -65,3 +65,15 @@ async def test_keys_are_their_owners(serve_fixture):
             assert response.status_code == 201
             jobs.add(response.json()["id"])
         assert len(jobs) == 2
+
+
+async def test_a_caller_is_told_what_it_may(served):
+    """Which is what the page asks before it offers anything; a scope says those that it includes."""
+    assert (await served.http.get("/api/v1/me")).json() == {
+        "name": "local",
+        "scopes": ["read", "run", "admin"],
+    }
+    async with served.client.database.connection() as connection:
+        token, _ = await create_token(connection, "grafana", ["run"], None)
+    found = await served.http.get("/api/v1/me", headers={"authorization": f"Bearer {token}"})
+    assert found.json() == {"name": "grafana", "scopes": ["read", "run"]}

@@ -15,6 +15,7 @@ from hotpath import asyncpg_trio
 from hotpath.errors import ServerError
 from hotpath.remote import open_remote
 from hotpath.store.tokens import create_token, revoke_token
+from hotpath.web import connection
 from hotpath.web.listener import MAX_MESSAGE
 
 NOBODY = "01900000-0000-7000-8000-000000000000"
@@ -54,7 +55,7 @@ async def connected(served):
 
 async def until(condition):
     """Wait until it is so."""
-    with trio.fail_after(10):
+    with trio.fail_after(40):
         while not condition():  # noqa: ASYNC110 - the condition is the server's, which has no event for it
             await trio.sleep(0.01)
 
@@ -69,8 +70,11 @@ async def test_overview(served):
         (tag,) = event["data"]["tags"]
         assert (tag["tag"], tag["waiting"]) == ("add", 1)
         await served.client.cancel(job)
-        later = (await peer.next(type="overview"))["data"]
-        assert sum(tag["waiting"] for tag in later["tags"]) == 0
+        with trio.fail_after(40):
+            while True:  # the next one may have been read before
+                later = (await peer.next(type="overview"))["data"]
+                if sum(tag["waiting"] for tag in later["tags"]) == 0:
+                    break
         await peer.say(op="unsubscribe", id=7)
         await peer.say(op="ping")
         await peer.next(type="pong")
@@ -138,6 +142,7 @@ async def test_run(served, stage):
         assert later["waits"][0]["step"] == "a"
 
 
+@pytest.mark.slow
 async def test_large_run(served, stage):
     """A run with thousands of steps comes in parts, none of them lost; then only what is new is read."""
     flowing = await make_flows(stage)
@@ -178,49 +183,50 @@ async def test_revoked(serve_fixture, database_url):
             await peer.say(op="subscribe", id=1, channel="overview")
             await peer.next(type="overview")
             await revoke_token(connection, "viewer")
-            with trio.fail_after(12), pytest.raises(ConnectionClosed) as closed:
+            with trio.fail_after(30), pytest.raises(ConnectionClosed) as closed:
                 while True:
                     await peer.next()
             assert closed.value.reason.code == 1008
             await websocket._close_stream()
-        assert served.state.hub.statistics().viewers == 0
+        await until(lambda: served.state.hub.statistics().viewers == 0)
     await connection.close()
 
 
-@pytest.mark.parametrize(
-    ("message", "said"),
-    [
-        ("{", "truncated"),
-        ("[]", "object"),
-        ('{"op":"subscribe","id":1}', "channel"),
-        ('{"op":"subscribe","id":-1,"channel":"overview"}', "id"),
-        ('{"op":"subscribe","id":"x","channel":"overview"}', "id"),
-        ('{"op":"subscribe","id":1,"channel":"everything"}', "channel"),
-        ('{"op":"subscribe","id":1,"channel":"job"}', "job"),
-        ('{"op":"subscribe","id":1,"channel":"job","job":"../etc"}', "job"),
-        ('{"op":"subscribe","id":1,"channel":"overview","more":1}', "more"),
-        ('{"op":"subscribe","id":1,"channel":"overview","after":1}', "after"),
-        (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":7}}', "[attempt, position]"),
-        (f'{{"op":"subscribe","id":1,"channel":"run","job":"{NOBODY}","after":[1,7]}}', "seq"),
-        (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":[1]}}', "after"),
-        (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":[1,-1]}}', "after"),
-        (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":[1,1e40]}}', "after"),
-        ('{"op":"unsubscribe","id":99999999999999999999}', "id"),
-        ('{"op":"drop"}', "drop"),
-        ("[" * 10_000, ""),
-        ('"\ud800"'.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), ""),
-        (b"\x00\xff", "text frames"),
-    ],
-)
-async def test_malformed(served, message, said):
+MALFORMED = [
+    ("{", "truncated"),
+    ("[]", "object"),
+    ('{"op":"subscribe","id":1}', "channel"),
+    ('{"op":"subscribe","id":-1,"channel":"overview"}', "id"),
+    ('{"op":"subscribe","id":"x","channel":"overview"}', "id"),
+    ('{"op":"subscribe","id":1,"channel":"everything"}', "channel"),
+    ('{"op":"subscribe","id":1,"channel":"job"}', "job"),
+    ('{"op":"subscribe","id":1,"channel":"job","job":"../etc"}', "job"),
+    ('{"op":"subscribe","id":1,"channel":"overview","more":1}', "more"),
+    ('{"op":"subscribe","id":1,"channel":"overview","after":1}', "after"),
+    (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":7}}', "[attempt, position]"),
+    (f'{{"op":"subscribe","id":1,"channel":"run","job":"{NOBODY}","after":[1,7]}}', "seq"),
+    (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":[1]}}', "after"),
+    (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":[1,-1]}}', "after"),
+    (f'{{"op":"subscribe","id":1,"channel":"log","job":"{NOBODY}","after":[1,1e40]}}', "after"),
+    ('{"op":"unsubscribe","id":99999999999999999999}', "id"),
+    ('{"op":"drop"}', "drop"),
+    ("[" * 10_000, ""),
+    ('"\ud800"'.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), ""),
+    (b"\x00\xff", "text frames"),
+]
+
+
+async def test_malformed(served, subtests):
     """What is no message of the protocol is answered by an error that says what is wrong; the connection
     stays.
     """
-    async with connected(served) as peer:
-        await peer.websocket.send_message(message)
-        assert said.lower() in (await peer.next(type="error"))["detail"].lower()
-        await peer.say(op="ping")
-        await peer.next(type="pong")
+    for message, said in MALFORMED:
+        with subtests.test(ascii(message)[:60]):
+            async with connected(served) as peer:
+                await peer.websocket.send_message(message)
+                assert said.lower() in (await peer.next(type="error"))["detail"].lower()
+                await peer.say(op="ping")
+                await peer.next(type="pong")
 
 
 async def test_too_many_subscriptions(served):
@@ -253,7 +259,7 @@ async def test_flood(served):
                 while True:
                     await peer.say(op="ping")
 
-        with trio.fail_after(10), suppress(ConnectionClosed):
+        with trio.fail_after(40), suppress(ConnectionClosed):
             while True:
                 await peer.next()
         assert peer.websocket.closed.code == 1008
@@ -274,9 +280,9 @@ async def test_gone(served):
     assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 0.2
 
 
-async def test_stop_tells_viewers(served):
+async def test_stop_tells_viewers(serve_fixture):
     """A server that stops says so, and is gone long before its grace."""
-    async with connected(served) as peer:
+    async with serve_fixture(grace=30) as served, connected(served) as peer:
         await peer.say(op="ping")
         await peer.next(type="pong")
         begun = trio.current_time()
@@ -285,7 +291,7 @@ async def test_stop_tells_viewers(served):
             await peer.next()
         assert closed.value.reason.code == 1001
         await served.done.wait()
-        assert trio.current_time() - begun < 1
+        assert trio.current_time() - begun < 10
 
 
 @pytest.mark.slow
@@ -307,11 +313,10 @@ async def test_deaf_peer_does_not_hold_the_stop(serve_fixture):
             )
         await until(lambda: served.state.hub.statistics().viewers == 200)
         await trio.sleep(0.5)
-        begun = trio.current_time()
         served.state.stopping.set()
-        with trio.move_on_after(5):
+        with trio.move_on_after(connection.WRITE_SECONDS / 2):
             await served.done.wait()
-        assert trio.current_time() - begun < 1.5
+        assert served.done.is_set()
         await stream.aclose()
 
 

@@ -9,9 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import trio
-from worker_stage import Stage, gone
-
-pytestmark = pytest.mark.slow
+from worker_stage import Stage, gone, hurry
 
 
 async def test_drain_runs_each_job_once(stage: Stage):
@@ -45,11 +43,18 @@ async def test_several_processes_share_the_work(stage: Stage):
     """I1, I2: three processes run each job exactly once between them."""
     marks = stage.workspace / "marks"
     ids = await stage.client.enqueue_many(
-        "mark", ({"x": x, "file": str(marks), "seconds": 0.002} for x in range(600))
+        "mark", ({"x": x, "file": str(marks), "seconds": 0.002} for x in range(3000))
     )
-    await stage.drain("mark", "--processes", "3")
-    assert Counter(marks.read_text().split()) == Counter(str(x) for x in range(600))
-    assert await stage.states() == {"success": 600}
+    command = await stage.dedicate("mark", "--processes", "3", "--drain")
+
+    async def shared() -> bool:
+        return await stage.connection.fetchval("select count(distinct worker) = 3 from hotpath.job_done")
+
+    await stage.until(shared)
+    hurry(marks)
+    assert await command.wait() == 0, command.stderr
+    assert Counter(marks.read_text().split()) == Counter(str(x) for x in range(3000))
+    assert await stage.states() == {"success": 3000}
     assert len({row["result"] for row in await stage.rows()}) > 1
     assert {row["id"] for row in await stage.rows()} == set(ids)
     await stage.check_empty()
@@ -60,14 +65,15 @@ async def test_async_main_runs_side_by_side(stage: Stage):
     await stage.client.enqueue_many("nap", ({"x": x, "seconds": 0.5} for x in range(100)))
     command = await stage.drain("nap", "--concurrency", "100")
     assert await stage.states() == {"success": 100}
-    assert command.last["seconds"] < 10
+    assert command.last["seconds"] < 25
 
 
+@pytest.mark.slow
 async def test_sigterm_ends_well(stage: Stage):
     """I12: SIGTERM lets the job under way end; what was not begun is queued again, attempt 0; exit 0."""
     marks = stage.workspace / "marks"
     await stage.client.enqueue_many(
-        "mark", ({"x": x, "file": str(marks), "seconds": 0.02} for x in range(120))
+        "mark", ({"x": x, "file": str(marks), "seconds": 0.02} for x in range(1000))
     )
     command = await stage.dedicate("mark", "--grace", "10")
     await stage.until_done(10)
@@ -78,12 +84,13 @@ async def test_sigterm_ends_well(stage: Stage):
     ran = Counter(marks.read_text().split())
     assert set(states) == {"success", "queued"}
     assert states["success"] == len(ran) == ran.total()
-    assert states.total() == 120
+    assert states.total() == 1000
     assert {row["attempt"] for row in await stage.rows() if row["state"] == "queued"} == {0}
     assert await stage.connection.fetchval("select count(*) from hotpath.lease") == 0
+    hurry(marks)
     await stage.drain("mark")
-    assert Counter(marks.read_text().split()) == Counter(str(x) for x in range(120))
-    assert await stage.states() == {"success": 120}
+    assert Counter(marks.read_text().split()) == Counter(str(x) for x in range(1000))
+    assert await stage.states() == {"success": 1000}
     await stage.check_empty()
 
 
@@ -93,32 +100,34 @@ async def test_second_sigterm_releases_at_once(stage: Stage):
     job = await stage.client.enqueue("nap", {"x": 1, "seconds": 600, "file": str(begun)})
     command = await stage.dedicate("nap", "--grace", "600")
     await stage.until(begun.exists)
-    command.process.terminate()
+    await command.signal()
     await trio.sleep(0.3)
     assert command.process.returncode is None
     command.process.terminate()
-    assert await command.wait(15) == 0, command.stderr
+    assert await command.wait() == 0, command.stderr
     row = (await stage.rows())[0]
     assert (row["id"], row["state"], row["attempt"]) == (job, "queued", 0)
 
 
+@pytest.mark.slow
 async def test_killed_worker_process_is_replaced(stage: Stage):
     """I1, I6: kill -9 of a worker process: its jobs are run by the one that is started in its place."""
     marks = stage.workspace / "marks"
     await stage.client.enqueue_many(
-        "mark", ({"x": x, "file": str(marks), "seconds": 0.01} for x in range(200))
+        "mark", ({"x": x, "file": str(marks), "seconds": 0.01} for x in range(2000))
     )
     command = await stage.dedicate("mark", "--drain")
     await stage.until_done(20)
     (pid,) = await stage.worker_pids()
     os.kill(pid, signal.SIGKILL)
+    hurry(marks)
     assert await command.wait() == 0, command.stderr
     assert gone(pid)
-    assert await stage.states() == {"success": 200}
+    assert await stage.states() == {"success": 2000}
     # Only what ended after the last flush before the kill may have run twice.
-    assert set(marks.read_text().split()) == {str(x) for x in range(200)}
+    assert set(marks.read_text().split()) == {str(x) for x in range(2000)}
     # I7: one job was in hand; a kill between two jobs charges nobody.
-    assert Counter(row["attempt"] for row in await stage.rows())[1] >= 199
+    assert Counter(row["attempt"] for row in await stage.rows())[1] >= 1999
     await stage.check_empty()
 
 
@@ -136,7 +145,7 @@ async def test_worker_dies_with_its_supervisor(stage: Stage):
     async def ended():
         return gone(pid)
 
-    await stage.until(ended, 10)
+    await stage.until(ended)
     states = await stage.states()
     assert states.total() == 400
     assert set(states) == {"success", "queued"}
@@ -145,8 +154,11 @@ async def test_worker_dies_with_its_supervisor(stage: Stage):
 
 async def test_cut_connections_are_weather(stage: Stage):
     """I11: workers whose connections are cut again and again drain all the same, each job one row."""
-    ids = await stage.client.enqueue_many("double", ({"x": x} for x in range(25_000)))
-    command = await stage.dedicate("double", "--drain")
+    (stage.workspace / "blink.py").write_text(
+        "import os, time\ndef main(x: int) -> None:\n    time.sleep(0 if os.path.exists('cut') else 0.0005)\n"
+    )
+    ids = await stage.client.enqueue_many("blink", ({"x": x} for x in range(5000)))
+    command = await stage.dedicate("blink", "--drain")
     cuts = 0
     await stage.until_done(1)
     with trio.move_on_after(30):
@@ -155,9 +167,11 @@ async def test_cut_connections_are_weather(stage: Stage):
                 "select count(pg_terminate_backend(pid)) from pg_stat_activity"
                 " where datname = current_database() and application_name like 'hotpath worker%'"
             )
+            if cuts >= 4:
+                (stage.workspace / "cut").touch()
             await trio.sleep(0.2)
     assert await command.wait() == 0, command.stderr
-    assert cuts >= 1
+    assert cuts >= 4
     row = await stage.connection.fetchrow(
         "select count(*), count(distinct id), count(*) filter (where attempt = 1) from hotpath.job_done"
     )

@@ -12,8 +12,6 @@ import pytest
 import trio
 from worker_stage import Stage, gone
 
-pytestmark = pytest.mark.slow
-
 SCRIPT = """
 import ctypes, os, resource, signal, sys, threading, time
 import hotpath
@@ -110,6 +108,7 @@ async def attempts(stage: Stage, job: UUID) -> list[Any]:
     return await stage.connection.fetch("select * from hotpath.job_attempts($1)", job)
 
 
+@pytest.mark.slow
 async def test_each_killer_is_charged_with_its_own_death(stage: Stage):
     """I7, I9: whatever ends the process, that attempt says how, with its log; no neighbour is charged."""
     ids = await enqueue(stage, *KILLERS)
@@ -172,6 +171,7 @@ async def test_closed_descriptors_end_that_worker_only(stage: Stage):
     await stage.check_empty()
 
 
+@pytest.mark.slow
 async def test_a_job_that_swallows_everything_is_killed_after_its_grace(stage: Stage):
     """I8: a job that ignores all signals and catches all is killed at its time-out; the next one runs."""
     ids = await enqueue(stage, "deaf", limit=0.5)
@@ -184,24 +184,33 @@ async def test_a_job_that_swallows_everything_is_killed_after_its_grace(stage: S
 
 
 ENDLESS = {
-    "waits": "import trio\nasync def main() -> None:\n    print('in')\n    await trio.sleep(60)\n",
-    "sleeps": "import time\ndef main() -> None:\n    print('in')\n    time.sleep(60)\n",
-    "spins": "def main() -> None:\n    print('in')\n    while True: pass\n",
-    "holds": "import ctypes\ndef main() -> None:\n    print('in')\n    ctypes.PyDLL(None).sleep(60)\n",
-    "blocks": "import ctypes\nasync def main() -> None:\n    print('in')\n    ctypes.PyDLL(None).sleep(60)\n",
+    "waits": "import trio\nasync def main() -> None:\n    begin()\n    await trio.sleep(60)\n",
+    "sleeps": "import time\ndef main() -> None:\n    begin()\n    time.sleep(60)\n",
+    "spins": "def main() -> None:\n    begin()\n    while True: pass\n",
+    "holds": "import ctypes\ndef main() -> None:\n    begin()\n    ctypes.PyDLL(None).sleep(60)\n",
+    "blocks": "import ctypes\nasync def main() -> None:\n    begin()\n    ctypes.PyDLL(None).sleep(60)\n",
 }
+BEGIN = """
+import pathlib
+
+def begin():
+    print('in')
+    pathlib.Path('begun').touch()
+
+"""
 NEEDS_KILL = {"holds", "blocks"}
 """The GIL is held in C: nothing else in that process can run."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENDLESS)
 async def test_cancel_ends_a_running_job(stage: Stage, name: str):
     """I8: async code, sync Python, and C that holds the GIL; only for the last a new process is started."""
-    (stage.workspace / f"{name}.py").write_text(ENDLESS[name])
+    (stage.workspace / f"{name}.py").write_text(BEGIN + ENDLESS[name])
     command = await stage.dedicate(name)
     await command.ready()
     job = await stage.client.enqueue(name, {})
-    await stage.until(lambda: running(stage, job))
+    await stage.until(trio.Path(stage.workspace / "begun").exists)
     (pid,) = await stage.worker_pids()
     began = trio.current_time()
     assert await stage.client.cancel(job)
@@ -210,14 +219,15 @@ async def test_cancel_ends_a_running_job(stage: Stage, name: str):
     (row,) = await stage.rows()
     assert (row["state"], json.loads(row["error"])["kind"]) == ("canceled", "canceled")
     assert await log(stage, job, row["attempt"]) == "in\n"
-    assert took < 3, "1 s on a quiet machine"
+    assert took < 15, "1 s on a quiet machine; of itself it would take a minute"
     assert gone(pid) == (name in NEEDS_KILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENDLESS)
 async def test_time_out_ends_a_running_job(stage: Stage, name: str):
     """I8: the same at a job's own time-out; the retry policy is heeded though the process was killed."""
-    source = ENDLESS[name].replace("print('in')", "print('in', hotpath.current_job().attempt)")
+    source = BEGIN.replace("'in'", "'in', hotpath.current_job().attempt") + ENDLESS[name]
     settings = "import hotpath\nhotpath.settings(retry=hotpath.Retry(attempts=2, delay=0))\n"
     (stage.workspace / f"{name}.py").write_text(settings + source)
     job = await stage.client.enqueue(name, {}, timeout=0.3)
@@ -225,21 +235,12 @@ async def test_time_out_ends_a_running_job(stage: Stage, name: str):
     first, last = await attempts(stage, job)
     for attempt in (first, last):
         assert json.loads(attempt["error"])["kind"] == "timeout"
-        assert attempt["duration_ms"] < 4000
+        assert attempt["duration_ms"] < 15_000, "of itself it would take a minute"
     assert (last["attempt"], last["state"]) == (2, "failure")
     assert [await log(stage, job, attempt) for attempt in (1, 2)] == ["in 1\n", "in 2\n"]
     readies = len([event for event in command.events if event["event"] == "ready"])
     assert readies == (3 if name in NEEDS_KILL else 1)
     await stage.check_empty()
-
-
-async def running(stage: Stage, job: UUID) -> bool:
-    """Whether the job is leased, and has had a moment to get from there to `main`."""
-    row = await stage.connection.fetchrow("select state from hotpath.job_get($1)", job)
-    if row is None or row[0] != "running":
-        return False
-    await trio.sleep(0.1)  # from the claim to main
-    return True
 
 
 async def test_nothing_is_left_behind(stage: Stage):

@@ -9,6 +9,7 @@ import pytest
 from hotpath.core.hand import Hand
 from hotpath.core.pacing import Pace
 from hotpath.worker.inhand import InHand
+from hotpath.worker.loop import Loop
 
 MILLISECOND = 1_000_000
 
@@ -56,3 +57,14 @@ def test_another_hands_job_with_the_same_token_is_not(in_hand: InHand):
     assert later.number == hand.number
     in_hand.mark[0] = token
     assert not in_hand.look(2000 * MILLISECOND)
+
+
+def test_what_a_worker_that_is_replaced_has_claimed_is_run(in_hand: InHand):
+    """It claims no more and gives nothing back; if it is to stop as well, nothing more of it begins."""
+    loop = Loop(None, None, None, OneAtATime(), completer=None)
+    hand = loop.hands[7] = taken(in_hand, 7)
+    loop.stop(whole=True)
+    assert not hand.stopped
+    assert loop.stopping
+    loop.stop()
+    assert hand.stopped

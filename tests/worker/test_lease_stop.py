@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 import trio
 from worker_stage import Stage
 
 import hotpath
+from hotpath.worker.inhand import InHand
 
 ENDLESS = """
 import time, trio
@@ -31,6 +33,20 @@ def begun(stage: Stage, name: str = "begun") -> list[int]:
     """Which jobs have begun, or ended, in order."""
     path = stage.workspace / name
     return [int(x) for x in path.read_text().split()] if path.exists() else []
+
+
+@contextmanager
+def lease_run_out() -> Iterator[None]:
+    """By the clock of workers in this process their leases are over, though not in the database."""
+    beat = InHand.beat
+
+    def late(self: InHand, now: int) -> bool:
+        self.until = now - 1
+        return beat(self, now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InHand, "beat", late)
+        yield
 
 
 async def start(stage: Stage, nursery: trio.Nursery, **options) -> hotpath.worker.Worker:
@@ -77,21 +93,13 @@ async def test_lease_that_runs_out_by_the_local_clock(stage: Stage):
         "endless", ({"x": x, "folder": folder, "seconds": 0.0 if x < 2 else 600.0} for x in range(4))
     )
     async with trio.open_nursery() as nursery:
-        worker = await start(stage, nursery, concurrency=3)
-        in_hand = worker._loop.in_hand
+        await start(stage, nursery, concurrency=3)
 
         async def running():
             return len(begun(stage)) >= 4
 
         await stage.until(running)
-        pulse, beat = type(in_hand), type(in_hand).beat
-
-        def late(self, now):
-            self.until = now - 1
-            return beat(self, now)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pulse, "beat", late)
+        with lease_run_out():
 
             async def interrupted():
                 return sorted(begun(stage, "ended")) == [0, 1, 2, 3]
@@ -106,6 +114,68 @@ async def test_lease_that_runs_out_by_the_local_clock(stage: Stage):
         states = {row["id"]: row["state"] for row in await stage.rows()}
         assert [states[one] for one in ids[:2]] == ["success", "success"]
         assert "canceled" not in states.values()
+        nursery.cancel_scope.cancel(reason="the test has seen enough")
+
+
+FLOWS = {
+    "code": """
+import pathlib, trio, hotpath
+
+async def work(x: int, folder: str) -> int:
+    with open(f"{folder}/begun", "a") as file:
+        file.write(f"{x}\\n")
+    try:
+        await trio.sleep(600)
+    finally:
+        with open(f"{folder}/ended", "a") as file:
+            file.write(f"{x}\\n")
+    return x
+
+async def main(folder: str) -> int:
+    return await hotpath.step(work, 7, folder)
+""",
+    "file": """
+value:
+  modules:
+    - id: a
+      value:
+        type: script
+        path: endless
+        input_transforms:
+          x: {type: static, value: 7}
+          folder: {type: javascript, expr: flow_input.folder}
+schema: {type: object, properties: {folder: {type: string}}}
+""",
+}
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+async def test_step_of_a_run_whose_lease_has_run_out_was_not_canceled(stage: Stage, kind: str):
+    """I2: a step that is interrupted because its run's lease has run out is no step that somebody has
+    canceled: it is not recorded, and runs again with its run.
+    """
+    (stage.workspace / "endless.py").write_text(ENDLESS)
+    place = stage.workspace / ("flow_x.flow/flow.yaml" if kind == "file" else "flow_x.py")
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(FLOWS[kind])
+    run = await stage.client.enqueue("flow_x", {"folder": str(stage.workspace)})
+    what = hotpath.dedicated("flow_x", workspace=stage.workspace, database_url=stage.url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hotpath.serve_worker, what)
+
+        async def begins(times=1):
+            return len(begun(stage)) == times
+
+        await stage.until(begins)
+        with lease_run_out():
+
+            async def interrupted():
+                return begun(stage, "ended")
+
+            await stage.until(interrupted)
+        await stage.until(lambda: begins(2))
+        steps = await stage.connection.fetch("select step, state from hotpath.job where parent = $1", run)
+        assert [tuple(row) for row in steps if row["state"] != "running"] == []
         nursery.cancel_scope.cancel(reason="the test has seen enough")
 
 

@@ -12,11 +12,18 @@ import trio
 from worker_stage import Stage
 
 from hotpath.core.logtext import Piece
+from hotpath.core.pacing import Pace
+from hotpath.core.positions import Positions
 from hotpath.store import logs
 from hotpath.store.database import open_database
 from hotpath.store.logs import LogChunk, Watched, live_after, read_log
+from hotpath.store.work import Claim
+from hotpath.store.workers import register_worker
 from hotpath.worker import live as live_module
 from hotpath.worker.board import HALF, WATCHED, Board
+from hotpath.worker.inhand import InHand
+from hotpath.worker.ledger import Ledger
+from hotpath.worker.link import open_link
 from hotpath.worker.live import MOST, TICK, Live, _Follow
 
 TALK = """
@@ -79,10 +86,10 @@ async def test_a_job_is_followed_from_the_queue_to_its_end(stage: Stage):
     late = []
     for seen, chunk in first:
         late += [seen - float(line.split(":")[2]) for line in chunk.text.splitlines() if line.count(":") == 2]
-    assert sorted(late)[len(late) * 95 // 100] < 1.0, late  # a busy machine; 0.2 on a quiet one
+    assert sorted(late)[len(late) * 95 // 100] < 10.0, late  # 0.2 on a quiet machine: bench/scenarios/live.py
     for seen, chunk in first:
         assert chunk.times[0][0] - chunk.at in (0, 1)  # a line feed belongs to the line before
-        assert seen - 2 < chunk.times[-1][1] / 1000 < seen + 0.5
+        assert seen - 20 < chunk.times[-1][1] / 1000 < seen + 0.5
     async with stage.client.tail(job) as tail:
         again: list[tuple[float, LogChunk]] = []
         await collect(tail, again)
@@ -100,19 +107,20 @@ async def test_a_job_that_keeps_the_gil_is_followed_and_keeps_what_it_said(stage
         "import ctypes, time\ndef main() -> None:\n    print('before')\n    time.sleep(0.1)\n"
         "    print('now')\n    ctypes.PyDLL(None).sleep(60)\n"
     )
-    job = await stage.client.enqueue("stuck", {}, timeout=5.0)
+    job = await stage.client.enqueue("stuck", {})
     await stage.dedicate("stuck", "--grace", "0.1")
     chunks: list[tuple[float, LogChunk]] = []
     with trio.fail_after(60):
         async with stage.client.tail(job) as tail:
             await collect(tail, chunks, "now")
             assert (await stage.client.job(job)).state == "running"
+            assert await stage.client.cancel(job)  # it can only be killed
             await collect(tail, chunks)
     assert texts(chunks) == "before\nnow\n"
     (chunk,) = (await read_log(stage.connection, job)).chunks
     (_, began), (position, then) = chunk.times
     assert position == len("before\n")
-    assert 90 < then - began < 2000
+    assert 90 < then - began < 20_000
 
 
 # ---------------------------------------------------------------- the publisher alone
@@ -120,18 +128,14 @@ async def test_a_job_that_keeps_the_gil_is_followed_and_keeps_what_it_said(stage
 
 @attrs.define
 class Hand:
-    """A worker with one job in hand, whose token is 65536 and whose lease 5."""
+    """A worker, as far as its output is concerned."""
 
     board: Board
-
-    def token(self, job):
-        """As a `Child`."""
-        return 65536 if job == (5, 0) else 0
 
 
 @pytest.fixture
 def board():
-    """A board of its own, with a lease."""
+    """A board of its own, with a lease: 5, of the hand 1, whose first job has the token 65536."""
     board = Board.create()
     board.set_lease(1, 5)
     yield board
@@ -209,7 +213,7 @@ async def test_what_the_board_holds_is_said_when_somebody_comes(stage: Stage, bo
         assert len(questions) == 1  # the leases have not changed
         board.set_lease(2, 6)
         live.heard(1)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while len(questions) < 2:  # noqa: ASYNC110 - of another task
                 await trio.sleep(0.01)
         # Another viewer gets what was said to the first, too: that goes after a minute.
@@ -226,6 +230,69 @@ async def test_what_the_board_holds_is_said_when_somebody_comes(stage: Stage, bo
         assert (await said())[-1].end == 100 + position
         nursery.cancel_scope.cancel()
     assert viewer
+
+
+async def test_a_question_that_a_claim_overtakes_is_asked_again(stage: Stage, board, monkeypatch):
+    """A supervisor that asks what is watched while a claim is on its way, before the database knows of it,
+    asks again when it has come: that job is followed, though nothing more happens on the board.
+    """
+    asked = []
+
+    async def watched(connection, workers):
+        found = await logs.watched(connection, workers)
+        asked.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(live_module, "watched", watched)
+    board.set_lease(1, 0)
+    job = await stage.client.enqueue("double", {"x": 1})
+    version = await stage.client.current("double")
+    connection = stage.connection
+    tag = await connection.fetchval("select id from hotpath.tag where name = 'double'")
+    worker = await register_worker(
+        connection, name="w", group=None, script=version.script, version=version.id, tags=[tag], host="here",
+        pid=1, concurrency=1, lease=60.0,
+    )  # fmt: skip
+    held: list = []
+    async with (
+        open_database(stage.client.config) as database,
+        open_link(stage.url, worker, None) as link,
+        database.connection() as lock,
+        trio.open_nursery() as nursery,
+    ):
+        pace = Pace()
+        ledger = Ledger(link, InHand(None, pace, board), pace)
+
+        async def claim():
+            claim = Claim(1, tag, "double", version.script, Positions())
+            held.append((await ledger.cycle([], claim)).hand)
+
+        async def claims():
+            return await connection.fetchval("select exists (select from pg_locks where not granted)")
+
+        async def said():
+            return (await live_after(connection, [(job, 1, 0)])).get(job)
+
+        live = Live(database, lambda: {worker: Hand(board)})
+        nursery.start_soon(live.run)
+        async with lock.transaction():
+            await lock.execute("lock table hotpath.job_queue in share mode")  # it may be read
+            nursery.start_soon(claim)
+            await stage.until(claims)
+            await logs.watch(connection, [job], uuid.uuid4(), 60.0)
+            live.hint(str(job))
+            with trio.fail_after(20):
+                while not asked:  # noqa: ASYNC110 - of another task
+                    await trio.sleep(0.01)
+            assert not held
+        with trio.fail_after(20):
+            while not held:  # noqa: ASYNC110 - of another task
+                await trio.sleep(0.01)
+        board.write_log(held[0].number, "hello\n", 0, time.perf_counter_ns())
+        (chunk,) = await stage.until(said)
+        assert chunk.text == "hello\n"
+        assert (asked[0], asked[-1]) == (0, 1)
+        nursery.cancel_scope.cancel()
 
 
 def test_pieces_become_as_few_chunks_as_there_are_gaps():
@@ -272,19 +339,12 @@ async def test_a_worker_ends_while_it_is_asked_what_is_watched(stage: Stage, mon
         asked.set()
         return [Watched(uuid.uuid4(), worker, 5, 0, 1, 0) for worker in (7, 8)], 0
 
-    class Looked(Hand):
-        """As a `Child` does it."""
-
-        def token(self, job):
-            return self.board.number(job[0]) << 16
-
-    hands = {worker: Looked(hand.board) for worker, hand in hands.items()}
     monkeypatch.setattr(live_module, "watched", watched)
     async with open_database(stage.client.config) as database, trio.open_nursery() as nursery:
         live = Live(database, lambda: dict(hands))
         nursery.start_soon(live.run)
         live.hint()
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await asked.wait()
             while not hands[8].board.words[WATCHED]:  # noqa: ASYNC110 - of another task
                 await trio.sleep(0.01)

@@ -653,6 +653,7 @@ class Runtime:
 """
 
 
+@pytest.mark.slow
 async def test_named_runtime_has_the_main_thread(stage: Stage, monkeypatch, tmp_path):
     """A runtime that is given by name is made in the worker's process with a lane that is its main thread,
     Trio beside it, though its script is async.

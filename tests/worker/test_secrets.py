@@ -14,8 +14,6 @@ from worker_stage import Stage
 from hotpath.errors import BadArgsError
 from hotpath.model import MASK
 
-pytestmark = pytest.mark.slow
-
 SECRET = "correct-horse-battery"
 LEAKY = """
 import logging, os, sys, threading
@@ -95,6 +93,7 @@ def write(stage: Stage, **scripts: str) -> None:
         (stage.workspace / f"{name}.py").write_text(text)
 
 
+@pytest.mark.slow
 async def test_nothing_leaves_the_worker(stage: Stage):
     """What jobs with a secret print, log, return, raise, and say as they kill their worker is stored without
     it; commands show its mask, the args too. The table has the args as they are.
@@ -128,6 +127,7 @@ async def test_nothing_leaves_the_worker(stage: Stage):
     assert (await stage.client.job(ids[0])).args == args[0]
 
 
+@pytest.mark.slow
 async def test_control(stage: Stage):
     """Without `Secret` the same is stored and shown as it is."""
     write(stage, plain=PLAIN)
@@ -167,6 +167,7 @@ async def test_refusals_do_not_tell(stage: Stage):
         assert "horse" not in said
 
 
+@pytest.mark.slow
 async def test_flow_that_is_code(stage: Stage):
     """Steps get a run's secret as it is, before and behind a wait; what they print and raise is masked, and
     their args and results where they are shown.
@@ -191,6 +192,7 @@ async def test_flow_that_is_code(stage: Stage):
         assert "horse" not in text
 
 
+@pytest.mark.slow
 async def test_args_nested_deeper_than_python_reads(stage: Stage):
     """SQL can put in args that no Python reads: that job fails and says so, with secrets or without; its
     neighbours run, and theirs stay hidden.

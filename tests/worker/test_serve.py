@@ -55,11 +55,12 @@ async def test_custom_runtime_drains(stage: Stage):
     await stage.check_empty()
 
 
+@pytest.mark.slow
 async def test_takes_back_what_the_dead_left(stage: Stage):
     """I6: where there are only library workers, one of them takes back what a dead host held."""
     begun = stage.workspace / "begun"
-    await stage.client.enqueue("mark", {"x": 1, "seconds": 20, "file": str(begun)})
-    command = await stage.dedicate("mark", "--lease", "1")
+    await stage.client.enqueue("mark", {"x": 1, "seconds": 600, "file": str(begun)})
+    command = await stage.dedicate("mark")
     await stage.until(trio.Path(begun).exists)
     pids = await stage.worker_pids()
     command.process.send_signal(signal.SIGSTOP)  # nobody is there to see the worker die
@@ -67,6 +68,7 @@ async def test_takes_back_what_the_dead_left(stage: Stage):
         os.kill(pid, signal.SIGKILL)
     command.process.kill()
     assert await stage.states() == {"running": 1}
+    await stage.connection.execute("update hotpath.worker set lease_until = now()")
 
     async def is_back() -> bool:
         return await stage.states() == {"queued": 1}
@@ -154,7 +156,7 @@ async def test_enqueue_wakes_a_sleeping_worker(stage: Stage):
                 job = await stage.client.enqueue("double", {"x": 8})
             else:
                 job = (await stage.client.enqueue_many("double", [{"x": 8}]))[0]
-            with trio.fail_after(10):
+            with trio.fail_after(20):
                 assert await stage.client.result(job) == 16
         worker.stop()
     assert await stage.connection.fetchval("select count(*) from hotpath.doze") == 0
@@ -167,7 +169,7 @@ async def test_scheduled_job_wakes_its_worker(stage: Stage):
         worker = await nursery.start(hotpath.serve_worker, dedicated(stage, "double"))
         due = await stage.connection.fetchval("select now() + interval '0.7 seconds'")
         job = await stage.client.enqueue("double", {"x": 1}, scheduled_for=due)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             assert await stage.client.result(job) == 2
         assert (await stage.client.job(job)).started_at >= due
         worker.stop()
@@ -200,24 +202,44 @@ async def test_stopped_worker_ends_what_runs(stage: Stage):
     assert states.total() == 30
 
 
+TWICE = """
+import pathlib, trio
+
+async def main(x: int, folder: str) -> int:
+    run = "second" if pathlib.Path(f"{folder}/first{x}").exists() else "first"
+    pathlib.Path(f"{folder}/{run}{x}").touch()
+    while not pathlib.Path(f"{folder}/{run}").exists():
+        await trio.sleep(0.005)
+    return x
+"""
+
+
 async def test_lost_lease_is_refused_and_counted(stage: Stage, caplog):
     """I2: outcomes of a lease that was taken back meanwhile are dropped, with a word; the jobs run again."""
-    ids = await stage.client.enqueue_many("nap", ({"x": x, "seconds": 0.5} for x in range(3)))
+    (stage.workspace / "twice.py").write_text(TWICE)
+    ids = await stage.client.enqueue_many(
+        "twice", ({"x": x, "folder": str(stage.workspace)} for x in range(3))
+    )
     async with trio.open_nursery() as nursery:
-        worker = await nursery.start(hotpath.serve_worker, dedicated(stage, "nap", concurrency=10))
+        worker = await nursery.start(hotpath.serve_worker, dedicated(stage, "twice", concurrency=10))
 
-        async def leased():
-            return [row[0] for row in await stage.connection.fetch("select id from hotpath.lease")]
+        async def begun(runs="first"):
+            return all((stage.workspace / f"{runs}{x}").exists() for x in range(3))
 
-        leases = await stage.until(leased)
+        await stage.until(begun)
+        leases = [row[0] for row in await stage.connection.fetch("select id from hotpath.lease")]
         await stage.connection.fetch(_give_back(), leases, worker.id, False)
-        await stage.until_done(3)
+        await stage.until(lambda: begun("second"))
+        (stage.workspace / "first").touch()
 
-        async def settled():
-            return worker.statistics().refused + worker.statistics().jobs >= 6
+        async def counted(jobs):
+            statistics = worker.statistics()
+            # Those that end behind the flush that is refused are not sent any more.
+            return 1 <= statistics.refused <= 3 and statistics.jobs == jobs
 
-        await stage.until(settled)
-        assert worker.statistics().refused == 3
+        await stage.until(lambda: counted(0))
+        (stage.workspace / "second").touch()
+        await stage.until(lambda: counted(3))
         worker.stop()
     assert "was lost" in caplog.text
     rows = await stage.rows()

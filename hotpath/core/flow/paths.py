@@ -160,7 +160,7 @@ def resolve(path: Path, env: Mapping[str, Any]) -> Any:
     """The value at a path; `UNDEFINED` where there is none.
 
     Raises `ExpressionError` for a property of null or undefined, for a root that is not in `env`, for what is
-    a method in JavaScript (`.map` of an array), and for half of a character.
+    a method in JavaScript (`.map` of an array), and where half of a character is left.
     """
     try:
         value = env[path.root]
@@ -174,6 +174,10 @@ def resolve(path: Path, env: Mapping[str, Any]) -> Any:
             value = value[key] if key < len(value) else UNDEFINED
         else:
             value = _member(value, key)
+    if type(value) is str and len(value) == 1 and "\ud800" <= value < "\ue000":
+        raise ExpressionError(
+            "the value holds a lone surrogate, half of a character, which is not valid text"
+        )
     return value
 
 
@@ -212,14 +216,7 @@ def _unit(text: str, index: int) -> Any:
     if text.isascii():
         return text[index] if index < len(text) else UNDEFINED
     unit = _units(text)[2 * index : 2 * index + 2]
-    if not unit:
-        return UNDEFINED
-    code = int.from_bytes(unit, "little")
-    if 0xD800 <= code < 0xE000:
-        raise ExpressionError(
-            "the value holds a lone surrogate, half of a character, which is not valid text"
-        )
-    return chr(code)
+    return chr(int.from_bytes(unit, "little")) if unit else UNDEFINED  # perhaps half of a character
 
 
 def truthy(value: Any) -> bool:

@@ -4,7 +4,7 @@
 -- Runs of flows that sleep, wait to try a step again, or for jobs of theirs, count: they go on by themselves. Those that wait for people do not,
 -- also when they were retried.
 select not exists (select from unnest($1::int8[]) as t (tag) where
-        exists (select from hotpath.job_queue q where q.tag = t.tag and q.script = $2::int4 and q.attempt > 0
+        exists (select from hotpath.job_queue q where q.tag = t.tag and q.script = $2::int4 and q.attempt > 0 and q.expires_at is null
             and not exists (select from hotpath.mark m where m.run = q.id and m.key like 'suspend:%' and m.value ->> 'heard' is null
                 and (m.value ->> 'required')::integer > (select count(*) from hotpath.flow_event e where e.run = m.run and e.key = substr(m.key, 9))))
         or exists (

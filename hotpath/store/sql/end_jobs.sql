@@ -21,7 +21,7 @@ b as materialized (
 j as materialized (
     select v.lease, v.place, v.state, coalesce(b.ids[k + 1], hotpath.job_id(b.base, k)) as id, b.tag, b.script,
         coalesce(b.scheduled[k + 1], b.scheduled_for) as scheduled_for, coalesce(b.priorities[k + 1], b.priority) as priority,
-        coalesce(b.attempts[k + 1], 0) + 1 as attempt, b.crashes[k + 1] as crashes, b.timeouts[k + 1] as timeout_ms, b.args[k + 1] as args,
+        coalesce(b.attempts[k + 1], 0) + 1 as attempt, b.crashes[k + 1] as crashes, b.timeouts[k + 1] as timeout_ms, b.args[k + 1] as args, b.keys[k + 1] as limit_key,
         timestamptz 'epoch' + v.started * interval '1 microsecond' as started_at, v.duration, v.outcome, v.delay, v.log, v.marks,
         case when v.state = 5 and coalesce(b.crashes[k + 1], 0) >= 2 then 2
             when v.state >= 4 then case when l.cancels is not null and get_bit(l.cancels, v.place) = 1 then 3 else 4 end
@@ -43,9 +43,9 @@ tried as (
     select id, started_at, duration, $1, attempt, 2, outcome from j where becomes = 4
 ),
 back as (
-    insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, attempt, crashes, suspect, timeout_ms, args)
+    insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, attempt, crashes, suspect, timeout_ms, args, limit_key)
     select id, case when delay is null then scheduled_for else now() + delay * interval '1 second' end, tag, script, priority, attempt,
-        case when state = 5 then coalesce(crashes, 0) + 1 else crashes end, case when state = 5 then 3 end, timeout_ms, args
+        case when state = 5 then coalesce(crashes, 0) + 1 else crashes end, case when state = 5 then 3 end, timeout_ms, args, limit_key
     from j where becomes = 4
     returning tag, scheduled_for
 ),

@@ -20,21 +20,22 @@ b as materialized (
 ),
 j as materialized (
     select coalesce(u.id, hotpath.job_id(b.base, (l.lo + u.ord - 1)::int4)) as id, coalesce(u.scheduled, b.scheduled_for) as scheduled_for, b.tag, b.script,
-        coalesce(u.priority, b.priority) as priority, coalesce(u.attempt, 0::int2) as attempt, u.crashes, u.suspect, u.timeout_ms, u.args,
+        coalesce(u.priority, b.priority) as priority, coalesce(u.attempt, 0::int2) as attempt, u.crashes, u.suspect, u.timeout_ms, u.args, u.limit_key, s.entry,
         l.worker, l.claimed_at, l.suspected, l.suspected and coalesce(u.suspect, 0) >= 3 as crashed,
         case when l.cancels is not null and get_bit(l.cancels, (u.ord - 1)::int4) = 1 then 3
             when l.suspected and coalesce(u.suspect, 0) >= 3 and coalesce(u.crashes, 0) >= 2 then 2 end as state
-    from l join b on b.base = l.batch
+    from l join b on b.base = l.batch left join hotpath.script s on s.id = b.script
     cross join lateral rows from (unnest(b.args[l.lo + 1:l.hi]), unnest(b.ids[l.lo + 1:l.hi]), unnest(b.scheduled[l.lo + 1:l.hi]),
         unnest(b.priorities[l.lo + 1:l.hi]), unnest(b.attempts[l.lo + 1:l.hi]), unnest(b.crashes[l.lo + 1:l.hi]), unnest(b.suspects[l.lo + 1:l.hi]),
-        unnest(b.timeouts[l.lo + 1:l.hi]))
-        with ordinality as u (args, id, scheduled, priority, attempt, crashes, suspect, timeout_ms, ord)
+        unnest(b.timeouts[l.lo + 1:l.hi]), unnest(b.keys[l.lo + 1:l.hi]))
+        with ordinality as u (args, id, scheduled, priority, attempt, crashes, suspect, timeout_ms, limit_key, ord)
     where (b.skip is null or get_bit(b.skip, (l.lo + u.ord - 1)::int4) = 0) and (l.done is null or get_bit(l.done, (u.ord - 1)::int4) = 0)
 ),
 back as (
-    insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, attempt, crashes, suspect, timeout_ms, args)
+    insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, attempt, crashes, suspect, timeout_ms, args, limit_key, expires_at)
     select id, scheduled_for, tag, script, priority, attempt + crashed::int4, case when crashed then coalesce(crashes, 0) + 1 else crashes end,
-        case when suspected then least(coalesce(suspect, 0) + 1, 3) else suspect end, timeout_ms, args
+        case when suspected then least(coalesce(suspect, 0) + 1, 3) else suspect end, timeout_ms, args, limit_key,
+        case when attempt + crashed::int4 = 0 then scheduled_for + (entry ->> 'expires')::float8 * interval '1 second' end
     from j where state is null
     returning tag
 ),

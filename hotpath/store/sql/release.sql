@@ -11,14 +11,16 @@ b as materialized (
 j as materialized (
     select coalesce(b.ids[k + 1], hotpath.job_id(b.base, k)) as id, coalesce(b.scheduled[k + 1], b.scheduled_for) as scheduled_for, b.tag, b.script,
         coalesce(b.priorities[k + 1], b.priority) as priority, coalesce(b.attempts[k + 1], 0::int2) as attempt, b.crashes[k + 1] as crashes,
-        b.suspects[k + 1] as suspect, b.timeouts[k + 1] as timeout_ms, b.args[k + 1] as args, l.worker,
+        b.suspects[k + 1] as suspect, b.timeouts[k + 1] as timeout_ms, b.args[k + 1] as args, b.keys[k + 1] as limit_key, s.entry, l.worker,
         l.cancels is not null and get_bit(l.cancels, p) = 1 as canceled
-    from l join b on b.base = l.batch cross join lateral (select p, l.lo + p as k from unnest(l.places) p) u
+    from l join b on b.base = l.batch left join hotpath.script s on s.id = b.script cross join lateral (select p, l.lo + p as k from unnest(l.places) p) u
     where (b.skip is null or get_bit(b.skip, k) = 0) and (l.done is null or get_bit(l.done, p) = 0)
 ),
 back as (
-    insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, attempt, crashes, suspect, timeout_ms, args)
-    select id, scheduled_for, tag, script, priority, attempt, crashes, suspect, timeout_ms, args from j where not canceled
+    insert into hotpath.job_queue (id, scheduled_for, tag, script, priority, attempt, crashes, suspect, timeout_ms, args, limit_key, expires_at)
+    select id, scheduled_for, tag, script, priority, attempt, crashes, suspect, timeout_ms, args, limit_key,
+        case when attempt = 0 then scheduled_for + (entry ->> 'expires')::float8 * interval '1 second' end
+    from j where not canceled
     returning tag
 ),
 ended as (

@@ -1,2 +1,2 @@
 -- Names to look for a similar one among.
-select name from hotpath.script where version is not null order by id desc limit 5000
+select name from hotpath.script where version is not null and pin_of is null order by id desc limit 5000

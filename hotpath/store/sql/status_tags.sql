@@ -38,6 +38,7 @@ every as (
     select tag, waiting, 0 as running, due, waiting >= (select most from upto) as cut from loose
     union all select tag, waiting, 0, due, (select count(*) from few) >= 20000 from sealed
     union all select tag, 0, running, null, false from held
+    union all select tag, 0, count(*), null, false from hotpath.aside group by tag
 )
 select hotpath.tag_name(tag) as tag, sum(waiting)::int8 as waiting, sum(running)::int8 as running, min(due) as oldest, bool_or(cut) as cut
 from every group by tag order by 1

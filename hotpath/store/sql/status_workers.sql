@@ -7,8 +7,10 @@ with shown as materialized (
 )
 select w.id, w.name, w.worker_group, s.name as script, coalesce(v.kind, 'script') as kind, w.host, w.pid, w.concurrency, w.started_at, w.last_ping,
     w.lease_until > now() as alive, w.stopped_at, w.jobs, array(select hotpath.tag_name(t) from unnest(w.tags) t) as tags, h.running,
-    w.program, w.rss, w.cpu_us, w.under_way, w.occupied::float8[] as occupied, w.rates::float8[] as rates, w.deaf, c.job, c.since
+    w.program, w.rss, w.cpu_us, w.under_way, w.occupied::float8[] as occupied, w.rates::float8[] as rates, w.deaf, w.patterns, o.hash as version,
+    f.hash as refused, w.refusal, c.job, c.since
 from shown w left join hotpath.script s on s.id = w.script left join hotpath.script_version v on v.id = s.version
+left join hotpath.script_version o on o.id = w.version left join hotpath.script_version f on f.id = w.refused
 cross join lateral (
     select coalesce(sum(l.hi - l.lo - coalesce(bit_count(l.done), 0) - case when b.skip is null then 0
         else (select count(*) from generate_series(l.lo::int4, l.hi - 1) k where get_bit(b.skip, k) = 1) end), 0)::int8 as running

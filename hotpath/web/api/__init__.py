@@ -5,19 +5,47 @@ from __future__ import annotations
 from starlette.routing import BaseRoute
 
 from hotpath.web import metrics
-from hotpath.web.api import enqueue, jobs, logs, runs, scripts, server, status, tokens, waiting
+from hotpath.web.api import (
+    alerts,
+    doctor,
+    enqueue,
+    groups,
+    history,
+    jobs,
+    limits,
+    logs,
+    retention,
+    runs,
+    scaling,
+    schedules,
+    scripts,
+    server,
+    status,
+    tokens,
+    versions,
+    waiting,
+)
 from hotpath.web.endpoints import Endpoint, routes_of
 
 TABLE: list[Endpoint] = [
     *enqueue.TABLE,
     *jobs.TABLE,
+    *limits.TABLE,
     *waiting.TABLE,
     *logs.TABLE,
     *scripts.TABLE,
+    *versions.TABLE,
     *runs.TABLE,
+    *schedules.TABLE,
     *status.TABLE,
+    *history.TABLE,
+    *groups.TABLE,
+    *scaling.TABLE,
+    *retention.TABLE,
+    *alerts.TABLE,
     *tokens.TABLE,
     *server.TABLE,
+    *doctor.TABLE,
     *metrics.TABLE,
 ]
 

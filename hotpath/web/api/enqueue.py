@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from math import inf
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from hotpath.core.limit_settings import MAX_SECONDS
 from hotpath.core.traceparent import checked
 from hotpath.documents import job_document
 from hotpath.errors import HotpathError
@@ -54,6 +55,16 @@ Timeout = Annotated[
 ]
 
 
+class UniqueKey(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename={"while_": "while"}):
+    """A key that one job at a time may have."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=1024, description="May hold `$args[field]`.")]
+    while_: Literal["queued", "unfinished"] | Annotated[float, Meta(gt=0, le=MAX_SECONDS)] = "unfinished"
+    """How long a job has it: while it is that, or so many seconds from when it was put in."""
+    on_conflict: Literal["reject", "existing", "replace"] = "existing"
+    """What becomes of a second job: an error, the earlier one in its place, or that is canceled."""
+
+
 class NewJob(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A job to be put in."""
 
@@ -63,6 +74,9 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     priority: Priority = 0
     scheduled_for: When | None = None
     timeout: Timeout | None = None
+    unique: UniqueKey | Annotated[str, Meta(min_length=1, max_length=1024, description="The key.")] | None = (
+        None
+    )
 
 
 class NewJobs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -88,6 +102,8 @@ class Patience(msgspec.Struct, forbid_unknown_fields=True):
 async def enqueue(request: Request, body: NewJob) -> Response:
     """Put one job in.
 
+    If another job has its `unique` key, the answer may be that job.
+
     With a header Idempotency-Key, sending the same again within 24 hours, after a lost reply say, gives the
     same job and does not put in another; the same key with another request is refused.
     """
@@ -102,21 +118,25 @@ async def _put_in(request: Request, body: NewJob) -> Once:
     state = state_of(request)
     key = _key_of(request)
     validator = await state.client.validator(body.script)
+    script = await state.client.name_of(body.script)
     raw = validator.check_json(bytes(body.args))
     traceparent = checked(request.headers.get("traceparent"))
     options: dict[str, Any] = {
         "tag": body.tag, "priority": body.priority, "scheduled_for": body.scheduled_for,
         "timeout": body.timeout,
     }  # fmt: skip
+    if body.unique is not None:
+        unique = body.unique if isinstance(body.unique, str) else msgspec.to_builtins(body.unique)
+        options |= {"unique": unique}
     async with state.database.connection() as connection:
         if key is None:
-            job = await store.enqueue(connection, body.script, raw, **options, traceparent=traceparent)
+            job = await store.enqueue(connection, script, raw, **options, traceparent=traceparent)
             return Once(job, replayed=False)
         asked = msgspec.json.encode([request.url.path, body.script, options, msgspec.Raw(raw)])
         caller = principal_of(request)
         owner = caller.token_id or caller.name
         return await enqueue_once(
-            connection, key, asked, body.script, raw, owner=owner, **options, traceparent=traceparent
+            connection, key, asked, script, raw, owner=owner, **options, traceparent=traceparent
         )
 
 
@@ -234,7 +254,7 @@ _EXAMPLE = {"script": "f/team/score", "args": {"x": 1}}
 TABLE = [
     Endpoint(
         method="POST", path=f"{PREFIX}/jobs", handler=enqueue, scope="run", group="jobs",
-        problems=(404, 422), headers=_KEY_HEADER, example=_EXAMPLE,
+        problems=(404, 409, 422), headers=_KEY_HEADER, example=_EXAMPLE,
         answers={
             201: Answer("It is in.", shapes.Enqueued, headers=_LOCATION),
             200: Answer("It was in before, by the same key.", shapes.Enqueued, headers=_REPLAYED),
@@ -242,14 +262,14 @@ TABLE = [
     ),
     Endpoint(
         method="POST", path=f"{PREFIX}/jobs/batch", handler=enqueue_lines, scope="run", group="jobs",
-        problems=(404, 408), takes=TYPES[0], has_lines=True, seconds=inf, headers=_TRACE_HEADER,
+        problems=(404, 408, 409), takes=TYPES[0], has_lines=True, seconds=inf, headers=_TRACE_HEADER,
         example='{"x": 1}\n{"x": 2}\n',
         answers={201: Answer("They are in.", shapes.EnqueuedMany)},
     ),
     Endpoint(
         method="POST", path=f"{PREFIX}/run", handler=run, scope="run", group="jobs",
         seconds=MOST_SECONDS + ANSWER_SECONDS,
-        problems=(404, 422), headers=_KEY_HEADER, example=_EXAMPLE,
+        problems=(404, 409, 422), headers=_KEY_HEADER, example=_EXAMPLE,
         answers={
             200: Answer("It has ended.", shapes.JobDocument, headers=_LOCATION),
             202: Answer("It goes on.", shapes.JobDocument, headers=_LOCATION),

@@ -28,8 +28,8 @@ MOST = 1000
 PAGE_BYTES = 8 << 20
 """A page of jobs with args and results ends when these are so many bytes of JSON."""
 FIELDS = shapes.JobDocument.__struct_fields__
-LARGE = ("args", "result")
-"""Fields that a list leaves out unless they are asked for: each may have 16 MiB."""
+LARGE = ("args", "result", "not_kept")
+"""Fields that a list leaves out unless they are asked for: they take reading what may have 16 MiB."""
 
 Limit = Annotated[int, Meta(ge=1, le=MOST, description="How many, at most.")]
 Priority = Annotated[int, Meta(ge=-32768, le=32767, description="Larger first; 0: the script's own.")]
@@ -60,7 +60,7 @@ class ListJobs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         str | None,
         Meta(
             description="Fields of the job document, with commas between; by default all but `args` and "
-            "`result`, which may be large.",
+            "`result`, which may be large, and `not_kept`.",
             examples=["id,state,args"],
         ),
     ] = None

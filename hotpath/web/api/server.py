@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hotpath.errors import DatabaseUnavailableError
 from hotpath.store.status import ping
+from hotpath.store.tokens import SCOPES
 from hotpath.web import openapi
-from hotpath.web.endpoints import JSON, Answer, Endpoint
+from hotpath.web.access import principal_of
+from hotpath.web.endpoints import JSON, PREFIX, Answer, Endpoint, reply
 from hotpath.web.problem import NO_STORE
 from hotpath.web.state import state_of
 
@@ -32,6 +35,21 @@ async def is_ready(request: Request) -> Response:
     return Response("ok\n", headers=NO_STORE, media_type=TEXT)
 
 
+class Caller(msgspec.Struct):
+    """Who asks."""
+
+    name: str
+    """The token's; `local` on an open server."""
+    scopes: list[str]
+    """What it may: each includes those before it in `read`, `run`, `admin`."""
+
+
+async def get_caller(request: Request) -> Response:
+    """Who asks, and what it may."""
+    principal = principal_of(request)
+    return reply(Caller(principal.name, [scope for scope in SCOPES if principal.may(scope)]))
+
+
 async def get_openapi(_request: Request) -> Response:
     """This document."""
     return Response(openapi.encoded(), headers=NO_STORE, media_type=JSON)
@@ -45,6 +63,10 @@ TABLE = [
     Endpoint(
         method="GET", path="/readyz", handler=is_ready, scope=None, group="server",
         answers={200: Answer("`ok`", media_type=TEXT)},
+    ),
+    Endpoint(
+        method="GET", path=f"{PREFIX}/me", handler=get_caller, scope="read", group="server",
+        answers={200: Answer("Who asks.", Caller)},
     ),
     Endpoint(
         method="GET", path="/openapi.json", handler=get_openapi, scope="read", group="server",

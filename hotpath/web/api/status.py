@@ -40,19 +40,28 @@ async def list_workers(request: Request) -> Response:
 
 
 async def list_groups(request: Request) -> Response:
-    """The groups that workers belong to; workers without one are together."""
+    """The groups that are configured or that workers belong to; workers without one are together."""
     workers = (await _status(request)).workers
-    names = sorted({worker.group for worker in workers}, key=lambda name: (name is None, name))
+    revisions = {group.name: group.revision for group in await state_of(request).client.groups()}
+    names = sorted(
+        {worker.group for worker in workers} | set(revisions), key=lambda name: (name is None, name)
+    )
     return reply(
         status_shapes.GroupList(
-            [_group(name, [worker for worker in workers if worker.group == name]) for name in names]
+            [
+                _group(name, revisions.get(name or ""), [each for each in workers if each.group == name])
+                for name in names
+            ]
         )
     )
 
 
-def _group(name: str | None, workers: list[WorkerStatus]) -> status_shapes.GroupDocument:
+def _group(
+    name: str | None, revision: int | None, workers: list[WorkerStatus]
+) -> status_shapes.GroupDocument:
     return status_shapes.GroupDocument(
         group=name,
+        revision=revision,
         workers=len(workers),
         lost=sum(worker.state == "lost" for worker in workers),
         running=sum(worker.running for worker in workers),

@@ -1,6 +1,6 @@
-// The last hour by minute, as bars (stacked) or one line; the pointer or the arrow keys read a minute.
+// A time in steps, as bars, stacked; the pointer or the arrow keys read a step.
 import {html, useState} from '../vendor/preact.js';
-import {clock, number} from './format.js';
+import {clock, NONE, number} from './format.js';
 
 const WIDTH = 600;
 
@@ -10,6 +10,9 @@ function ceiling(most) {
 	return [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= most);
 }
 
+// Jobs that ended, by how.
+export const outcomes = ({failure, canceled, success}) => [{name: 'failed', values: failure, tone: 'failure'}, {name: 'canceled', values: canceled, tone: 'canceled'}, {name: 'succeeded', values: success, tone: 'success'}];
+
 // series: [{name, values, tone}], from the bottom up.
 export function Chart({minutes, series, label, unit, say = number, height = 130}) {
 	const [at, set] = useState(null);
@@ -17,7 +20,8 @@ export function Chart({minutes, series, label, unit, say = number, height = 130}
 	const sums = minutes.map((_, k) => series.reduce((sum, each) => sum + (each.values[k] ?? 0), 0));
 	const top = ceiling(Math.max(...sums, 0));
 	const wide = WIDTH / Math.max(count, 1);
-	const read = (k) => `${clock(minutes[k])}: ${series.map((each) => `${say(each.values[k] ?? 0)} ${each.name}`).join(', ')}`;
+	const gap = count > 100 ? 0 : 0.12;
+	const read = (k) => `${clock(minutes[k])}: ${series.map((each) => `${each.values[k] === null ? NONE : say(each.values[k] ?? 0)} ${each.name}`).join(', ')}`;
 	const pointed = (event) => {
 		const box = event.currentTarget.getBoundingClientRect();
 		set(Math.min(Math.max(Math.floor(((event.clientX - box.left) / box.width) * count), 0), count - 1));
@@ -33,12 +37,12 @@ export function Chart({minutes, series, label, unit, say = number, height = 130}
 		if (!value) return null;
 		const below = series.slice(0, n).reduce((sum, one) => sum + (one.values[k] ?? 0), 0);
 		const tall = Math.max((value / top) * height, 2); // what is there is seen
-		return html`<rect key=${`${n}-${k}`} class=${each.tone} x=${k * wide + wide * 0.12} width=${wide * 0.76} y=${height - (below / top) * height - tall} height=${tall} />`;
+		return html`<rect key=${`${n}-${k}`} class=${each.tone} x=${(k + gap) * wide} width=${wide * (1 - 2 * gap)} y=${height - (below / top) * height - tall} height=${tall} />`;
 	}));
 	return html`<figure class="chart"><figcaption>${series.map((each) => html`<span key=${each.name}><i class=${each.tone} aria-hidden></i>${each.name}</span>`)}<span class="muted">${unit}</span>
 			<output aria-live="polite">${at == null || at >= count ? '' : read(at)}</output></figcaption>
 		<div class="plot"><div class="scale" aria-hidden><span>${say(top)}</span><span>${say(top / 2)}</span><span>0</span></div>
-			<svg viewBox=${`0 0 ${WIDTH} ${height}`} preserveAspectRatio="none" role="img" tabindex="0" aria-label=${`${label}. ${count ? `Latest minute, ${read(count - 1)}` : 'No data yet'}`}
+			<svg viewBox=${`0 0 ${WIDTH} ${height}`} preserveAspectRatio="none" role="img" tabindex="0" aria-label=${`${label}. ${count ? `Latest: ${read(count - 1)}` : 'No data yet'}`}
 				onPointerMove=${pointed} onPointerLeave=${() => set(null)} onKeyDown=${keyed} onBlur=${() => set(null)}>
 				${[0, 0.5, 1].map((share) => html`<line class="grid" x1="0" x2=${WIDTH} y1=${share * height} y2=${share * height} />`)}
 				${at != null && at < count && html`<rect class="cursor" x=${at * wide} width=${wide} y="0" height=${height} />`}${bars.reverse()}</svg></div>

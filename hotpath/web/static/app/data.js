@@ -3,7 +3,7 @@ import {useCallback, useEffect, useRef, useState} from '../vendor/preact.js';
 import {onStatus, socketStatus, subscribe} from './socket.js';
 import {address} from './router.js';
 
-export class Problem extends Error {
+class Problem extends Error {
 	constructor(status, said) {
 		super(said.detail || said.title || `The server answered ${status}`);
 		this.status = status;
@@ -12,11 +12,13 @@ export class Problem extends Error {
 	}
 }
 
+export const SHAPES = '/openapi.json';
+
 // Asks /api/v1; `text` is a body that is JSON already. Throws a Problem: status 0 when the server cannot be reached.
 export async function api(path, {method = 'GET', query, body, text = body === undefined ? undefined : JSON.stringify(body), signal, headers = {}} = {}) {
 	let answer;
 	try {
-		answer = await fetch(address(`/api/v1${path}`, query), {
+		answer = await fetch(address(path === SHAPES ? path : `/api/v1${path}`, query), {
 			method, signal, credentials: 'same-origin',
 			headers: {accept: 'application/json', ...(text === undefined ? {} : {'content-type': 'application/json'}), ...headers},
 			body: text,
@@ -98,15 +100,33 @@ export function useData(load, deps, {every = 0} = {}) {
 	return {...state, put, reload: useCallback(() => again.current(), [])};
 }
 
+// The same of one path: asked anew when that or the query changes.
+export const useApi = (path, {query, every} = {}) => useData((signal) => api(path, {signal, query}), [path, JSON.stringify(query)], {every});
+
 // As useData, and kept fresh by a channel of the socket while it is there, by asking again while it is not.
 export function useLive(load, deps, channel, heard, {until = false} = {}) {
 	const live = useStatus() === 'live';
-	const it = useData(load, deps, {every: until ? 0 : live ? 0 : POLL});
+	const it = useData(load, deps, {every: until || live ? 0 : POLL});
 	const latest = useRef(heard);
 	latest.current = heard;
 	useEffect(() => channel && !until ? subscribe(channel.name, () => channel.what?.() ?? {}, (event) => latest.current(event, it)) : undefined,
 		[...deps, channel?.name, until]);
 	return it;
+}
+
+let asked = null;
+let scopes = [];
+
+// Whether the reader may do what needs a scope: asked once; until it is known nothing is offered.
+export function useMay() {
+	const [known, set] = useState(scopes);
+	useEffect(() => {
+		let gone = false;
+		asked ??= api('/me').then((me) => { scopes = me.scopes; }, () => { asked = null; });
+		asked.then(() => gone || set(scopes));
+		return () => { gone = true; };
+	}, []);
+	return (scope) => known.includes(scope);
 }
 
 // The time now, for ages on the screen.

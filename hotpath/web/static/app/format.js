@@ -11,6 +11,8 @@ export const NONE = '–';
 
 export const number = (n) => (n == null ? NONE : Math.abs(n) < 10 && n % 1 ? hundredths.format(n) : Math.abs(n) < 1000 ? tenths.format(n) : whole.format(n));
 
+export const sum = (values) => (values ?? []).reduce((all, each) => all + (each ?? 0), 0);
+
 export const plural = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 
 export function span(ms) {
@@ -27,6 +29,15 @@ export function span(ms) {
 	const h = Math.round(s / 3600);
 	return pair(whole.format(Math.floor(h / 24)), 'd', h < 720 ? h % 24 : 0, 'h');
 }
+
+export const UNITS = {w: 604800, d: 86400, h: 3600, m: 60, s: 1};
+// A span as people write it, in seconds; the error has the field in which it was written.
+export function seconds(text, field) {
+	const match = /^(\d+(?:\.\d+)?)\s*([smhdw]?)$/.exec(text.trim());
+	if (!match) throw Object.assign(new Error('is a time such as 30s, 10m, 2h or 1d'), {field});
+	return match[1] * UNITS[match[2] || 's'];
+}
+export const every = (length) => { const unit = Object.keys(UNITS).find((each) => length % UNITS[each] === 0) ?? 's'; return length / UNITS[unit] + unit; };
 
 // A coarse span that does not flicker: whole seconds and above.
 export const coarse = (ms) => (ms < 1000 ? '0 s' : span(ms < 60000 ? Math.floor(ms / 1000) * 1000 : ms));

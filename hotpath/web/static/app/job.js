@@ -1,15 +1,16 @@
 // One job: what it is, why it waits or failed, what it said; and what can be done about it.
 import {html, useState} from '../vendor/preact.js';
-import {api, useData, useLive, useNow} from './data.js';
+import {api, useApi, useData, useLive, useNow} from './data.js';
 import {go, inPath} from './router.js';
 import {short, span, visible} from './format.js';
-import {Act, Ago, Copy, Dialog, Empty, Facts, Head, Id, Json, Loading, Panel, Shown, State, Time, Trouble} from './parts.js';
+import {Act, Ago, Cards, Copy, Dialog, Empty, Facts, Id, Json, Loading, Panel, Script, Shown, State, Time, Trouble} from './parts.js';
 import {strip} from './ansi.js';
 import {Log} from './log.js';
 import {RunForm} from './form.js';
 import {Run} from './run.js';
 
-export const ended = (job) => !['queued', 'running'].includes(job.state);
+const ended = (job) => !['queued', 'running'].includes(job.state);
+const NOT_KEPT = html`<p class="muted pad">Not kept any more: its time was over.</p>`;
 const page = (job) => `${job.kind === 'flow' ? '/runs' : '/jobs'}/${job.id}`;
 
 export function Job({of: [id]}) {
@@ -42,17 +43,17 @@ function Found({job, reload}) {
 	};
 	const waiting = job.state === 'queued' && html`<${Waiting} job=${job} />`;
 	return html`<div class="head job"><div>
-			<h1><${State} of=${job.state} /> <a href=${`${flow ? '/flows' : '/scripts'}/${inPath(job.script)}`}>${visible(job.script)}</a>${job.step && html` <span class="muted">step <code>${visible(job.step)}</code></span>`}</h1>
+			<h1><${State} of=${job.state} /> <${Script} of=${job.script} kind=${job.kind} />${job.step && html` <span class="muted">step <code>${visible(job.step)}</code></span>`}</h1>
 			<p class="sub"><${Id} id=${job.id} what="job's id" />${job.parent && html` in run <a href=${`/runs/${job.parent}`}><code>${short(job.parent)}</code></a>`}</p></div>
 		<div class="actions">
 			${!done && html`<${Act} key="cancel" id="cancel" act=${cancel} tone="danger" title="Ends it: at once if it waits, else as soon as its worker hears">Cancel<//>`}
-			${done && job.kind !== 'step' && html`<${Act} key="retry" id="retry" act=${retry} title="The same job once more: same id, same args, one attempt more">Retry<//>`}
+			${done && job.kind !== 'step' && !job.not_kept?.includes('args') && html`<${Act} key="retry" id="retry" act=${retry} title="The same job once more: same id, same args, one attempt more">Retry<//>`}
 			${job.kind !== 'step' && html`<button id="again" onClick=${() => setAgain(true)}>Run again …</button>`}</div></div>
 		${job.error && html`<${Failure} error=${job.error} />`}
 		${flow ? html`<${Run} job=${job} ended=${done} reload=${reload} otherwise=${waiting} />` : waiting}
 		<${Panel} title="When"><${Times} job=${job} /><${Details} job=${job} /><//>
-		<div class="pair"><${Panel} title="Args"><${Json} value=${job.args} label="Args" /><//>
-			${job.state === 'success' ? html`<${Panel} title="Result"><${Json} value=${job.result} label="Result" /><//>` : null}</div>
+		<div class="pair"><${Panel} title="Args">${job.not_kept?.includes('args') ? NOT_KEPT : html`<${Json} value=${job.args} label="Args" />`}<//>
+			${job.state === 'success' ? html`<${Panel} title="Result">${job.not_kept?.includes('result') ? NOT_KEPT : html`<${Json} value=${job.result} label="Result" />`}<//>` : null}</div>
 		<${Log} key=${job.id} job=${job.id} ended=${done} state=${job.state} />
 		${job.attempt > 1 && html`<${Attempts} job=${job} />`}
 		${again && html`<${Again} job=${job} close=${() => setAgain(false)} />`}`;
@@ -104,7 +105,7 @@ function Failure({error}) {
 
 // Why is this waiting?
 function Waiting({job}) {
-	const it = useData((signal) => api(`/jobs/${job.id}/waiting`, {signal}), [job.id], {every: 2000});
+	const it = useApi(`/jobs/${job.id}/waiting`, {every: 2000});
 	const said = it.data;
 	return html`<${Panel} title="Why is this waiting?" tone="waiting"><${Trouble} error=${it.error} />
 		${!said && !it.error && html`<${Loading} what="Looking into it" />`}
@@ -114,14 +115,13 @@ function Waiting({job}) {
 
 function Attempts({job}) {
 	const it = useData((signal) => api(`/jobs/${job.id}/attempts`, {signal}), [job.id, job.attempt, job.state]);
-	return html`<${Panel} title="Attempts"><${Shown} it=${it} what="Reading its attempts">${(data) => html`<div class="table"><table><${Head} of=${['>Attempt', 'State', 'Started', '>Took', 'Worker', 'Error']} />
-		<tbody>${(data.attempts ?? data).map((each) => html`<tr key=${each.attempt}><td class="right">${each.attempt}</td><td><${State} of=${each.state} /></td><td><${Time} at=${each.started_at} /></td>
-			<td class="right">${span(each.duration_ms)}</td><td>${visible(each.worker ?? '–')}</td><td class="wide">${each.error ? strip(`${each.error.name}: ${each.error.message}`) : ''}</td></tr>`)}</tbody></table></div>`}<//><//>`;
+	return html`<${Panel} title="Attempts"><${Shown} it=${it} what="Reading its attempts">${(data) => html`<${Cards} of=${['>Attempt', 'State', 'Started', '>Took', 'Worker', 'Error']}>${data.attempts.map((each) => html`<tr key=${each.attempt}><td class="right">${each.attempt}</td><td><${State} of=${each.state} /></td><td><${Time} at=${each.started_at} /></td>
+			<td class="right">${span(each.duration_ms)}</td><td>${visible(each.worker ?? '–')}</td><td class="wide">${each.error ? strip(`${each.error.name}: ${each.error.message}`) : ''}</td></tr>`)}<//>`}<//><//>`;
 }
 
 function Again({job, close}) {
-	const it = useData((signal) => api(`/scripts/${inPath(job.script)}`, {signal}), [job.script]);
+	const it = useApi(`/scripts/${inPath(job.script)}`);
 	return html`<${Dialog} title=${`Run ${visible(job.script)} again`} close=${close}><p class="muted">A new job with these args. Change what you like; secrets have to be typed again.</p>
-		<${Shown} it=${it} what="Reading its schema">${({versions: [script]}) => html`<${RunForm} script=${job.script} schema=${script.schema} value=${job.args} tag=${job.tag === (script.tag ?? job.script) ? '' : job.tag} priority=${job.priority}
+		<${Shown} it=${it} what="Reading its schema">${({versions: [script]}) => html`<${RunForm} script=${job.script} schema=${script.schema} value=${job.args ?? {}} tag=${job.tag === (script.tag ?? job.script) ? '' : job.tag} priority=${job.priority}
 			close=${close} done=${(id) => { close(); go(page({...job, id})); }} />`}<//><//>`;
 }

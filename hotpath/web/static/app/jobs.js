@@ -1,17 +1,16 @@
 // Jobs: a live list, newest first; its filters are its address.
 import {html, useEffect, useRef, useState} from '../vendor/preact.js';
-import {api, useData, useNow} from './data.js';
-import {address, go, inPath} from './router.js';
-import {plural, short, span, visible} from './format.js';
+import {api, useApi, useData, useNow} from './data.js';
+import {address, go} from './router.js';
+import {NONE, plural, short, span, UNITS, visible} from './format.js';
 import {strip} from './ansi.js';
-import {Empty, Head, STATES, Shown, State, Time} from './parts.js';
+import {Empty, Head, Script, STATES, Shown, State, Time} from './parts.js';
 
 const PAGE = 50;
 const SINCE = [['', 'any time'], ['15m', 'last 15 min'], ['1h', 'last hour'], ['24h', 'last 24 h'], ['7d', 'last 7 days']];
-const UNITS = {m: 60e3, h: 3600e3, d: 86400e3};
 const sinceTime = (text) => {
 	const match = /^(\d+)([mhd])$/.exec(text ?? '');
-	return match ? new Date(Date.now() - match[1] * UNITS[match[2]]).toISOString() : text;
+	return match ? new Date(Date.now() - match[1] * UNITS[match[2]] * 1000).toISOString() : text;
 };
 
 function Filter({name, label, value, set, type = 'search', options, first, list}) {
@@ -28,7 +27,7 @@ function Filter({name, label, value, set, type = 'search', options, first, list}
 		const now = event.target.value.trim();
 		timer.current = setTimeout(() => set(now), 350);
 	};
-	return html`<label><span>${label}</span><input type=${type} name=${name} value=${text} list=${list} autocomplete="off" spellcheck=${false}
+	return html`<label><span>${label}</span><input type=${type} name=${name} value=${text} list=${list} autocomplete="off"
 		data-search=${first} placeholder="all" onInput=${typed} /></label>`;
 }
 
@@ -37,7 +36,6 @@ export function Jobs({query}) {
 	const {state, script, tag, since, before, parent, steps} = query;
 	const it = useData((signal) => api('/jobs', {signal, query: {state, script, tag, since: sinceTime(since), before, parent, steps, limit: PAGE}}),
 		[state, script, tag, since, before, parent, steps], {every: before ? 0 : 2000});
-	const names = useData((signal) => api('/scripts', {signal}), []);
 	const filtered = state || script || tag || since || parent;
 	return html`<div class="head"><h1>Jobs${parent && html` <span class="muted">of run <a href=${`/runs/${parent}`}><code>${short(parent)}</code></a></span>`}</h1>
 		<form class="filters" role="search" aria-label="Filter jobs" onSubmit=${(event) => event.preventDefault()}>
@@ -46,7 +44,7 @@ export function Jobs({query}) {
 			<${Filter} name="tag" label="Tag" value=${tag} set=${(value) => set({tag: value})} />
 			<${Filter} name="since" label="Created" value=${since ?? ''} set=${(value) => set({since: value})} options=${SINCE.some(([key]) => key === (since ?? '')) ? SINCE : [...SINCE, [since, since]]} />
 			<label class="check"><input type="checkbox" name="steps" checked=${steps === 'true'} onChange=${(event) => set({steps: event.target.checked && 'true'})} /><span>steps of flows too</span></label>
-			<datalist id="known-scripts">${scriptNames(names.data).map((name) => html`<option key=${name} value=${name}></option>`)}</datalist>
+			<${Names} id="known-scripts" />
 			${filtered && html`<a class="clear" href="/jobs">Clear</a>`}
 		</form></div>
 		${it.error?.status === 404 ? html`<${Empty} title="Nothing is called so">${visible(it.error.message)}<//>` : html`<${Shown} it=${it} what="Looking for jobs">${(data) => html`<${JobTable} jobs=${data.jobs} stale=${it.loading} />
@@ -56,7 +54,8 @@ export function Jobs({query}) {
 				${data.next && html`<a href=${address('/jobs', {...query, before: data.next})} rel="next">Older »</a>`}</nav>`}<//>`}`;
 }
 
-const scriptNames = (data) => [...new Set((data?.scripts ?? data ?? []).map((each) => each.script))];
+// Of the scripts that there are, for an input's `list`.
+export const Names = ({id}) => html`<datalist id=${id}>${useApi('/scripts').data?.scripts.map((each) => html`<option key=${each.script} value=${each.script}></option>`)}</datalist>`;
 
 // The time that matters most in each state.
 const when = (job) => job.finished_at ?? job.started_at ?? job.scheduled_for;
@@ -68,10 +67,10 @@ export function JobTable({jobs, stale}) {
 		<tbody>${jobs.map((job) => html`<tr key=${job.id} data-row>
 			<td><${State} of=${job.state} /></td>
 			<td><a class="id" href=${`${job.kind === 'flow' ? '/runs' : '/jobs'}/${job.id}`} title=${job.id}><code>${short(job.id)}</code></a>${job.attempt > 1 && html` <span class="muted" title="Attempts">×${job.attempt}</span>`}</td>
-			<td class="wide"><a class="script" tabindex="-1" href=${`${job.kind === 'flow' ? '/flows' : '/scripts'}/${inPath(job.script)}`}>${visible(job.script)}</a>${job.step && html` <code class="muted">${visible(job.step)}</code>`}
+			<td class="wide"><${Script} of=${job.script} kind=${job.kind} tabindex="-1" />${job.step && html` <code class="muted">${visible(job.step)}</code>`}
 				${job.error && html`<div class="why" title=${strip(job.error.message)}>${strip(`${job.error.name}: ${job.error.message}`.slice(0, 300))}</div>`}</td>
 			<td class="tag">${job.tag === job.script ? html`<span class="muted" title=${job.tag}>own</span>` : visible(job.tag)}</td>
 			<td class="when"><${Time} at=${when(job)} relative now=${now} /></td>
 			<td data-l=${job.state === 'running' ? 'for' : 'took'} class=${`right took ${job.started_at || job.duration_ms ? '' : 'none'}`}>${span(job.duration_ms ?? (job.state === 'running' && job.started_at ? now - Date.parse(job.started_at) : null))}</td>
-			<td class="worker" title=${job.worker}>${job.worker ? visible(job.worker) : html`<span class="muted">–</span>`}</td></tr>`)}</tbody></table></div>`;
+			<td class="worker" title=${job.worker}>${job.worker ? visible(job.worker) : NONE}</td></tr>`)}</tbody></table></div>`;
 }

@@ -152,13 +152,13 @@ export function Log({job, ended, state}) {
 		const element = box.current;
 		if (!element) return undefined;
 		const measure = () => {
-			const said = ruler.current.getBoundingClientRect();
-			const width = element.clientWidth - (ruler.current.parentElement.querySelector('.gutter').getBoundingClientRect().width) - (times ? ruler.current.parentElement.querySelector('.stamp').getBoundingClientRect().width : 0) - 16;
-			const columns = Math.max(20, Math.floor(width / (said.width / 50)));
+			const [gutter, stamp, said] = [...ruler.current.parentElement.children].map((each) => each.getBoundingClientRect().width);
+			const columns = Math.max(20, Math.floor((element.clientWidth - gutter - (times ? stamp : 0) - 16) / (said / 50)));
 			setView((old) => (old.height === element.clientHeight && old.columns === columns ? old : {...old, height: element.clientHeight, columns}));
 		};
 		const observer = new ResizeObserver(measure);
 		observer.observe(element);
+		observer.observe(ruler.current.parentElement);
 		measure();
 		return () => observer.disconnect();
 	}, [times, loaded, text.lines.length > 0]);
@@ -218,7 +218,7 @@ export function Log({job, ended, state}) {
 	const toggle = (name, value, set) => () => { set(!value); remember(name, !value); };
 	const {count} = text;
 	const bar = html`<div class="logbar">
-		<label class="find"><span class="hide">Search the log</span><input type="search" data-search placeholder="Search  ( / )" value=${words} spellcheck=${false}
+		<label class="find"><span class="hide">Search the log</span><input type="search" data-search placeholder="Search  ( / )" value=${words}
 			onInput=${(event) => setWords(event.target.value)} onKeyDown=${(event) => { if (event.key === 'Enter') { event.preventDefault(); turn(event.shiftKey ? -1 : 1); } }} /></label>
 		${words && html`<span class="muted" role="status">${matches.length ? `${Math.max(at + 1, 1)} of ${plural(matches.length, 'line')}` : 'no line has it'}</span>
 			<button class="plain" aria-label="Previous match" title="Previous (N)" onClick=${() => turn(-1)}><${Icon} of="up" /></button><button class="plain" aria-label="Next match" title="Next (n)" onClick=${() => turn(1)}><${Icon} of="down" /></button>`}

@@ -9,19 +9,24 @@ import {Job} from './job.js';
 import {Overview} from './overview.js';
 import {Flows, Script, Scripts} from './scripts.js';
 import {Workers} from './workers.js';
+import {Group, Groups} from './groups.js';
+import {Schedule, Schedules} from './schedules.js';
+import {History} from './history.js';
+import {Alerts} from './alerts.js';
+import {Doctor} from './doctor.js';
+import {Retention} from './retention.js';
 
+const PLACES = [['/', 'Overview', 'o', Overview], ['/jobs', 'Jobs', 'j', Jobs], ['/flows', 'Flows', 'f', Flows], ['/scripts', 'Scripts', 's', Scripts], ['/schedules', 'Schedules', 'c', Schedules],
+	['/workers', 'Workers', 'w', Workers], ['/groups', 'Groups', 'g', Groups], ['/history', 'History', 'h', History], ['/alerts', 'Alerts', 'a', Alerts], ['/retention', 'Retention', 'r', Retention], ['/doctor', 'Doctor', 'd', Doctor]];
 const VIEWS = [
-	[/^\/$/, Overview, () => 'Overview', '/'],
-	[/^\/jobs$/, Jobs, () => 'Jobs', '/jobs'],
+	...PLACES.map(([path, name, , view]) => [new RegExp(`^${path}$`), view, () => name, path]),
 	[/^\/jobs\/([^/]+)$/, Job, (id) => `Job ${id.slice(-12)}`, '/jobs'],
 	[/^\/runs\/([^/]+)$/, Job, (id) => `Run ${id.slice(-12)}`, '/flows'],
-	[/^\/flows$/, Flows, () => 'Flows', '/flows'],
 	[/^\/flows\/(.+)$/, Script, String, '/flows'],
-	[/^\/scripts$/, Scripts, () => 'Scripts', '/scripts'],
 	[/^\/scripts\/(.+)$/, Script, String, '/scripts'],
-	[/^\/workers$/, Workers, () => 'Workers', '/workers'],
+	[/^\/schedules\/([^/]+)$/, Schedule, (name) => `Schedule ${name}`, '/schedules'],
+	[/^\/groups\/([^/]+)$/, Group, (name) => `Group ${name}`, '/groups'],
 ];
-const PLACES = [['/', 'Overview', 'o'], ['/jobs', 'Jobs', 'j'], ['/flows', 'Flows', 'f'], ['/scripts', 'Scripts', 's'], ['/workers', 'Workers', 'w']];
 const KEYS = [
 	['/', 'Search or filter what is on the screen'], ['j  k', 'Next, previous row'], ['Enter', 'Open the row'],
 	...PLACES.map(([, name, key]) => [`g ${key}`, `Go to ${name}`]),
@@ -57,7 +62,7 @@ function step(by) {
 	if (!rows.length) return;
 	const at = rows.findIndex((each) => each.contains(document.activeElement));
 	const next = rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : Math.min(Math.max(at + by, 0), rows.length - 1)];
-	(next.matches('a') ? next : next.querySelector('a'))?.focus();
+	(next.matches('a') ? next : next.querySelector('a') ?? next.querySelector('button'))?.focus();
 	next.scrollIntoView({block: 'nearest'});
 }
 
@@ -109,7 +114,7 @@ function Shell() {
 				<button class="plain" aria-label="Light or dark" title="Light or dark (t)" onClick=${switchTheme}><${Icon} of="theme" /></button>
 				<button class="plain" aria-label="Keyboard" title="Keyboard (?)" onClick=${() => setHelp(true)}>?</button></div>
 		</header>
-		<main id="main" tabindex="-1"><${Guarded} key=${path}><${View} key=${path} of=${parts} query=${query} path=${path} /><//></main>
+		<main id="main" tabindex="-1" spellcheck=${false}><${Guarded} key=${path}><${View} key=${path} of=${parts} query=${query} path=${path} /><//></main>
 		${help && html`<${Dialog} title="Keyboard" close=${() => setHelp(false)}><dl class="keys">${KEYS.map(([key, does]) => html`<div key=${key}><dt>${key.split(/ +/).map((one) => html`<kbd>${one}</kbd>`)}</dt><dd>${does}</dd></div>`)}</dl><p class="muted">Done here? <a href="/logout" data-plain>Log out</a>.</p><//>`}`;
 }
 

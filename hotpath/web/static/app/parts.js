@@ -2,12 +2,14 @@
 import {html, useEffect, useRef, useState} from '../vendor/preact.js';
 import {ago, clock, exact, NONE, short, visible} from './format.js';
 import {useNow} from './data.js';
+import {inPath} from './router.js';
 
 export const STATES = ['queued', 'running', 'success', 'failure', 'canceled'];
+const CROSS = 'm4 4 8 8m0-8-8 8';
 const ICONS = {
-	queued: 'M8 4v4l2.5 1.5M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0Z', running: 'M5 3.5v9l7.5-4.5Z', success: 'm3 8.5 3.5 3.5L13 4.5', failure: 'm4 4 8 8m0-8-8 8',
-	canceled: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM4 4l8 8', waiting: 'M5.5 3.5v9m5-9v9', idle: 'M12 8a4 4 0 1 1-8 0 4 4 0 0 1 8 0Z', lost: 'm4 4 8 8m0-8-8 8', skipped: 'M4 8h8',
-	copy: 'M6 5.5h7v8H6ZM10 5.5v-3H3v8h3', theme: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM8 2v12M8 2a6 6 0 0 1 0 12', close: 'm4 4 8 8m0-8-8 8', up: 'm4 10 4-4 4 4', down: 'm4 6 4 4 4-4',
+	queued: 'M8 4v4l2.5 1.5M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0Z', running: 'M5 3.5v9l7.5-4.5Z', success: 'm3 8.5 3.5 3.5L13 4.5', failure: CROSS,
+	canceled: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM4 4l8 8', waiting: 'M5.5 3.5v9m5-9v9', idle: 'M12 8a4 4 0 1 1-8 0 4 4 0 0 1 8 0Z', lost: CROSS, skipped: 'M4 8h8',
+	copy: 'M6 5.5h7v8H6ZM10 5.5v-3H3v8h3', theme: 'M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0ZM8 2v12M8 2a6 6 0 0 1 0 12', close: CROSS, up: 'm4 10 4-4 4 4', down: 'm4 6 4 4 4-4',
 };
 export const Icon = ({of}) => html`<svg class=${`icon i-${of}`} viewBox="0 0 16 16" aria-hidden><path d=${ICONS[of] ?? ICONS.skipped} /></svg>`;
 
@@ -67,6 +69,24 @@ export function Trouble({error, retry, since}) {
 // The head of a table; names of numbers begin with `>`.
 export const Head = ({of}) => html`<thead><tr>${of.map((name) => html`<th scope="col" class=${name[0] === '>' ? 'right' : ''}>${name.replace('>', '')}</th>`)}</tr></thead>`;
 
+// A table whose rows are cards where it is narrow.
+export function Cards({of, children}) {
+	const ref = useRef();
+	useEffect(() => { // each cell has its column's name, which is read where there is no head
+		for (const {cells} of ref.current.tBodies[0].rows) for (let k = 1; k < cells.length; k += 1) cells[k].dataset.l = of[k].replace('>', '').toLowerCase();
+	});
+	return html`<div class="table"><table class="cards" ref=${ref}><${Head} of=${of} /><tbody>${children}</tbody></table></div>`;
+}
+
+// The way to a script's own view, or a flow's.
+export const Script = ({of, kind, ...more}) => html`<a class="script" href=${`/${kind === 'flow' ? 'flows' : 'scripts'}/${inPath(of)}`} ...${more}>${visible(of)}</a>`;
+export const Run = ({of}) => html`<a href=${`/jobs/${of}`} title=${of}><code>${short(of)}</code></a>`;
+
+// The words by which a list is searched, and whether a text has all of them.
+export const has = (text, words) => words.toLowerCase().split(/\s+/).every((word) => text.toLowerCase().includes(word));
+export const Find = ({words, set, among, children}) => html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}><label><span>Find</span>
+	<input type="search" data-search placeholder=${among} value=${words} onInput=${(event) => set(event.target.value)} /></label>${children}</form>`;
+
 // Data that is loading, missing or there: one rule for all views.
 export function Shown({it, what, children}) {
 	const there = it.data !== undefined;
@@ -86,7 +106,7 @@ export function Dialog({title, close, children}) {
 	useEffect(() => {
 		const before = document.activeElement;
 		ref.current.showModal();
-		ref.current.querySelector('form :is(input, select, textarea)')?.focus();
+		ref.current.querySelector('.first input, form :is(input, select, textarea)')?.focus();
 		return () => before?.focus?.();
 	}, []);
 	return html`<dialog ref=${ref} onClose=${close} aria-label=${title} onMouseDown=${(event) => event.target === ref.current && ref.current.close()}>
@@ -109,6 +129,13 @@ export function Act({children, act, tone = '', title, disabled, id}) {
 	};
 	return html`<span class="act"><button id=${id} class=${tone} title=${title} disabled=${busy || disabled} aria-busy=${busy} onClick=${run}>${children}</button>
 		${said && html`<span role="status" class=${said instanceof Error ? 'bad' : 'muted'}>${said instanceof Error ? visible(said.message) : said}</span>`}</span>`;
+}
+
+// Asks once more, in its own place.
+export function Sure({does = 'Delete', name, act, children}) {
+	const [sure, set] = useState(false);
+	if (!sure) return html`<button class="danger" onClick=${() => set(true)}>${does} …</button>`;
+	return html`<span class="act" role="group" aria-label=${`${does} ${name}?`}>${children}<${Act} tone="danger" act=${act}>${does} ${visible(name)}<//><button onClick=${() => set(false)}>Keep it</button></span>`;
 }
 
 const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(?:true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;

@@ -1,0 +1,2 @@
+-- One schedule. $1 name.
+select * from hotpath.schedule where name = $1

@@ -1,0 +1,49 @@
+"""`hotpath autoscale` as a user types it: what it shows, what it refuses."""
+
+from __future__ import annotations
+
+
+def test_set_and_look(hotpath):
+    """A scale is set, shown with its reasons, changed, and unset."""
+    done = hotpath("autoscale", "set", "etl", "--min", "0", "--max", "4", "--tags", "etl-*")
+    assert done.code == 0, done.err
+    assert done.out.startswith("etl: 0 to 4 workers")
+    hotpath("autoscale", "set", "etl", "--target", "30")
+    (document,) = hotpath("autoscale", "--dry-run", "--json").documents
+    assert (document["group"], document["workers"], document["wanted"]) == ("etl", 0, 0)
+    assert document["scale"]["target_seconds"] == 30
+    assert document["patterns"] == ["etl-*"]
+    shown = hotpath("autoscale", "etl", "--dry-run").out
+    assert shown.splitlines()[0].split() == (
+        ["GROUP", "NOW", "WANTED", "MIN", "MAX", "WAITING", "IN", "HAND", "ARRIVE/S", "JOB"]
+    )
+    assert "etl: 0 wanted" in shown
+    assert "  0 jobs wait, of unknown length (none has ended yet)" in shown
+    assert hotpath("autoscale", "set", "etl", "--tags", "").code == 0
+    assert hotpath("autoscale", "unset", "etl").out == "etl: the defaults\n"
+    assert "has no scale" in hotpath("autoscale", "unset", "etl").error
+    assert "no group" in hotpath("autoscale", "--dry-run").out
+
+
+REFUSED = [
+    (["set", "g", "--min", "5", "--max", "2"], "--min 5 is more than --max 2"),
+    (["set", "g", "--max", "0"], "--max takes 1"),
+    (["set", "g", "--target", "nan"], "--target takes"),
+    (["set", "g", "--utilisation", "80"], "--utilisation takes 0.05 to 1"),
+    (["set", "g", "--tags", "a,,b"], "--tags"),
+    (["set", " ", "--max", "2"], "GROUP takes a name"),
+    (["set", "g"], "name something to set"),
+    ([], "name the GROUP"),
+    (["g", "--dry-run", "--", "true"], "--dry-run starts nothing"),
+    (["g", "--", "no-such-program"], "there is no program 'no-such-program'"),
+    (["g", "--grace", "-1", "--", "true"], "--grace"),
+]
+
+
+def test_what_is_refused(hotpath, subtests):
+    """With the option's name, before anything is started or stored."""
+    for arguments, named in REFUSED:
+        with subtests.test(ascii(arguments)[:60]):
+            done = hotpath("autoscale", *arguments)
+            assert done.code in (1, 2)
+            assert named in done.error
