@@ -238,6 +238,73 @@ def test_check_runs_everything_and_names_what_failed(dev, monkeypatch, capfd):
     assert out.splitlines()[-1] == "check: failed: false (exit 1); sh -c echo still here; exit 3 (exit 3)"
 
 
+@pytest.fixture
+def suite(dev, tmp_path, monkeypatch):
+    """A suite in the place of ours, in which the tests whose names follow `ways` fail first, or always."""
+    monkeypatch.setattr(dev, "ROOT", tmp_path)
+    monkeypatch.setattr(dev, "CHECKS", [])
+    monkeypatch.setattr(dev, "FAILED_TESTS", tmp_path / ".pytest_cache" / "v" / "cache" / "lastfailed")
+    monkeypatch.setattr(dev, "pytest_command", lambda arguments: ["pytest", *arguments])
+    monkeypatch.chdir(tmp_path)
+
+    def make(**ways):
+        lines = ["from pathlib import Path"]
+        for name, way in ways.items():
+            lines += [
+                f"def test_{name}():", f"    seen = Path('{name}')", "    first = not seen.exists()",
+                "    seen.touch()", f"    assert {way}",
+            ]  # fmt: skip
+        (tmp_path / "test_it.py").write_text("\n".join(lines) + "\n")
+        (tmp_path / "pytest.ini").write_text("[pytest]\n")
+
+    return make
+
+
+def test_what_passes_alone_is_named_and_passes(dev, suite, capfd):
+    """A test that fails beside others and passes alone: the check passes, and says which."""
+    suite(steady="True", unsteady="not first")
+    assert dev.check([]) == 0
+    out = capfd.readouterr().out
+    assert out.splitlines()[-2:] == [
+        "check: all passed", "check: failed beside others, passed alone: test_it.py::test_unsteady",
+    ]  # fmt: skip
+    assert "assert not True" in out  # its first failure stays to be read
+    assert "\n== pytest test_it.py::test_unsteady\n" in out
+
+
+def test_what_is_broken_fails_the_check_again(dev, suite, capfd):
+    """A test that fails each time fails the check, also beside one that passes at its second try."""
+    suite(broken="False", unsteady="not first")
+    assert dev.check([]) == 1
+    assert capfd.readouterr().out.splitlines()[-1] == "check: failed: pytest (exit 1)"
+
+
+def test_many_failures_are_not_tried_again(dev, suite, capfd):
+    """More than a handful is no weather: no second try, though all would pass."""
+    suite(**{f"unsteady_{n}": "not first" for n in range(dev.AGAIN_AT_MOST + 1)})
+    assert dev.check([]) == 1
+    out = capfd.readouterr().out
+    assert out.count("== pytest") == 1
+    assert out.splitlines()[-1] == "check: failed: pytest (exit 1)"
+
+
+def test_chosen_tests_have_no_second_try(dev, suite, capfd):
+    """Who names tests, or gives any option, wants to see them as they are."""
+    suite(unsteady="not first")
+    assert dev.check(["test_it.py"]) == 1
+    assert capfd.readouterr().out.count("== pytest") == 1
+
+
+def test_only_failed_tests_are_tried_again(dev, suite, capfd, tmp_path):
+    """A run that ended in any other way, say in an error of collecting, has no second try."""
+    suite(unsteady="not first")
+    (tmp_path / "test_other.py").write_text("import nothing_of_this_name\n")
+    assert dev.check([]) == 1
+    out = capfd.readouterr().out
+    assert out.count("== pytest") == 1
+    assert out.splitlines()[-1] == "check: failed: pytest (exit 2)"
+
+
 RUNS_TO_END = """
 import importlib.util, os, signal, subprocess, sys
 spec = importlib.util.spec_from_file_location("dev", sys.argv[1])
