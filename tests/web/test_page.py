@@ -205,6 +205,23 @@ def test_hostile_text_stays_text(look, failed):
     look(see)
 
 
+def test_rows_are_as_long_as_letters_are_wide(look, failed):
+    """Letters that become wider or narrower, as when a font has loaded, make other rows of the same lines."""
+    longest = (
+        "Math.max(...[...document.querySelectorAll('.log .rows .said')].map((each) => each.innerText.length))"
+    )
+
+    def see(page):
+        page.goto(f"/jobs/{failed}")
+        page.locator(".log .row .said").first.wait_for()
+        page.evaluate("document.querySelector('.log').style.letterSpacing = '90px'")
+        becomes(page, f"{longest} <= 20")
+        page.evaluate("document.querySelector('.log').style.letterSpacing = ''")
+        becomes(page, f"{longest} > 30")
+
+    look(see)
+
+
 def test_a_long_log_is_as_quick_as_a_short_one(look, served):
     """Of 100,000 lines only those on the screen are in the document, wherever one scrolls; search finds the
     last.
