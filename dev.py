@@ -20,14 +20,12 @@ if sys.version_info < (3, 11):  # noqa: UP036 - old Pythons must get this far an
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 try:
@@ -53,16 +51,7 @@ LOCK_SOURCES = {
     "dev": [*RUN_SOURCES, "--extra", "otel", "--extra", "uv", "--group", "test", "--group", "lint"],
     "uv": ["--group", "lock"],
 }
-CHECKS = [
-    ["ruff", "check", "."],
-    ["ruff", "format", "--check", "."],
-    ["mypy"],
-    ["lint-imports", "--no-logo"],
-]
 QUICK = ["-m", "not slow"]
-FAILED_TESTS = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"  # JSON, its keys are tests
-SOME_FAILED = 1  # pytest's exit code when tests ran and some failed; any other is no matter of weather
-AGAIN_AT_MOST = 5  # tests; more than these are no weather either
 IMPORT_ALL = """
 import contextlib, importlib, pkgutil
 import hotpath
@@ -356,76 +345,6 @@ def pytest_command(arguments: list[str], *, slow: bool = True) -> list[str]:
     return ["pytest", *(arguments or [*([] if slow else QUICK), *(shared if cores > 1 else [])])]
 
 
-def check(arguments: list[str]) -> int:
-    """Run every check, even after one failed, and name those that did."""
-    failed = []
-    unsteady: list[str] = []
-    env = command_environment()
-    tests = pytest_command(arguments)
-    for command in [*CHECKS, tests]:
-        code = announce(command, env)
-        if command is tests and not arguments and code == SOME_FAILED:
-            code, unsteady = try_again(env)
-        if code:
-            failed.append(f"{' '.join(command)} (exit {code})")
-    print("\ncheck: " + ("failed: " + "; ".join(failed) if failed else "all passed"), flush=True)
-    for test in unsteady:
-        print(f"check: failed beside others, passed alone: {test}", flush=True)
-    return 1 if failed else 0
-
-
-def announce(command: list[str], env: dict[str, str]) -> int:
-    """Run `command` to its end under its own line, and return its exit code."""
-    print(f"\n== {' '.join(command)}", flush=True)
-    return run_to_end(command, env)
-
-
-def try_again(env: dict[str, str]) -> tuple[int, list[str]]:
-    """Run the few tests that failed once more, one by one; return the exit code, and the tests if all passed.
-
-    Some thousand tests of processes and clocks beside each other on two cores: one that fails there and
-    passes alone is named and passes the check (docs/decisions/0021); what is broken fails again.
-    """
-    try:
-        tests = sorted(json.loads(FAILED_TESTS.read_text()))
-    except (OSError, ValueError):
-        return SOME_FAILED, []
-    if not 0 < len(tests) <= AGAIN_AT_MOST:
-        return SOME_FAILED, []
-    code = announce(["pytest", *tests], env)
-    return code, [] if code else tests
-
-
-def run_to_end(command: list[str], env: dict[str, str]) -> int:
-    """Run `command` to its end; a signal to us ends it first, then us."""
-    received: list[int] = []
-    process: subprocess.Popen[bytes] | None = None
-
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        if process:
-            process.send_signal(number)  # and no wait here: the one below holds Popen's lock
-
-    # before the command starts: one that came in between would end us and leave the command behind
-    heeded = [it for it in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(it) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, pass_on) for number in heeded}
-    try:
-        with subprocess.Popen(command, env=env) as process:
-            for number in received:
-                process.send_signal(number)
-            try:
-                code = process.wait()
-            except KeyboardInterrupt:
-                process.wait()  # the terminal sent it to the whole group: let the command end in its own way
-                sys.exit(130)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if received:
-        sys.exit(128 + received[0])
-    return code
-
-
 def lock(arguments: list[str]) -> int:
     """Remake the lock files: for every platform, with hashes, without an index's address or a local path."""
     env = installer_environment()  # not with pip's indexes: a partial mirror locks only what it holds
@@ -460,7 +379,7 @@ def main(arguments: list[str]) -> int:
             ensure("run" if name in ("demo", "bench") else "dev")
             os.chdir(ROOT)
             if name == "check":
-                return check(rest)
+                become(["python", ".ci/check.py", "part" if rest else "whole", *pytest_command(rest)])
             if name == "test":
                 become(pytest_command(rest, slow=False))
             become([*(["hotpath", "demo"] if name == "demo" else ["python", "-m", "bench"]), *rest])
