@@ -68,7 +68,7 @@ class Life:
     is_worn: bool = False
     """Whether it has run as many jobs, or taken as much memory, as it may."""
     retired: bool = False
-    """Whether another one has taken its place."""
+    """Whether another one has taken its place, or it was ended before it took one."""
     tags: Sequence[tuple[int, str]] = ()
     """That it was last told to listen to."""
     within: float | None = None
@@ -180,7 +180,14 @@ class Life:
             fed=team.fed,
         )
 
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether it is ready, heard of or not."""
+        return not self.is_over and (self.was_ready or any(self.child.board.leases()))
+
     def _is_ready(self) -> None:
+        if self.retired:  # it said so, and was ended before that was read: nobody may leave for it
+            return
         self.was_ready = True
         self.ready.set()
         self.team.on_news()

@@ -289,11 +289,15 @@ class Team:
         return self._decided
 
     def drop_coming(self) -> None:
-        """End workers that are to take others' places, and load what is not to be run any more."""
+        """End workers that are to take others' places, and load what is not to be run any more. One that
+        takes jobs already is followed by another one instead.
+        """
         for place in self.places:
-            if place.coming is not None and place.coming.kit not in (self.kit, self.next_kit):
-                place.coming.retired = True
-                place.coming.child.kill()
+            coming = place.coming
+            if coming is None or coming.kit in (self.kit, self.next_kit) or coming.takes_jobs:
+                continue
+            coming.retired = True
+            coming.child.kill(Kill(None, None, "what it was to run is not wanted any more"))
 
     async def tried(self, life: Life) -> None:
         """A worker was started: if it was to try another version, it is warm with it, or could not be."""
