@@ -23,7 +23,7 @@ class DefaultGroup(click.Group):
 
 @click.group("autoscale", cls=DefaultGroup)
 def command() -> None:
-    r"""How many workers each group needs, and why; or as many on this machine as it needs.
+    """How many workers each group needs, and why; or as many on this machine as it needs.
 
     \b
     hotpath autoscale --dry-run              each group: now, wanted, why
@@ -31,7 +31,7 @@ def command() -> None:
     hotpath autoscale GROUP                  start and stop `hotpath worker --group GROUP` here
     hotpath autoscale GROUP -- COMMAND...    start and stop another command here
     hotpath autoscale set GROUP --max 20     what is wanted of a group
-    """
+    """  # noqa: D301 - click wants the character itself
 
 
 @command.command("run", context_settings={"ignore_unknown_options": False})
@@ -93,17 +93,19 @@ def run(given: Given, *, group: str | None, arguments: tuple[str, ...], dry_run:
 )
 @click.option(
     "--tags",
+    multiple=True,
     metavar="A,B",
     help="Tags that count, or patterns; empty: those of the group's configuration or its workers.",
 )
 @common
-def set_(given: Given, *, group: str, tags: str | None, **values: Any) -> int:
+def set_(given: Given, *, group: str, tags: tuple[str, ...], **values: Any) -> int:
     """Say what is wanted of GROUP; what is not named stays as it is."""
     changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     if changes.get("processes") == 0:
         changes["processes"] = None
-    if tags is not None:
-        changes["tags"] = tuple(tag.strip() for tag in tags.split(",")) if tags.strip() else None
+    if tags:
+        found = tuple(tag.strip() for tag in ",".join(tags).split(","))
+        changes["tags"] = found if any(found) else None
     if not changes:
         raise click.UsageError("name something to set, such as --max 20")
     return given.run(_set, given, group, changes)

@@ -19,8 +19,12 @@ def command() -> None:
 
 @command.command("set")
 @click.argument("name")
-@click.option("--tags", metavar="A,B", help="Tags by pattern: a, etl-*, !etl-slow; vip:5 has a priority.")
-@click.option("--dedicated", metavar="A,B", help="Scripts or flows that have workers of their own.")
+@click.option(
+    "--tags", multiple=True, metavar="A,B", help="Tags by pattern: a, etl-*, !etl-slow; vip:5 has a priority."
+)
+@click.option(
+    "--dedicated", multiple=True, metavar="A,B", help="Scripts or flows that have workers of their own."
+)
 @click.option("--processes", "-p", type=int, metavar="N", help="Worker processes of each of these.")
 @click.option(
     "--concurrency", "-c", type=int, metavar="C", help="Jobs at a time per process, for an async main."
@@ -28,10 +32,11 @@ def command() -> None:
 @click.option("--env", multiple=True, metavar="K=V", help="A variable of the environment; may be repeated.")
 @click.option(
     "--env-from-host",
+    multiple=True,
     metavar="A,B",
     help="Variables passed on from the environment of who starts the workers.",
 )
-@click.option("--path", metavar="A,B", help="Directories more on sys.path.")
+@click.option("--path", multiple=True, metavar="A,B", help="Directories more on sys.path.")
 @click.option(
     "--init", metavar="TEXT|@FILE", help="Script that runs before any worker; a failure stops them."
 )

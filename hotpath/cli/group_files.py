@@ -31,7 +31,7 @@ def changes_of(flags: Mapping[str, Any]) -> dict[str, Any]:
         if value is None or value == ():
             continue
         if name in _LISTS:
-            changes[name] = [part.strip() for part in value.split(",") if part.strip()]
+            changes[name] = [part.strip() for part in ",".join(value).split(",") if part.strip()]
         elif name == "env":
             changes[name] = dict(_pair(pair) for pair in value)
         elif name == "init":

@@ -14,9 +14,10 @@ from hotpath.cli.options import Given, common, of_workers
 @click.option(
     "--tags",
     "-t",
+    multiple=True,
     metavar="T,T",
-    help="Tags to listen to: names, patterns (etl-*) and exclusions (!etl-slow), with commas between. "
-    "[WORKER_TAGS, else all]",
+    help="Tags to listen to: names, patterns (etl-*) and exclusions (!etl-slow), with commas between; may be "
+    "repeated. [WORKER_TAGS, else all]",
 )
 @click.option(
     "--group",
@@ -40,7 +41,7 @@ from hotpath.cli.options import Given, common, of_workers
 def command(
     given: Given,
     *,
-    tags: str | None,
+    tags: tuple[str, ...],
     group: str | None,
     slots: int | None,
     drain: bool,
@@ -67,10 +68,10 @@ def command(
 
     check()
     where = "--tags"
-    if tags is None and os.environ.get("WORKER_TAGS"):
-        tags, where = os.environ["WORKER_TAGS"], "WORKER_TAGS"
+    if not tags and os.environ.get("WORKER_TAGS"):
+        tags, where = (os.environ["WORKER_TAGS"],), "WORKER_TAGS"
     chosen: dict[str, Any] = {
-        "patterns": None if tags is None else parse_patterns(tags.split(","), where),
+        "patterns": parse_patterns(",".join(tags).split(","), where) if tags else None,
         "slots": slots,
         "warm": warm,
         "warm_memory": None if warm_memory is None else parse_size(warm_memory, "--warm-memory"),

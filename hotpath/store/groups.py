@@ -184,12 +184,17 @@ async def retag_workers(
     await connection.execute(query("retag_workers"), list(workers), list(tags))
 
 
+async def unknown_tags(connection: asyncpg_trio.Connection, patterns: Sequence[str]) -> list[str]:
+    """Those of these names, patterns and exclusions that fit no tag which a script or a job has so far."""
+    return [pattern for (pattern,) in await connection.fetch(query("group_tags_unknown"), list(patterns))]
+
+
 async def remarks(connection: asyncpg_trio.Connection, name: str, config: GroupConfig) -> list[Remark]:
     """What is allowed in a configuration, and perhaps not meant."""
     found = []
     patterns = [tag.pattern for tag in config.tags]
     if patterns:
-        for (pattern,) in await connection.fetch(query("group_tags_unknown"), patterns):
+        for pattern in await unknown_tags(connection, patterns):
             what = "no script or job has this tag so far" if is_name(pattern) else "it fits no tag known here"
             found.append(Remark("tags", f"tags: {pattern!r}: {what}"))
     if config.dedicated:

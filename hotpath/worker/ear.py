@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from hotpath.core.tags import Patterns, parse_patterns
+from hotpath.core.groups import is_name
+from hotpath.core.tags import EXCLUDES, WILD, Patterns
 from hotpath.store import mixed
+from hotpath.store.groups import unknown_tags
 from hotpath.store.mixed import Places
 from hotpath.store.trouble import ANY_TROUBLE
 from hotpath.store.workers import register_normal, register_tags, say_tags, stop_worker
@@ -125,13 +127,15 @@ class Ear:
     async def read_tags(self, connection: Connection) -> None:
         """Find out which tags the patterns mean."""
         names = await mixed.listened_tags(connection, self.patterns.texts)
+        unknown = await unknown_tags(connection, self.patterns.texts)
         if self.patterns.names is not None:
             names |= dict(await register_tags(connection, self.patterns.names))
         self._know(names)
-        for text in self.patterns.texts:
-            if text not in self._warned and "*" in text and not self._fits(text, names):
+        for text in unknown:
+            if text not in self._warned and text != WILD and not text.startswith(EXCLUDES):
                 self._warned.add(text)
-                self.reporter.warn(f"--tags: {text} fits no tag that is known so far")
+                what = "no script or job has this tag" if is_name(text) else "it fits no tag that is known"
+                self.reporter.warn(f"tags: {text}: {what} so far")
 
     async def find_tags(self, session: WorkerSession) -> Container[int] | None:
         """Look for tags that nobody had used before. Returns those in which jobs wait; None: not known."""
@@ -159,7 +163,3 @@ class Ear:
         """Keys of the tags that it listens to by name."""
         wanted = set(self.patterns.names or ())
         return [key for key, name in self.places.names.items() if name in wanted]
-
-    def _fits(self, text: str, names: Mapping[int, str]) -> bool:
-        pattern = parse_patterns([text.removeprefix("!")])
-        return any(pattern.listens(name) for name in names.values()) or text.startswith("!")

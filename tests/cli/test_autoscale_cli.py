@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def test_help_has_a_line_for_each_use(hotpath):
+    """Its examples are not filled to a paragraph."""
+    lines = hotpath("autoscale", "--help").out.splitlines()
+    assert len([line for line in lines if line.startswith("  hotpath autoscale")]) == 5
+
+
 def test_set_and_look(hotpath):
     """A scale is set, shown with its reasons, changed, and unset."""
     done = hotpath("autoscale", "set", "etl", "--min", "0", "--max", "4", "--tags", "etl-*")

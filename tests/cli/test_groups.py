@@ -60,6 +60,24 @@ def test_remarks(hotpath):
     assert {each["field"] for each in shown["remarks"]} == {"dedicated", "tags"}
 
 
+def test_flags_given_again(hotpath):
+    """A flag that takes a list and is given again adds to it, as that of `dedicate` does."""
+    lists = [("tags", "a"), ("dedicated", "add"), ("env-from-host", "HOME"), ("path", "lib")]
+    again = [("tags", "b:3,!c"), ("dedicated", "nobody"), ("env-from-host", "PATH"), ("path", "more")]
+    flags = [part for name, value in (*lists, *again) for part in (f"--{name}", value)]
+    (made,) = hotpath("group", "set", "g", *flags, "--json").documents
+    assert made["config"] == {
+        "tags": ["a", {"tag": "b", "priority": 3}, "!c"],
+        "dedicated": ["add", "nobody"],
+        "env_from_host": ["HOME", "PATH"],
+        "path": ["lib", "more"],
+    }
+    (emptied,) = hotpath("group", "set", "g", "--tags", "", "--json").documents
+    assert "tags" not in emptied["config"]
+    hotpath("autoscale", "set", "g", "--max", "2", "--tags", "a", "--tags", "b")
+    assert hotpath("autoscale", "g", "--dry-run", "--json").documents[0]["patterns"] == ["a", "b"]
+
+
 CANNOT_BE = [
     (["--processes", "0"], "field `processes`"),
     (["--tags", "a,!a"], "field `tags` has both"),

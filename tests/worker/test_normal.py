@@ -162,10 +162,13 @@ async def test_listens_to_its_tags_alone(stage: Stage):
     marks = str(stage.workspace / "marks")
     for x, tag in enumerate(("etl-1", "etl-slow", "other", "etl-2", "named")):
         await stage.client.enqueue("a", {"x": x, "file": marks}, tag=tag)
-    command = await stage.drain_all("--tags", "etl-*,!etl-slow,named,nothing-*")
+    command = await stage.drain_all("--tags", "etl-*,!etl-slow,named", "--tags", "nothing-*,absent")
     assert await order(stage) == [0, 3, 4]
     assert await stage.states() == {"success": 3, "queued": 2}
-    assert "nothing-* fits no tag" in command.stderr
+    assert "nothing-*: it fits no tag" in command.stderr
+    assert "tags: absent: no script or job has this tag" in command.stderr
+    assert "etl-slow" not in command.stderr.replace("!etl-slow", "")
+    assert "named:" not in command.stderr
 
 
 async def test_wakes_for_known_tags(stage: Stage, monkeypatch: pytest.MonkeyPatch):
