@@ -151,7 +151,7 @@ async def listening(**options):
         try:
             yield server
             stopping.set()
-            with trio.fail_after(chosen.grace + 8):
+            with trio.fail_after(chosen.grace + 50):
                 await done.wait()
         finally:
             for stream in server.streams:
@@ -201,12 +201,13 @@ async def test_slow_head_is_cut_off(monkeypatch):
 async def test_pause_between_requests_is_bounded(monkeypatch):
     """A connection is kept for the next request for a while, in which that one's head has to come."""
     monkeypatch.setattr(connection, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 60.0)
     async with listening() as server:
         started = time.monotonic()
         stream = await server.connect(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = await closed(stream)
         assert answer.endswith(b"hello")
-        assert 0.3 < time.monotonic() - started < connection.HEAD_SECONDS - 1
+        assert 0.3 < time.monotonic() - started < connection.HEAD_SECONDS - 10
         assert b"server:" not in answer.lower()
 
 
@@ -248,14 +249,15 @@ async def test_steady_body_may_take_its_time(monkeypatch):
         await stream.aclose()
 
 
-async def test_a_thousand_silent_connections_hold_up_nobody():
+async def test_a_thousand_silent_connections_hold_up_nobody(monkeypatch):
     """More connections than there may be, none of which says anything: the oldest make room for who does."""
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 60.0)
     async with listening(max_connections=400) as server:
         silent = [await server.connect() for _ in range(1000)]
         started = time.monotonic()
         for _ in range(5):
             assert (await server.get()).text == "hello"
-        assert time.monotonic() - started < connection.HEAD_SECONDS - 1
+        assert time.monotonic() - started < connection.HEAD_SECONDS - 10
         assert len(server.listener._connections) <= 400
         for stream in silent:
             await trio.aclose_forcefully(stream)
@@ -508,18 +510,18 @@ async def test_stop_is_bounded_whatever_clients_do(monkeypatch):
         started = time.monotonic()
         server.stopping.set()
         await server.done.wait()
-        assert time.monotonic() - started < 8  # the grace and a moment, of a machine that may be busy
+        assert time.monotonic() - started < 30  # the grace and a moment, of a machine that may be busy
 
 
 async def test_stop_waits_for_nothing_when_nothing_runs():
     """Connections that only wait for a request do not hold up the end."""
-    async with listening(grace=10) as server, httpx.AsyncClient(base_url=server.url) as http:
+    async with listening(grace=60) as server, httpx.AsyncClient(base_url=server.url) as http:
         await http.get("/")
         await server.connect()
         started = time.monotonic()
         server.stopping.set()
         await server.done.wait()
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 30
 
 
 async def test_deaf_client_is_given_up(monkeypatch):

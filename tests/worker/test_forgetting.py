@@ -209,7 +209,7 @@ async def test_notes_are_durable_without_the_flush_behind_them(stage: Stage, mon
 
         await stage.until(begun)
         second = await stage.client.enqueue("nap", {"x": 1})
-        with trio.fail_after(10):
+        with trio.fail_after(40):
             await over.wait()
         assert await stage.client.result(second) == 0
         worker.stop()
