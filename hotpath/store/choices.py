@@ -133,6 +133,7 @@ async def roll_back(
                 settings.priority,
                 by or whoami(),
                 True,
+                True,
                 back_to if version is wanted else None,
             )
         await connection.execute(query("config_changed"), f"script:{name}")
@@ -146,7 +147,7 @@ async def _target(
     to: str | None,
     known: dict[int, ScriptVersion],
 ) -> tuple[ScriptVersion, int | None]:
-    """The version to go back to, and the choice of it that is gone back to."""
+    """The version to go back to, and the choice of it that is gone back to; None: it was named."""
     if to is None:
         row = await connection.fetchrow(query("choice_before"), script)
         if row is None:

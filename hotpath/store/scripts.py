@@ -97,7 +97,7 @@ async def register_version(
         await put_steps(connection, row["id"], steps)
         if deploy or script["version"] is None or not script["deployed"]:
             changed = await connection.fetchval(
-                query("choose_version"), script["id"], row["id"], tag, priority, who, deploy, None
+                query("choose_version"), script["id"], row["id"], tag, priority, who, deploy, False, None
             )
             if changed:
                 await connection.execute(query("config_changed"), f"script:{description.path}")

@@ -158,6 +158,29 @@ def test_roll_back_again_goes_further(hotpath, workspace):
     )
 
 
+def test_a_roll_back_to_a_named_version_is_marked(hotpath, workspace):
+    """As any other; the next one goes back to what was current before it, and a deploy takes the mark away."""
+    alone(workspace)
+    hashes = []
+    for number in range(3):
+        (workspace / "job.py").write_text(SOURCE.format(number))
+        hashes.append(hotpath("deploy", "--json").documents[0]["hash"])
+
+    def marked():
+        """Of each version, the first one first: whether it is current, and became so by a roll back."""
+        listed = hotpath("scripts", "job", "--json").documents
+        return [(each["current"], each["rolled_back"]) for each in reversed(listed)]
+
+    assert hotpath("deploy", "--rollback", "job", "--to", hashes[0][:6]).code == 0
+    assert marked() == [(True, True), (False, False), (False, False)]
+    assert hotpath("deploy", "--rollback", "job", "--json").documents[0]["hash"] == hashes[2]
+    assert marked() == [(False, True), (False, False), (True, True)]
+    assert hotpath("deploy", "--rollback", "job", "--json").documents[0]["hash"] == hashes[1]
+    (workspace / "job.py").write_text(SOURCE.format(0))
+    assert hotpath("deploy").code == 0
+    assert marked()[0] == (True, False)
+
+
 def test_what_was_deployed_stays(hotpath, workspace):
     """`run` and `push` of a workspace with something else say so and leave it; `run --local` runs it."""
     alone(workspace)
