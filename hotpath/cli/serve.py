@@ -97,6 +97,9 @@ def command(
     --public-url, --allowed-host and --trust-forwarded, callers need a token (`hotpath token create`). Each
     option has its environment variable: HOTPATH_SERVE_PORT, HOTPATH_SERVE_PUBLIC_URL, and so on.
     """
+    from hotpath.worker.leaving import leave_quietly
+
+    leave_quietly()
     from hotpath.web.options import ServeOptions
     from hotpath.web.serve import serve
     from hotpath.worker.options import parse_size

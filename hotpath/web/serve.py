@@ -21,6 +21,7 @@ from hotpath.web.options import ServeOptions
 from hotpath.web.requests import log as requests_log
 from hotpath.web.standing import stand
 from hotpath.web.state import ServerState
+from hotpath.worker import leaving
 from hotpath.worker.alerts import keep_alerts
 from hotpath.worker.beside import keep_up
 from hotpath.worker.house import keep_house
@@ -48,6 +49,7 @@ async def serve(config: Config, options: ServeOptions, *, json: bool = False) ->
     sockets = open_sockets(options)  # before the database is opened: a port in use is known at once
     try:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            leaving.heed()
             opened = open_client(config=config, registers=False, connections=CONNECTIONS)
             async with opened as client, trio.open_nursery() as nursery:
                 state = ServerState(client=client, options=options, nursery=nursery)
@@ -86,6 +88,7 @@ async def serve(config: Config, options: ServeOptions, *, json: bool = False) ->
                 await anext(aiter(signals))
                 nursery.cancel_scope.cancel(reason="told to stop twice")
     finally:
+        leaving.heed_no_more()
         for each in sockets:
             each.close()
     return 0

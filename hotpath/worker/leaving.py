@@ -11,7 +11,7 @@ _HEEDED: list[bool] = []
 
 
 def leave_quietly() -> None:
-    """Until the supervisor heeds signals itself, SIGTERM ends a command that has done nothing: no error."""
+    """Until the command heeds signals itself, SIGTERM ends a command that has done nothing: no error."""
     signal.signal(signal.SIGTERM, _leave)
 
 

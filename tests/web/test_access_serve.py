@@ -152,6 +152,16 @@ async def test_second_signal_ends_at_once(serve):
     await stream.aclose()
 
 
+async def test_asked_again_and_again(serve):
+    """SIGTERM upon SIGTERM, to the last moment of the process, is no error."""
+    server = serve()
+    while server.process.poll() is None:
+        server.signal()
+        await trio.sleep(0.0003)
+    code, said, _ = await server.ended()
+    assert (code, said) == (0, "")
+
+
 async def test_revoked_token_ends_its_sockets(serve_fixture):
     """A WebSocket is closed within 5 s of its token's end, and told why."""
     async with serve_fixture(require_token=True) as served, trio.open_nursery() as nursery:
