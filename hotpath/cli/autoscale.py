@@ -58,6 +58,9 @@ def run(given: Given, *, group: str | None, arguments: tuple[str, ...], dry_run:
         return given.run(_show, given, group)
     if group is None:
         raise click.UsageError("name the GROUP to scale here, or look at all with --dry-run")
+    from hotpath.worker.leaving import leave_quietly
+
+    leave_quietly()
     return given.run(_run, given, group, arguments, grace)
 
 

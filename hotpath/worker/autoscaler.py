@@ -21,6 +21,7 @@ from hotpath.errors import HotpathError
 from hotpath.store.database import Database
 from hotpath.store.scaling import Scaling, look_at, read_scaling
 from hotpath.store.trouble import ANY_TROUBLE
+from hotpath.worker import leaving
 from hotpath.worker.heir import Heir, open_heir
 
 log = logging.getLogger("hotpath.autoscale")
@@ -87,17 +88,21 @@ class Autoscaler:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; then until every command has ended."""
-        # The warning is not the end: commands get their grace after it.
-        async with open_heir(self.grace, warns=True) as self._heir, trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-                nursery.start_soon(self._keep, nursery)
-                async for _ in signals:
-                    self._stops += 1
-                    if self._stops == 1:
-                        nursery.start_soon(self._end, nursery.cancel_scope)
-                    else:
-                        for command in self._all:
-                            command.tell(signal.SIGTERM)
+        try:
+            # The warning is not the end: commands get their grace after it.
+            async with open_heir(self.grace, warns=True) as self._heir, trio.open_nursery() as nursery:
+                with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+                    leaving.heed()
+                    nursery.start_soon(self._keep, nursery)
+                    async for _ in signals:
+                        self._stops += 1
+                        if self._stops == 1:
+                            nursery.start_soon(self._end, nursery.cancel_scope)
+                        else:
+                            for command in self._all:
+                                command.tell(signal.SIGTERM)
+        finally:
+            leaving.heed_no_more()
 
     async def _end(self, scope: trio.CancelScope) -> None:
         """Stop all, and be done when they have ended."""

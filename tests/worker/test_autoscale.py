@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -112,6 +113,19 @@ async def test_the_end_takes_all_along(stage: Stage):
     states = await stage.states()
     assert set(states) == {"success", "queued"}
     assert states["success"] == len((stage.workspace / "marks").read_text().split())
+
+
+async def test_asked_again_and_again(stage: Stage):
+    """SIGTERM upon SIGTERM, to the last moment of the process, is no error."""
+    await scale(stage, min_workers=1, max_workers=1, tags=("mark",))
+    command = await stage.start("autoscale", GROUP, "--json", "--", "sleep", "600", cold=True)
+    await until(lambda: events(command, "started"), 60.0)
+    while command.process.returncode is None:
+        with suppress(ProcessLookupError):
+            command.process.terminate()
+        await trio.sleep(0.0003)
+    assert await command.wait() == 0, command.stderr
+    assert gone(events(command, "started")[0]["pid"])
 
 
 async def test_without_a_command_it_is_a_normal_worker(stage: Stage):
