@@ -23,9 +23,11 @@ class Taken:
     script: str
     worker: str
     version: str
-    """Hash of the one that it runs."""
+    """Hash of the one that it runs, or loads."""
     ok: bool
     error: str | None = None
+    loading: bool = False
+    """Whether it has not come to an end loading that."""
 
 
 async def wait_taken(given: Given, database: Database, scripts: Iterable[str], seconds: float) -> bool:
@@ -47,8 +49,9 @@ async def wait_taken(given: Given, database: Database, scripts: Iterable[str], s
                 print(f"{'runs':<10} {script}  {taken.version[:12]}  {taken.worker}")
             else:
                 said = " ".join(safe(taken.error or "").split())
+                does = "loads" if taken.loading else "keeps"
                 print(
-                    f"hotpath: {script}: worker {taken.worker} keeps version {taken.version[:12]}: {said}",
+                    f"hotpath: {script}: worker {taken.worker} {does} version {taken.version[:12]}: {said}",
                     file=sys.stderr,
                 )
     return fine
@@ -71,18 +74,20 @@ async def _taken(database: Database, script: str, ends: float) -> list[Taken]:
 
 
 def _has_decided(worker: VersionWorker, current: int) -> bool:
-    """Whether it has looked at what is current, and runs it or has said why not; what it said of another
-    version is of before.
+    """Whether it has looked at what is current, and has loaded it or has said why not; what it said of
+    another version is of before.
     """
     if worker.refusal is None:
-        return worker.version == current
+        return worker.version == current and worker.is_ready
     return worker.refused in (None, current)
 
 
 def _said(script: str, worker: VersionWorker, current: int) -> Taken:
     running = worker.hash or ""
-    if worker.version == current:
+    if worker.version == current and worker.is_ready:
         return Taken(script, worker.name, running, ok=True)
+    if worker.version == current:
+        return Taken(script, worker.name, running, ok=False, error="that is not done in time", loading=True)
     if worker.refused is None and worker.refusal is not None:
         return Taken(script, worker.name, running, ok=False, error=worker.refusal)
     why = worker.refusal if worker.refused == current else "it has not taken the new one in time"

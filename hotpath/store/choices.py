@@ -50,6 +50,8 @@ class VersionWorker:
     """Whether it is dedicated to a pin, and not to whichever version is current."""
     version: int | None
     hash: str | None
+    is_ready: bool
+    """Whether it has loaded that; known with the next heartbeat."""
     refused: int | None
     """The version that it was to run and could not."""
     refused_hash: str | None

@@ -108,8 +108,8 @@ class Facts:
     """Seconds since it was first seen."""
     under_way: int
     """Jobs that run."""
-    occupied: list[float]
-    """Share of its time inside `main`, 0 to 1, over 15 seconds, 5 and 30 minutes."""
+    occupied: list[float] | None
+    """Share of its time inside `main`, 0 to 1, over 15 seconds, 5 and 30 minutes; None: it loads."""
     rates: list[float]
     """Jobs a second over the last seconds, for each of its tags, in their order."""
     deaf: bool

@@ -67,6 +67,7 @@ class Facing:
     _time: Window = attrs.field(factory=Window)
     _ended: dict[str, Window] = attrs.field(factory=dict)
     _looked_at: float = 0.0
+    _was_ready: bool = False
     _job: tuple[int, int] | None = None
     _since: float = 0.0
 
@@ -77,18 +78,20 @@ class Facing:
         tallies: Tallies,
         job: tuple[int, int] | None,
         since: float | None = None,
+        *,
+        ready: bool = True,
     ) -> Facts | None:
         """What is to be said of it now; None when the last time was just now.
 
         `job` is the lease and place of the one whose code runs, `since` the seconds since it was first seen
-        if that is known.
+        if that is known. `ready`: whether it takes jobs; that it does so is said at once.
         """
         now = time.monotonic()
         if job != self._job:
             self._job, self._since = job, now
-        if now - self._looked_at < EVERY:
+        if now - self._looked_at < EVERY and ready == self._was_ready:
             return None
-        self._looked_at = now
+        self._looked_at, self._was_ready = now, ready
         self._time.add(now, statistics.occupied)
         rates = []
         for tag in sorted(tallies) if self.tags is None else self.tags:
@@ -96,6 +99,7 @@ class Facing:
             counts = tallies.get(tag)
             window.add(now, 0 if counts is None else counts[SUCCESS] + counts[FAILURE] + counts[CANCELED])
             rates.append(round(window.rate(RECENT), 3))
+        shares = [round(min(1.0, self._time.rate(each) / self.concurrency), 4) for each in STRETCHES]
         return Facts(
             worker=worker,
             rss=rss_of(self.pid),
@@ -104,7 +108,7 @@ class Facing:
             place=None if job is None else job[1],
             ago=None if job is None else now - self._since if since is None else since,
             under_way=statistics.under_way,
-            occupied=[round(min(1.0, self._time.rate(each) / self.concurrency), 4) for each in STRETCHES],
+            occupied=shares if ready else None,
             rates=rates,
             deaf=statistics.deaf,
         )

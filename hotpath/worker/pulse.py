@@ -182,7 +182,9 @@ class Pulse:
         job = child.job_in_hand()
         began = life.watch.since(job) if job is not None else None
         since = None if began is None else (time.perf_counter_ns() - began) / SECOND
-        return life.facing.look(life.worker, child.statistics, child.tallies, job, since)
+        return life.facing.look(
+            life.worker, child.statistics, child.tallies, job, since, ready=life.was_ready
+        )
 
     async def say_last(self) -> None:
         """What was counted and not said yet."""

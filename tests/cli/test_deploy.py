@@ -159,7 +159,7 @@ def test_roll_back_again_goes_further(hotpath, workspace):
 
 
 def test_a_roll_back_to_a_named_version_is_marked(hotpath, workspace):
-    """As any other; the next one goes back to what was current before it, and a deploy takes the mark away."""
+    """As any other; the next one goes back to what was current before it; a deploy takes the mark away."""
     alone(workspace)
     hashes = []
     for number in range(3):

@@ -41,4 +41,25 @@ async def test_what_was_said_of_another_version_is_no_answer(database_url, tmp_p
             await stage.connection.execute(
                 "update hotpath.worker set version = $1 where id = $2", good.id, worker
             )
+            await say_ready(stage, worker)
         assert fine == [True]
+
+
+async def test_what_still_loads_does_not_run(database_url, tmp_path, capsys):
+    """A worker that has begun to load the version is waited for; if that takes too long, that is said."""
+    config = read_config(tmp_path, {}, database_url=database_url)
+    async with open_stage(database_url) as stage, open_database(config) as database:
+        worker = (await stage.worker()).worker
+        described = stage.version.description
+        assert not await wait_taken(Given(), database, [described.path], 0.3)
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert f"loads version {described.hash[:12]}: that is not done in time" in said.err
+        await say_ready(stage, worker)
+        assert await wait_taken(Given(), database, [described.path], 0.3)
+        assert capsys.readouterr().out.startswith("runs ")
+
+
+async def say_ready(stage, worker):
+    """It takes jobs."""
+    await stage.connection.execute("update hotpath.worker set occupied = '{0, 0, 0}' where id = $1", worker)
