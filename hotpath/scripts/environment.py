@@ -34,6 +34,8 @@ MADE = "hotpath.json"
 """Written into an environment when it is whole: what it was made for."""
 INSTALL_SECONDS = 600
 """Seconds that uv may take."""
+UNREACHABLE = ("Failed to fetch", "error sending request")
+"""What uv says of an index that does not answer."""
 _ROOT = Path(__file__).resolve().parents[2]
 """Where the package `hotpath` lies."""
 
@@ -119,7 +121,16 @@ def _make(name: str, inline: Inline, entry: Path, interpreter: Path) -> None:
         wanted.write_text("\n".join(inline.dependencies) + "\n", "utf-8")
         limits.write_text("\n".join(_own_requirements()) + "\n", "utf-8")
         command = [uv, "pip", "install", "--quiet", "--python", str(interpreter), "-r", str(wanted)]
-        _run(name, entry.parent, [*command, "--constraint", str(limits)])
+        command += ["--constraint", str(limits)]
+        try:
+            _run(name, entry.parent, command)
+        except ScriptError as error:
+            if not any(sign in str(error) for sign in UNREACHABLE):
+                raise
+            try:  # what uv has kept for others may be enough
+                _run(name, entry.parent, [*command, "--offline"])
+            except ScriptError:
+                raise error from None
         packages = next(entry.glob("lib/python*/site-packages"))
         # Behind what is installed here: lines of a .pth go to the end of the module path.
         (packages / "zz_hotpath.pth").write_text("\n".join(_paths()) + "\n", "utf-8")

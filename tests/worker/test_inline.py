@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
 import stat
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -103,6 +106,59 @@ async def test_each_script_has_its_own_versions(inline: Stage, tmp_path: Path):
     finally:
         os.environ["PATH"] = before
     assert (await inline.client.job(job)).result == "hello, again!"
+
+
+class Index(http.server.SimpleHTTPRequestHandler):
+    """A package index: a page for each package, and its wheels."""
+
+    def end_headers(self) -> None:
+        """What it said is to be asked for again, as that of a real one is after ten minutes."""
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def make_index(root: Path, wheels: Path) -> None:
+    """Pages that name these wheels."""
+    for name in ("greeting", "punctuation"):
+        page = root / "simple" / name / "index.html"
+        page.parent.mkdir(parents=True)
+        links = [f'<a href="/wheels/{each.name}">{each.name}</a>' for each in wheels.glob(f"{name}-*.whl")]
+        page.write_text("<!DOCTYPE html><html><body>" + "".join(links) + "</body></html>")
+
+
+async def test_wheels_that_are_kept_are_enough_without_network(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A new environment, of packages that others have, is made while the index cannot be reached; of others
+    it is said that it cannot.
+    """
+    make_index(tmp_path, wheels)
+    handler = functools.partial(Index, directory=str(tmp_path))
+    for name in ("UV_FIND_LINKS", "UV_NO_INDEX", "UV_OFFLINE"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (tmp_path / "first.py").write_text(script('"greeting"', GREET))
+    (tmp_path / "second.py").write_text(script('"greeting>=2", "punctuation"', GREET))
+    (tmp_path / "third.py").write_text(script('"greeting", "trio>=0.31"', GREET))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as index:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{index.server_port}/simple")
+        serving = threading.Thread(target=index.serve_forever)
+        serving.start()
+        try:
+            assert await python_for(locate("first", tmp_path)) is not None
+        finally:
+            index.shutdown()
+            serving.join()
+    assert await python_for(locate("second", tmp_path)) is not None
+    with pytest.raises(
+        ScriptError, match=r"the dependencies of third cannot be installed: .*Failed to fetch"
+    ):
+        await python_for(locate("third", tmp_path))
+    assert len(environments(tmp_path)) == 2
 
 
 async def test_what_cannot_be_had_is_said(inline: Stage, tmp_path: Path):
