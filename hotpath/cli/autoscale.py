@@ -201,8 +201,11 @@ async def _run(given: Given, group: str, arguments: tuple[str, ...], grace: floa
     import sys
 
     from hotpath.cli.output import print_json, safe
+    from hotpath.core.groups import DEFAULT_GROUP
     from hotpath.core.scaling import check_group
+    from hotpath.errors import UsageError
     from hotpath.store.database import open_database
+    from hotpath.store.groups import find_group
     from hotpath.worker.autoscaler import Autoscaler, check_command
 
     check_group(group)
@@ -223,5 +226,12 @@ async def _run(given: Given, group: str, arguments: tuple[str, ...], grace: floa
             print(safe(f"hotpath: {sentence}"), file=sys.stderr, flush=True)
 
     async with open_database(given.config) as database:
+        if not arguments and group != DEFAULT_GROUP:
+            async with database.connection() as connection:
+                if await find_group(connection, group) is None:
+                    raise UsageError(
+                        f"GROUP: no group {group!r} is configured: `hotpath group set {group} --tags A,B` "
+                        "makes one; or give a command that belongs to it after --"
+                    )
         await Autoscaler(database, group, words, environment, tell, grace).run()
     return 0

@@ -7,12 +7,16 @@ k8s is given as ./k8s.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hotpath.cli.options import Given, common
+
+if TYPE_CHECKING:
+    from hotpath.cli.platform import PlatformGroup
 
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
@@ -94,7 +98,7 @@ async def _k8s(given: Given, image: str | None, namespace: str, names: tuple[str
     image = platform.check_image(image or platform.default_image())
     namespace = platform.check_namespace(namespace)
     groups = await platform.find_groups(given.config, names)
-    return _write(given, output, manifests(groups, image, namespace), [group.name for group in groups])
+    return _write(given, output, manifests(groups, image, namespace), groups)
 
 
 async def _compose(given: Given, image: str | None, names: tuple[str, ...], output: Path) -> int:
@@ -104,7 +108,7 @@ async def _compose(given: Given, image: str | None, names: tuple[str, ...], outp
     image = platform.check_image(image or platform.default_image())
     groups = await platform.find_groups(given.config, names)
     files = files_of(groups, image, *_places(given, output))
-    return _write(given, output, files, [group.name for group in groups])
+    return _write(given, output, files, groups)
 
 
 def _places(given: Given, output: Path) -> tuple[str, str]:
@@ -113,9 +117,9 @@ def _places(given: Given, output: Path) -> tuple[str, str]:
     return os.path.relpath(workspace, output), os.path.relpath(output / "Dockerfile", workspace)
 
 
-def _write(given: Given, output: Path, files: dict[str, str], groups: list[str]) -> int:
+def _write(given: Given, output: Path, files: dict[str, str], groups: Sequence[PlatformGroup]) -> int:
     from hotpath.cli.output import print_json, printable
-    from hotpath.cli.platform import dockerfile, dockerignore, write_files
+    from hotpath.cli.platform import dockerfile, dockerignore, note_unconfigured, write_files
 
     workspace = given.config.workspace
     more = {
@@ -124,8 +128,10 @@ def _write(given: Given, output: Path, files: dict[str, str], groups: list[str])
     }
     written = write_files(output, {**files, **more})
     if given.json:
-        print_json({"groups": groups, "files": [str(path) for path in written]})
+        print_json({"groups": [group.name for group in groups], "files": [str(path) for path in written]})
     else:
         for path in written:
             print(printable(str(path)))
+    if note := note_unconfigured(groups):
+        click.echo(f"hotpath: note: {note}", err=True)
     return 0

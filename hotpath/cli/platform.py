@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import yaml
 
+from hotpath.core.groups import DEFAULT_GROUP
 from hotpath.core.scaling import Scale, check_group
 from hotpath.errors import UsageError
 from hotpath.version import __version__
@@ -28,6 +29,8 @@ USER = 10001
 WORKSPACE, HOME, PROBES = "/workspace", "/home/hotpath", "/run/hotpath"
 PORT = 8765
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+_TAKEN = frozenset({"serve"})
+"""Labels of what is no group."""
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}")
 
 Document = dict[str, Any]
@@ -40,11 +43,13 @@ class PlatformGroup:
     name: str
     scale: Scale = attrs.field(factory=Scale)
     grace: float = GRACE
+    is_configured: bool | None = None
+    """By `hotpath group set`; None: no database says."""
 
     @property
     def label(self) -> str:
         """The name as the platforms take it: a DNS label, another one for each group."""
-        if _NAME.fullmatch(self.name):
+        if _NAME.fullmatch(self.name) and self.name not in _TAKEN:
             return self.name
         short = re.sub("[^a-z0-9]+", "-", self.name.lower()).strip("-")[:30].strip("-") or "group"
         return f"{short}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
@@ -89,19 +94,34 @@ async def find_groups(config: Any, names: Sequence[str]) -> list[PlatformGroup]:
     for name in names:
         check_group(name)
     if config.database_url is None:
-        return [PlatformGroup(name) for name in dict.fromkeys(names)] or [PlatformGroup("default")]
+        return [PlatformGroup(name) for name in dict.fromkeys(names)] or [PlatformGroup(DEFAULT_GROUP)]
     from hotpath.store.database import open_database
     from hotpath.store.groups import find_group
     from hotpath.store.scaling import read_groups, read_scaling
 
     found = []
     async with open_database(config) as database, database.connection() as connection:
-        for name in dict.fromkeys(names or await read_groups(connection) or ["default"]):
+        for name in dict.fromkeys(names or await read_groups(connection) or [DEFAULT_GROUP]):
             group = await find_group(connection, name)
             grace = group.config.grace if group is not None else None
             scale = (await read_scaling(connection, name)).scale
-            found.append(PlatformGroup(name, scale, GRACE if grace is None else grace))
+            found.append(
+                PlatformGroup(name, scale, GRACE if grace is None else grace, is_configured=group is not None)
+            )
     return found
+
+
+def note_unconfigured(groups: Sequence[PlatformGroup]) -> str | None:
+    """What is to be said of groups whose workers will not start; None: nothing."""
+    lacking = [one for one in groups if not one.is_configured and one.name != DEFAULT_GROUP]
+    if not lacking:
+        return None
+    which = ", ".join(one.name for one in lacking)
+    known = "is not configured" if lacking[0].is_configured is False else "has to be configured"
+    return (
+        f"{which} {known}, and workers of such a group do not start: hotpath group set {lacking[0].name} "
+        "--tags A,B"
+    )
 
 
 def to_yaml(documents: Iterable[tuple[str, Document]]) -> str:
@@ -122,6 +142,16 @@ class _Dumper(yaml.SafeDumper):
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: FBT001, FBT002
         super().increase_indent(flow, False)
+
+
+# Texts that other readers of YAML take for something else, and PyYAML does not: y and n are truths to YAML
+# 1.1, 1e3 and 0o17 are numbers to YAML 1.2. A resolver has them quoted.
+for _tag, _text, _first in (
+    ("bool", r"[yYnN]", "yYnN"),
+    ("float", r"[-+]?[0-9][0-9.]*[eE][-+]?[0-9]+", "-+0123456789"),
+    ("int", r"0o[0-7]+", "0"),
+):
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_text})\Z"), list(_first))
 
 
 def write_files(directory: Path, files: Mapping[str, str]) -> list[Path]:

@@ -10,6 +10,8 @@ import attrs
 from hotpath.core.tags import EXCLUDES, WILD, Patterns, parse_patterns
 from hotpath.model import MASK
 
+DEFAULT_GROUP = "default"
+"""Whose workers those are that name no group: it need not be configured."""
 INIT_TIMEOUT = 300.0
 """Seconds that an init script may take, and one run of a periodic one, unless said otherwise."""
 SHELL, PYTHON = "shell", "python"

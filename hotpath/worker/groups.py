@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from hotpath.core.groups import INIT_TIMEOUT, GroupConfig, ScriptText
+from hotpath.core.groups import DEFAULT_GROUP, INIT_TIMEOUT, GroupConfig, ScriptText
 from hotpath.errors import DatabaseUnavailableError, HotpathError, UsageError
 from hotpath.store.groups import Group, find_group, retag_workers, say_applied
 from hotpath.store.records import Run
@@ -417,14 +417,15 @@ async def enlist(
     """Become a member of the group that the options name, as it is configured: its init script has run.
 
     None if they name none. Raises `UsageError` for a variable that this host does not have and, where the
-    group is `required`, for one that is not configured; `InitFailedError`.
+    group is `required`, for one that is not configured, save the one that workers are of anyway;
+    `InitFailedError`.
     """
     if options.group is None:
         return None
     async with database.connection() as connection:
         group = await find_group(connection, options.group)
     if group is None:
-        if required:
+        if required and options.group != DEFAULT_GROUP:
             raise UsageError(
                 f"--group: no group {options.group!r} is configured; `hotpath group set` makes one, "
                 "`hotpath group list` shows them"

@@ -42,6 +42,7 @@ REFUSED = [
     ([], "name the GROUP"),
     (["g", "--dry-run", "--", "true"], "--dry-run starts nothing"),
     (["g", "--", "no-such-program"], "there is no program 'no-such-program'"),
+    (["g"], "no group 'g' is configured: `hotpath group set g --tags A,B` makes one"),
     (["g", "--grace", "-1", "--", "true"], "--grace"),
 ]
 

@@ -278,6 +278,47 @@ def test_compose_takes_it(tmp_path: Path):
     assert not (written.directory / "hotpath.env").exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["y", "N", "1e3", "0o17", "on", "null", "12", "1.5", "0x1f", "007", "1_0", "é"]
+)
+def test_names_stay_texts(tmp_path: Path, name: str):
+    """For whoever reads the files, by YAML 1.1 or 1.2: what could be a truth or a number is quoted."""
+    files = write(tmp_path, "k8s", "--group", name), write(tmp_path, "compose", "--group", name)
+    for file in [path for each in files for path in each.directory.glob("*.yaml")]:
+        for token in yaml.scan(file.read_text()):
+            if isinstance(token, yaml.ScalarToken) and token.plain:
+                assert not re.fullmatch(r"[ynYN]|\d+e\d+|0o[0-7]+", token.value), file.name
+    assert all(refusals(each) == [] for each in files[0].documents)
+    (command,) = [each["command"] for each in containers(files[0]) if "worker" in each["command"]]
+    assert command[-1] == name
+
+
+def test_a_group_called_serve_is_not_the_server(tmp_path: Path):
+    """Its objects have names of their own, so that neither is applied over the other."""
+    k8s = write(tmp_path, "k8s", "--group", "serve")
+    names = [(each["kind"], each["metadata"]["name"]) for each in k8s.documents]
+    assert len(set(names)) == len(names)
+    (scaled,) = k8s.of("ScaledObject")
+    (deployment,) = k8s.of("Deployment", scaled["spec"]["scaleTargetRef"]["name"])
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["hotpath", "worker", "--group", "serve"]
+
+
+async def test_a_group_that_is_not_configured_is_told(tmp_path: Path, database_url: str):
+    """Its workers would not start; `default` needs no configuration."""
+    for platform in ("k8s", "compose"):
+        assert run(tmp_path, platform, "--group", "default").stderr == ""
+        assert "etl has to be configured" in run(tmp_path, platform, "--group", "etl").stderr
+        told = run(tmp_path, platform, "--group", "etl", "--group", "default", url=database_url).stderr
+        assert "etl is not configured, and workers of such a group do not start" in told
+    connection = await asyncpg_trio.connect(database_url)
+    try:
+        await connection.execute("insert into hotpath.worker_group (name, config) values ('etl', '{}')")
+    finally:
+        await connection.close()
+    assert run(tmp_path, "k8s", "--group", "etl", url=database_url).stderr == ""
+
+
 def test_the_image_is_nobodys(tmp_path: Path):
     """It does not run as root, by number so that Kubernetes can tell, and takes what the scripts require."""
     text = dockerfile("k8s/Dockerfile", tmp_path)

@@ -25,6 +25,18 @@ async def test_a_group_that_is_not_there(group):
     assert "--group: no group 'nope' is configured" in command.stderr
 
 
+async def test_the_default_group_need_not_be_configured(group):
+    """Its workers listen to all tags, and heed it once it is configured."""
+    command = await group.normal("--group", "default")
+    await command.ready()
+    await group.client.result(await group.client.enqueue("tell", tag="a"))
+    await group.client.set_group("default", tags=["b"], env={"COLOUR": "red"})
+    await until_in_force(group, "default")
+    waiting = await group.client.enqueue("tell", tag="a")
+    assert (await group.client.result(await group.client.enqueue("tell", tag="b")))[1] == "red"
+    assert (await group.client.job(waiting)).state == "queued"
+
+
 async def test_tags_and_environment(group):
     """Other tags without a restart, another environment by processes that take the places of warm ones."""
     await group.client.set_group("g", tags=["a", "b-*"], env={"COLOUR": "red"}, slots=2)
