@@ -252,13 +252,15 @@ async def test_farewell(proxy, proxied, cluster, connect):
     proxy.hides_end = True
     async with trio.open_nursery() as nursery:
 
-        async def listen():
+        async def listen(task_status):
             with trio.fail_after(30), pytest.raises(asyncpg.ConnectionDoesNotExistError) as raised:
-                await wait_for_notification(proxied)
+                async with proxied.listen("ch") as notifications:
+                    task_status.started()
+                    await notifications.receive()
             assert isinstance(raised.value.__cause__, asyncpg.AdminShutdownError)
 
-        nursery.start_soon(listen)
-        await trio.testing.wait_all_tasks_blocked(0.02)
+        await nursery.start(listen)
+        await trio.testing.wait_all_tasks_blocked()
         await admin.execute("select pg_terminate_backend($1)", proxied.get_server_pid())
     assert proxied.is_closed()
     with pytest.raises(asyncpg.InterfaceError, match="closed"):

@@ -55,15 +55,16 @@ async def test_several_listeners_of_one_connection(connect):
     connection, sender = await connect(), await connect()
     got: dict[str, list[str]] = {"a": [], "b": [], "both": []}
 
-    async def iterate(name, channels, count):
+    async def iterate(name, channels, count, task_status):
         async with connection.listen(*channels) as notifications:
+            task_status.started()
             for _ in range(count):
                 got[name].append((await notifications.receive()).payload)
 
     async with trio.open_nursery() as nursery:
         for name, channels, count in (("a", ["a"], 2), ("b", ["b"], 2), ("both", ["a", "b"], 4)):
-            nursery.start_soon(iterate, name, channels, count)
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await nursery.start(iterate, name, channels, count)
+            await trio.testing.wait_all_tasks_blocked()
         for payload in ("1", "2"):
             await sender.execute("select pg_notify('a', 'a' || $1), pg_notify('b', 'b' || $1)", payload)
     assert got == {"a": ["a1", "a2"], "b": ["b1", "b2"], "both": ["a1", "b1", "a2", "b2"]}
@@ -109,14 +110,15 @@ async def test_end_of_the_server_is_told(connect):
     connection, killer = await connect(), await connect()
     async with trio.open_nursery() as nursery:
 
-        async def iterate():
+        async def iterate(task_status):
             with trio.fail_after(30), pytest.raises(asyncpg.ConnectionDoesNotExistError):
                 async with connection.listen("ch") as notifications:
+                    task_status.started()
                     async for _ in notifications:
                         pass
 
-        nursery.start_soon(iterate)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await nursery.start(iterate)
+        await trio.testing.wait_all_tasks_blocked()
         await killer.execute("select pg_terminate_backend($1)", connection.get_server_pid())
     assert connection.is_closed()
 
