@@ -494,7 +494,8 @@ async def test_two_workers(stage: Stage) -> None:
         stage,
         "counted",
         f"import time\n{COUNT}\ndef main(x: int, run: int, file: str) -> int:\n"
-        "    count(file, f'{run}.{x}')\n    time.sleep(0.002)\n    return x + run\n",
+        "    count(file, f'{run}.{x}')\n"
+        "    time.sleep(0.002 if os.path.exists(file + '.go') else 0.02)\n    return x + run\n",
     )
     inputs = {"run": "flow_input.run", "file": "flow_input.file"}
     write_flow(
@@ -508,7 +509,13 @@ async def test_two_workers(stage: Stage) -> None:
     runs = list(
         await stage.client.enqueue_many("flow_x", ({"run": x, "file": str(file)} for x in range(300)))
     )
-    await stage.until_done(300 * 5, 40)
+
+    async def shared() -> bool:
+        return file.exists() and len({line.split()[1] for line in file.read_text().splitlines()}) == 2
+
+    await stage.until(shared)
+    (stage.workspace / "counts.go").touch()
+    await stage.until_done(300 * 5)
     assert [await stage.client.result(run) for run in runs] == [x + 3 for x in range(300)]
     assert counted(file) == {f"{run}.{x}": 1 for run in range(300) for x in range(4)}
     assert len({line.split()[1] for line in file.read_text().splitlines()}) == 2
