@@ -89,7 +89,7 @@ async def test_what_opens_nothing(served, stage):
     """Forged, cut, expired tokens, forms of others and posts without one: a page that says so, no answer."""
     run = await waiting(stage)
     token = await served.client.resume_token(run)
-    other = "A" if token[-1] != "A" else "B"
+    other = "A" if token[-2] != "A" else "B"
     for bad in (
         token[:-1],
         token[:-2] + other + token[-1],
