@@ -325,8 +325,8 @@ async def test_periodic(group):
     await group.client.set_group(
         "g",
         periodic=[
-            {"name": "clean", "every": 60, "text": "echo $COLOUR"},
-            {"name": "bad", "every": 60, "text": "exit 2"},
+            {"name": "clean", "every": 3600, "text": "echo $COLOUR"},
+            {"name": "bad", "every": 3600, "text": "exit 2"},
         ],
         env={"COLOUR": "red"},
     )
@@ -339,7 +339,7 @@ async def test_periodic(group):
     assert (good["state"], log, bad["state"]) == ("success", "red\n", "failure")
     assert "exit code 2" in bad["error"]
     assert (await pids_of(group))[1] == "red"
-    more = {"name": "more", "every": 60, "text": "echo more"}
+    more = {"name": "more", "every": 3600, "text": "echo more"}
     await group.client.set_group("g", periodic=[more], unset=["periodic.bad", "periodic.clean"])
     await group.until(lambda: _script_jobs(group, "periodic/%/more"))
     await until_in_force(group, "g")
