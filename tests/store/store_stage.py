@@ -53,7 +53,7 @@ class Stage:
         self._opened.append(connection)
         return connection
 
-    async def worker(self, *, tags: Sequence[int] | None = None, lease: float = 15.0) -> WorkerSession:
+    async def worker(self, *, tags: Sequence[int] | None = None, lease: float = 600.0) -> WorkerSession:
         """A worker that is registered and connected, with the settings that workers use."""
         number = next(_serial)
         worker = await workers.register_worker(
@@ -182,7 +182,7 @@ class Stage:
 
     async def beat(self, session: WorkerSession) -> workers.Beat:
         """A heartbeat for one worker."""
-        return await workers.heartbeat(self.connection, {session.worker: 0}, 15)
+        return await workers.heartbeat(self.connection, {session.worker: 0}, 600)
 
     async def reap(self) -> int:
         """Take back what the dead hold."""

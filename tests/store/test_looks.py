@@ -72,7 +72,7 @@ async def test_facts_are_kept_until_the_next(stage: Stage):
         worker=session.worker, rss=7, cpu_us=2_500_000, lease=hand.lease, place=1, ago=5.0, under_way=1,
         occupied=[0.5, 0.25, 0.125], rates=[12.5], deaf=True,
     )  # fmt: skip
-    await workers.heartbeat(stage.connection, {session.worker: 4}, 15, [facts])
+    await workers.heartbeat(stage.connection, {session.worker: 4}, 600, [facts])
     await stage.beat(session)
     (worker,) = await read_workers(stage.connection)
     assert (worker.rss, worker.cpu_seconds, worker.under_way, worker.deaf) == (7, 2.5, 1, True)
@@ -81,7 +81,7 @@ async def test_facts_are_kept_until_the_next(stage: Stage):
     assert worker.occupancy == {"15s": 0.5, "5m": 0.25, "30m": 0.125}
     assert worker.jobs_per_second == 12.5
     idle = attrs.evolve(facts, lease=None, place=None, ago=None, rss=None)
-    await workers.heartbeat(stage.connection, {session.worker: 4}, 15, [idle])
+    await workers.heartbeat(stage.connection, {session.worker: 4}, 600, [idle])
     (worker,) = await read_workers(stage.connection)
     assert (worker.current_job, worker.current_since, worker.rss) == (None, None, 7)
 
@@ -124,7 +124,7 @@ async def test_overview(stage: Stage):
             worker=session.worker, rss=1, cpu_us=1, lease=None, place=None, ago=None, under_way=0,
             occupied=[share] * 3, rates=[rate], deaf=False,
         )  # fmt: skip
-        await workers.heartbeat(stage.connection, {session.worker: 0}, 15, [facts])
+        await workers.heartbeat(stage.connection, {session.worker: 0}, 600, [facts])
     await say(stage, counts(stage, success=6, failure=2, busy=1_500))
     await stage.connection.execute(
         "insert into hotpath.minute values (date_trunc('minute', now()) - interval '59 minutes', $1, $2, "

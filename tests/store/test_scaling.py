@@ -110,7 +110,7 @@ async def test_what_is_measured(stage: Stage) -> None:
         worker=one.worker, rss=1, cpu_us=1, lease=None, place=None, ago=None, under_way=1,
         occupied=[0.75, 0.5, 0.5], rates=[1.0], deaf=False,
     )  # fmt: skip
-    await workers.heartbeat(stage.connection, {one.worker: 1}, 15, [facts])
+    await workers.heartbeat(stage.connection, {one.worker: 1}, 600, [facts])
     found = await look(stage)
     assert (found.workers, found.load.waiting + found.load.held) == (1, 15)
     assert found.load.held in range(1, 5)
@@ -159,7 +159,7 @@ async def test_slots_of_a_normal_worker_are_no_workers(stage: Stage) -> None:
         )
         for each, under_way in ((one, 1), (two, 0))
     ]  # fmt: skip
-    await workers.heartbeat(stage.connection, {one.worker: 1, two.worker: 1}, 15, facts)
+    await workers.heartbeat(stage.connection, {one.worker: 1, two.worker: 1}, 600, facts)
     found = await look(stage)
     assert (found.workers, found.load.concurrency, found.load.occupied) == (1, 4, 0.25)
     assert found.patterns == ["*"]
@@ -174,7 +174,7 @@ async def test_a_length_is_guessed_until_it_is_known(stage: Stage) -> None:
         worker=one.worker, rss=1, cpu_us=1, lease=None, place=None, ago=None, under_way=1,
         occupied=[0.5, 0.5, 0.5], rates=[4.0], deaf=False,
     )  # fmt: skip
-    await workers.heartbeat(stage.connection, {one.worker: 1}, 15, [facts])
+    await workers.heartbeat(stage.connection, {one.worker: 1}, 600, [facts])
     assert (await look(stage)).load.service_seconds == pytest.approx(0.125)
     await took(stage, 10, 3.0)
     assert (await look(stage)).load.service_seconds == pytest.approx(3.0)

@@ -51,7 +51,7 @@ async def test_metrics(served, stage, openmetrics):
         worker=worker.worker, rss=123_456, cpu_us=2_500_000, lease=None, place=None, ago=None, under_way=1,
         occupied=[0.5, 0.25, 0.125], rates=[1.0], deaf=True,
     )  # fmt: skip
-    await workers.heartbeat(stage.connection, {worker.worker: 9}, 15, [facts])
+    await workers.heartbeat(stage.connection, {worker.worker: 9}, 600, [facts])
     await count(stage, success=4, failure=1, retried=2, lost=3, busy=1_500_000, claim=700)
     accept = {"accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"} if openmetrics else {}
     response = await served.http.get("/metrics", headers=accept)
