@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -170,9 +171,13 @@ def cold(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _sweep(base: Path) -> None:
-    """Remove the servers' homes of runs that were killed: nobody holds a reference to them any more."""
+    """Remove the servers' homes of runs that were killed: nobody holds a reference to them any more. One that
+    is being made is not held yet.
+    """
     for home in base.glob(_HOME_PREFIX + "*"):
         try:
+            if time.time() - home.stat().st_mtime < TEST_SECONDS:
+                continue
             with open(home / "clients", "rb") as clients:
                 fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not EmbeddedPostgres(home).status().running:
