@@ -18,7 +18,7 @@ import attrs
 import trio
 from driver_cluster import _account, _identity, embedded_bin_dir, free_port, run_as, system_bin_dir
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
 # Crashes here are of processes, never of the machine: nothing needs to reach a disk.
 FAST = ("fsync=off", "full_page_writes=off", "autovacuum=off", "shared_buffers=32MB", "max_wal_size=512MB")
@@ -90,7 +90,7 @@ class Server:
             return
         self._process.send_signal(how)
         try:
-            self._process.wait(10)
+            self._process.wait(60)  # a fast shutdown writes a checkpoint; killed, it would have crashed
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
