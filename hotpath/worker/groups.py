@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -280,11 +280,12 @@ class Crew:
         fresh = await self._teams(config, outfit)
         staying = [team for team in self.teams.values() if self._stays(team, config)]
         tags = {team: await self._tags(team, config) for team in staying}
-        await self._fit(config, outfit)
+        leaving = [team for team in self.teams.values() if team not in staying]
+        await self._fit(config, outfit, [team for team in house.teams if team not in leaving])
         # From here on nothing can be refused.
         self.outfit = house.outfit = outfit
         house.set_lease(options.lease)
-        for team in [team for team in self.teams.values() if team not in staying]:
+        for team in leaving:
             del self.teams[team.options.name]
             team.stop()
         for team in fresh:
@@ -328,8 +329,8 @@ class Crew:
                 self._wanted, self._seen = self._wanted or self.group, None
                 self._changed.set()
 
-    async def _fit(self, config: GroupConfig, outfit: Outfit) -> None:
-        """Have all workers work with these; with what they had if new ones cannot work with it."""
+    async def _fit(self, config: GroupConfig, outfit: Outfit, teams: Sequence[Team]) -> None:
+        """Have the workers of all these work so; with what they had if new ones cannot work with it."""
         before: dict[Team, tuple[DedicateOptions, Outfit]] = {}
         refused: list[str] = []
         is_done = False
@@ -342,7 +343,7 @@ class Crew:
                     nursery.cancel_scope.cancel(reason="it cannot be applied")
 
         self.house.outfit = outfit
-        for team in self.house.teams:
+        for team in teams:
             before[team] = team.options, team.outfit
             team.options, team.outfit = self._options_for(team, config), outfit
         try:

@@ -77,6 +77,12 @@ class Pins:
             elif now - self._busy_at[script] > IDLE and not team.options.drain:
                 each.stop()
 
+    def leave(self) -> None:
+        """The team has ended: nobody else lets go of those that it has started."""
+        for each in self._running.values():
+            if not each.stop.count:
+                each.stop()
+
     async def _start(self, script: int, name: str) -> None:
         from hotpath.worker.supervisor import team_of  # here: it knows this module
 

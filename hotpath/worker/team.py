@@ -164,6 +164,8 @@ class Team:
                 nursery.cancel_scope.cancel(reason="all workers of the team have ended")
         finally:
             self.house.stop.forget(self.stop)
+            if not self.options.drain:
+                self._pins.leave()
 
     def statistics(self) -> list[WorkerStatistics]:
         """Counts of each worker it has had."""

@@ -170,6 +170,25 @@ async def test_one_script_that_breaks(group):
     await until_in_force(group, "g")
 
 
+async def test_a_script_that_leaves_is_not_asked(group):
+    """A change that takes out a script and that this one could not work with is applied all the same, and
+    nobody starts a process of it any more.
+    """
+    starts = group.workspace / "starts"
+    text = f"import os\nopen({str(starts)!r}, 'a').write('x')\nassert os.environ['COLOUR'] == 'red'\n"
+    (group.workspace / "other.py").write_text(text + textwrap.dedent(TELL))
+    await group.client.set_group("g", dedicated=["tell", "other"], env={"COLOUR": "red"})
+    await group.normal("--group", "g")
+    await until_in_force(group, "g", least=2)
+    assert (await pids_of(group, "other"))[1] == "red"
+    before = starts.read_text()
+    await group.client.set_group("g", dedicated=["tell"], env={"COLOUR": "blue"})
+    await until_in_force(group, "g")
+    assert (await pids_of(group))[1] == "blue"
+    await group.until(lambda: _scripts(group, {"tell"}))
+    assert starts.read_text() == before
+
+
 async def test_scripts_that_are_only_deployed(group):
     """A group may be dedicated to what the database has and the workspace has not, and to one version."""
     version = (await group.client.register("tell")).description.hash[:12]
@@ -187,6 +206,18 @@ async def test_scripts_that_are_only_deployed(group):
     await group.client.set_group("g", env={"COLOUR": "blue"})
     await until_in_force(group, "g")
     assert (await pids_of(group, f"tell@{version}"))[1] == "blue"
+
+
+async def test_pins_leave_with_their_script(group):
+    """What runs an earlier version beside a script of the group goes when the script does."""
+    pin = f"tell@{(await group.client.register('tell')).description.hash[:12]}"
+    (group.workspace / "tell.py").write_text(textwrap.dedent(TELL) + "# another version\n")
+    await group.client.set_group("g", dedicated=["tell", "other"], env={"COLOUR": "red"})
+    await group.normal("--group", "g")
+    await until_in_force(group, "g", least=2)
+    assert (await pids_of(group, pin))[1] == "red"
+    await group.client.set_group("g", dedicated=["other"])
+    await group.until(lambda: _scripts(group, {"other"}))
 
 
 async def run_command(stage, *arguments):
