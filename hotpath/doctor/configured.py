@@ -16,13 +16,20 @@ async def groups(patient: Patient) -> list[Finding]:
     """Workers that cannot run with their group's configuration; and what in one is perhaps not meant."""
     async with patient.database.connection(within=SECONDS) as connection:
         found = []
+        known = await list_groups(connection)
+        behind: dict[tuple[str, str, str], list[str]] = {}
         for worker in await group_workers(connection):
             if worker.trouble is not None:
-                text = f"worker {worker.name} does not run as group {worker.group} says: {worker.trouble}"
-                mend = f"hotpath group show {worker.group}"
-                evidence = {"worker": worker.name, "host": worker.host, "group": worker.group}
-                found.append(error("groups", text, mend, **evidence))
-        for group in await list_groups(connection):
+                behind.setdefault((worker.group, worker.host, worker.trouble), []).append(worker.name)
+        for (name, host, trouble), workers in behind.items():
+            is_one = len(workers) == 1
+            who = f"worker {workers[0]} does" if is_one else f"{len(workers)} workers on {host} do"
+            mend = f"hotpath group show {name}"
+            if all(group.name != name for group in known):
+                mend = f"hotpath group set {name}, or stop what runs {'it' if is_one else 'them'}"
+            text = f"{who} not run as group {name} says: {trouble}"
+            found.append(error("groups", text, mend, workers=workers[:SHOWN], host=host, group=name))
+        for group in known:
             for remark in await remarks(connection, group.name, group.config):
                 text = f"group {group.name}: {remark.text}"
                 mend = f"hotpath group show {group.name}; nothing, if that is meant"

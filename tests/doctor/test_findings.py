@@ -336,6 +336,13 @@ async def test_groups_that_are_not_what_is_meant(stage: Stage, patient: Patient)
     found = (await configured.groups(patient))[0]
     assert found.severity == "error"
     assert "there is no TOKEN" in found.text
+    assert found.mend == "hotpath group show g"
+    await stage.worker()  # of the same command, and so behind for the same reason
+    await stage.connection.execute("update hotpath.worker set worker_group = 'g', group_trouble = 'deleted'")
+    await stage.connection.execute("delete from hotpath.worker_group")
+    found = only(await configured.groups(patient), "groups")
+    assert found.text.startswith("2 workers on ")
+    assert found.mend == "hotpath group set g, or stop what runs them", "there is nothing to show"
 
 
 # ---------------------------------------------------------------- what lies between
