@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from hotpath.cli.yaml_files import read_yaml, to_yaml
-from hotpath.core.schedules import WITHIN
+from hotpath.core.schedules import WITHIN, parse_span
 from hotpath.errors import UsageError
 from hotpath.store.schedules import Schedule
 
@@ -38,10 +38,20 @@ def to_file(schedules: Iterable[Schedule]) -> str:
         found |= {
             name: getattr(each, name)
             for name, default in _DEFAULTS.items()
-            if getattr(each, name) != default and not (name == "catch_up_within" and each.catch_up == "none")
+            if getattr(each, name) != default and not _is_idle(each, name)
         }
         documents[each.name] = found if each.enabled else found | {"paused": True}
     return _HEAD + to_yaml({"schedules": documents})
+
+
+def _is_idle(schedule: Schedule, field: str) -> bool:
+    """Whether what the schedule still has of an earlier time says nothing now, and would be refused."""
+    match field:
+        case "catch_up_within":
+            return schedule.catch_up == "none"
+        case "timezone":
+            return schedule.kind == "every"
+    return False
 
 
 def read_file(name: str) -> dict[str, dict[str, Any]]:
@@ -60,21 +70,25 @@ def read_file(name: str) -> dict[str, dict[str, Any]]:
                 raise UsageError(
                     f"{where}: field `{field}` is unknown; there are {', '.join(FIELDS)}, paused"
                 )
-            if not isinstance(value, _types(field)) or (isinstance(value, bool) and field != "paused"):
-                raise UsageError(f"{where}: field `{field}` cannot be {str(value)[:60]!r}")
+            types, expected = _types(field)
+            if not isinstance(value, types) or (isinstance(value, bool) and field != "paused"):
+                raise UsageError(f"{where}: field `{field}` cannot be {str(value)[:60]!r}; give {expected}")
+        if isinstance(within := given.get("catch_up_within"), str):
+            given["catch_up_within"] = parse_span(within, f"{where}: field `catch_up_within`")
     return schedules
 
 
-def _types(field: str) -> tuple[type, ...]:
+def _types(field: str) -> tuple[tuple[type, ...], str]:
+    """What a field may be, for the program and for people."""
     match field:
         case "args":
-            return (dict,)
+            return (dict,), "the args by their names"
         case "paused":
-            return (bool,)
+            return (bool,), "true or false"
         case "priority":
-            return (int,)
-        case "catch_up_within" | "timeout":
-            return (int, float)
-        case "every":
-            return (int, float, str)
-    return (str,)
+            return (int,), "a whole number"
+        case "timeout":
+            return (int, float), "seconds"
+        case "every" | "catch_up_within":
+            return (int, float, str), "seconds, or a span such as 90s, 10m, 2h or 7d"
+    return (str,), "text"

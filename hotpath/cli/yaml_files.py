@@ -24,6 +24,29 @@ def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
 _Dumper.add_representer(str, _represent)
 
 
+class _TwiceError(yaml.MarkedYAMLError):
+    """Something stands twice in a mapping."""
+
+
+class _Loader(yaml.SafeLoader):
+    """What stands twice in a mapping is refused: of the two, YAML would drop the first without a word."""
+
+
+def _once(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[tuple[str, str]] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                raise _TwiceError(
+                    problem=f"`{key.value[:80]}` stands there twice", problem_mark=key.start_mark
+                )
+            seen.add((key.tag, key.value))
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once)
+
+
 def to_yaml(value: Any) -> str:
     """A document as YAML, its fields in their order."""
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
@@ -54,11 +77,14 @@ def read_yaml(name: str, kind: str, most: int) -> dict[Any, Any]:
     if len(raw) > most:
         raise UsageError(f"{name} is longer than {most >> 20} MiB")
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{name}{where}: not YAML: {getattr(error, 'problem', error)}") from None
+        problem = getattr(error, "problem", error)
+        if isinstance(error, _TwiceError):
+            raise UsageError(f"{name}{where}: {problem}: leave one of them out") from None
+        raise UsageError(f"{name}{where}: not YAML: {problem}") from None
     found = content.get(f"{kind}s") if isinstance(content, dict) else None
     if not isinstance(found, dict) or len(content) > 1:
         raise UsageError(f"{name}: expected `{kind}s:`, and below it each {kind} by its name")

@@ -84,7 +84,9 @@ def test_to_a_file_and_back(hotpath, tmp_path):
     hotpath(
         "schedule", "set", "a", "--script", "add", *timing, "-a", "x=1", "-t", "slow", "--overlap", "skip"
     )
-    hotpath("schedule", "set", "b", "--script", "add", "--every", "90s", "-a", "x=2")
+    # What it has of a time when it was no interval says nothing now, and does not keep the file from being read.
+    hotpath("schedule", "set", "b", "--script", "add", *timing, "-a", "x=2")
+    hotpath("schedule", "set", "b", "--every", "90s")
     hotpath("schedule", "set", "c", "--script", "echo", "--at", "2099-01-01T10:00")
     hotpath("schedule", "pause", "b")
     file = tmp_path / "schedules.yaml"
@@ -94,6 +96,8 @@ def test_to_a_file_and_back(hotpath, tmp_path):
     assert hotpath("schedule", "import", file).out == "set a, b, c\n"
     after = hotpath("schedule", "list", "--json").documents
     differs = {"last_job", "next_at", "next", "created_at", "updated_at"}
+    assert before[1].pop("timezone") == "Asia/Tokyo"
+    assert after[1].pop("timezone") == "UTC"
     assert [{k: v for k, v in each.items() if k not in differs} for each in after] == [
         {k: v for k, v in each.items() if k not in differs} for each in before
     ]
@@ -104,6 +108,12 @@ def test_to_a_file_and_back(hotpath, tmp_path):
         ),
         ("schedules:\n  d: {script: add, evry: 60}", "evry"),
         ("schedules:\n  d: {script: add, cron: 5}", "cron"),
+        ("schedules:\n  d: {script: add, every: 60, priority: high}", "whole number"),
+        ("schedules:\n  d: {script: add, every: 60, catch_up_within: soon}", "field `catch_up_within`"),
+        (
+            "schedules:\n  d: {script: add, every: 1}\n  d: {script: add, every: 2}",
+            "line 3: `d` stands there twice",
+        ),
         ("schedules: [", "line"),
         ("other: {}", "schedules:"),
     ):
@@ -111,6 +121,10 @@ def test_to_a_file_and_back(hotpath, tmp_path):
         done = hotpath("schedule", "import", file)
         assert (done.code, named in done.error) == (2, True), done.err
     assert len(hotpath("schedule", "list", "--json").documents) == 3
+    file.write_text("schedules:\n  d: {script: echo, at: 2099-01-01T10:00:00+02:00, catch_up_within: 2d}")
+    assert hotpath("schedule", "import", file).code == 0
+    (read,) = (hotpath("schedule", "show", "d", "--json")).documents
+    assert (read["at"], read["catch_up_within"]) == ("2099-01-01T08:00:00+00:00", 2 * 86400)
 
 
 @pytest.mark.parametrize(
