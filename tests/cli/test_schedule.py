@@ -84,7 +84,7 @@ def test_to_a_file_and_back(hotpath, tmp_path):
     hotpath(
         "schedule", "set", "a", "--script", "add", *timing, "-a", "x=1", "-t", "slow", "--overlap", "skip"
     )
-    # What it has of a time when it was no interval says nothing now, and does not keep the file from being read.
+    # What is left of the time when it was no interval must not keep the file from being read.
     hotpath("schedule", "set", "b", "--script", "add", *timing, "-a", "x=2")
     hotpath("schedule", "set", "b", "--every", "90s")
     hotpath("schedule", "set", "c", "--script", "echo", "--at", "2099-01-01T10:00")
