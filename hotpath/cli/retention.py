@@ -60,6 +60,8 @@ async def _set(given: Given, script: str | None, spans: Mapping[str, Any], disk:
 
     async with open_database(given.config) as database, database.connection() as connection:
         entry = await set_rule(connection, script, spans, disk=disk)
+    for remark in entry.remarks:
+        click.echo(f"hotpath: {remark}", err=True)
     said = retention_document(entry.said) or {}
     if given.json:
         print_json({"script": script, **said, "disk": entry.disk})

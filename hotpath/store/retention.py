@@ -16,7 +16,15 @@ import msgspec
 
 from hotpath import asyncpg_trio
 from hotpath.core.names import fault_of
-from hotpath.core.retention import FIELDS, Keep, effective, format_span, parse_size, parse_span
+from hotpath.core.retention import (
+    FIELDS,
+    Keep,
+    effective,
+    format_size,
+    format_span,
+    parse_size,
+    parse_span,
+)
 from hotpath.errors import UsageError
 from hotpath.model import Retention
 from hotpath.store.queries import query
@@ -36,6 +44,8 @@ class Entry:
     """In seconds; None: not said."""
     disk: int | None = None
     """For all: bytes that all tables together may take."""
+    remarks: tuple[str, ...] = ()
+    """What of it does not come out as it was said, or takes something away at once; when it is set."""
 
 
 @attrs.frozen
@@ -132,8 +142,28 @@ async def set_rule(
         await connection.execute(query("config_changed"), f"retention:{script or ALL}")
     rules = await read_rules(connection)
     if script is None:
-        return rules.default
-    return next(entry for entry in rules.entries if entry.script == script)
+        entry, keep = rules.default, rules.keep
+    else:
+        entry = next(entry for entry in rules.entries if entry.script == script)
+        keep = next(each.keep for each in rules.scripts if each.name == script)
+    remarks = outlived(entry.said, keep)
+    if size is not None:
+        row = await connection.fetchrow(query("prune_size"))
+        assert row is not None, "an aggregate has one row"
+        if row["bytes"] > size:
+            now = f"the tables take {format_size(row['bytes'])} now"
+            remarks += (f"disk {format_size(size)}: {now}, so the oldest days go, whatever their rule",)
+    return attrs.evolve(entry, remarks=remarks)
+
+
+def outlived(said: Retention, keep: Keep) -> tuple[str, ...]:
+    """Remarks about what was said to be kept for longer than the job itself is."""
+    spans = {field: getattr(said, field) for field in FIELDS}
+    return tuple(
+        f"{field} {format_span(span)}: kept for {format_span(keep.jobs)}, since nothing of a job outlives it"
+        for field, span in spans.items()
+        if span is not None and span > keep.jobs
+    )
 
 
 async def clear_rule(connection: asyncpg_trio.Connection, script: str | None) -> bool:

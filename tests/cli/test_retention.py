@@ -41,6 +41,19 @@ def test_rules_are_set_shown_and_cleared(hotpath, old_jobs):
     assert hotpath("retention", "clear", "--json").documents == [{"script": None, "cleared": False}]
 
 
+def test_what_does_not_come_out_as_it_was_said_is_remarked(hotpath, old_jobs):
+    """A span beyond the job's own, of this call or of one before, and a bound that takes days away now."""
+    done = hotpath("retention", "set", "--jobs", "5d", "--results", "9d")
+    assert (done.code, done.out) == (0, "all scripts: jobs 5d, results 9d\n")
+    assert done.error == "results 9d: kept for 5d, since nothing of a job outlives it"
+    done = hotpath("retention", "set", "--script", "flow_x", "--logs", "forever", "--json")
+    assert done.error == "logs forever: kept for 5d, since nothing of a job outlives it"
+    done = hotpath("retention", "set", "--jobs", "10d", "--disk", "20")
+    assert done.error.startswith("disk 20 B: the tables take ")
+    done = hotpath("retention", "set", "--disk", "20T")
+    assert (done.code, done.err) == (0, "")
+
+
 BAD_RULES = [
     (("--jobs", "soon"), "jobs must be a span"),
     (("--disk", "-3"), "disk must be a size"),
