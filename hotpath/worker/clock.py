@@ -5,30 +5,31 @@ from __future__ import annotations
 import attrs
 
 WINDOW_US = 5_000_000
-"""Samples older than two of these are forgotten: clocks drift, and an administrator may set one back."""
+"""For so long a sample is as good as when it was taken; after that clocks may have drifted apart."""
+DRIFT = 20e-6
+"""By how much of the time, at most: clocks of hosts that are kept right."""
 
 
 @attrs.define
 class DatabaseClock:
-    """The reply to a statement says what the database's clock was before it arrived: of the last seconds'
-    samples the largest difference is the truest.
+    """The reply to a statement says what the database's clock was after it was asked and before it arrived.
+    Of all samples the largest difference is the truest, until a later reply shows that it is none any more:
+    the clock was set back. So it is known well where each reply is late, on a busy machine.
     """
 
     offset_us: int | None = None
-    _since_us: int = 0
+    """Not ahead of the truth."""
     _best: int = 0
-    """The largest sample since `_since_us`."""
-    _before: int = 0
-    """The largest of the window before."""
+    _best_at_us: int = 0
 
-    def observe(self, clock_us: int, received_us: int) -> None:
-        """A reply that carried `clock_us` arrived at `received_us` of `perf_counter`."""
+    def observe(self, clock_us: int, asked_us: int, received_us: int) -> None:
+        """A reply that carried `clock_us` was asked for at `asked_us` of `perf_counter`, and arrived at
+        `received_us`.
+        """
         sample = clock_us - received_us
-        age = received_us - self._since_us
-        if self.offset_us is None or age > WINDOW_US:
-            is_next = self.offset_us is not None and age <= 2 * WINDOW_US
-            self._before = self._best if is_next else sample
-            self._best, self._since_us = sample, received_us
-        elif sample > self._best:
-            self._best = sample
-        self.offset_us = max(self._best, self._before)
+        aged = self._best - round(DRIFT * max(0, received_us - self._best_at_us - WINDOW_US))
+        if self.offset_us is None or sample >= aged or aged > clock_us - asked_us:
+            self._best, self._best_at_us = sample, received_us
+            self.offset_us = sample
+        else:
+            self.offset_us = aged

@@ -226,8 +226,9 @@ class Dispatcher:
             known=self.house.claimed,
         )
         self.lookout.begin()
+        asked_us = time.perf_counter_ns() // 1000
         found = await self._link.guarded(claiming)
-        self.clock.observe(found.clock_us, time.perf_counter_ns() // 1000)
+        self.clock.observe(found.clock_us, asked_us, time.perf_counter_ns() // 1000)
         jobs = sum(map(len, found.segments))
         # Deep looks are for where all that is taken comes from few places.
         self._depth = (

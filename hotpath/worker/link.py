@@ -324,8 +324,9 @@ async def _timed(
         await first(session)
     if claim is not None:
         claim = number(claim)
+    asked_us = time.perf_counter_ns() // 1000
     cycle = await session.cycle(flushes, claim, clock_offset_us=clock.offset_us or 0)
-    clock.observe(cycle.clock_us, time.perf_counter_ns() // 1000)
+    clock.observe(cycle.clock_us, asked_us, time.perf_counter_ns() // 1000)
     return cycle
 
 
