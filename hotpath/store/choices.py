@@ -90,7 +90,7 @@ async def pin_version(connection: asyncpg_trio.Connection, name: str) -> str:
 
 
 async def seen_versions(connection: asyncpg_trio.Connection, script: int) -> list[SeenVersion]:
-    """All versions of a script, the newest first."""
+    """All versions of a script, the newest first; of a pin, the one that it means."""
     return [SeenVersion(**dict(row)) for row in await connection.fetch(query("versions_seen"), script)]
 
 
@@ -109,11 +109,12 @@ async def roll_back(
     Raises `UnknownScriptError`, and `ScriptError` where there is no such version, or its source is not
     stored.
     """
+    if version_of_name(name) is not None:
+        raise ScriptError(f"{name} is a pin, which always means one version")
     before = (await find_script(connection, name)).version
     async with connection.transaction():
         row = await connection.fetchrow(query("lock_script"), name)
-        if row is None:
-            raise ScriptError(f"{name} is a pin, which always means one version")
+        assert row is not None, "it is there, and no pin"
         known = {each.version.id: each.version for each in await versions_of(connection, name)}
         wanted, back_to = await _target(connection, row["id"], name, to, known)
         if wanted.id == row["version"]:

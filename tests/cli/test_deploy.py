@@ -198,6 +198,10 @@ def test_what_was_deployed_stays(hotpath, workspace):
     assert hotpath("push", f"job@{own[:8]}", "--json", stdin='{"x": 1}\n').documents == [{"enqueued": 1}]
     assert {each["script"] for each in hotpath("jobs", "--json").documents} == {"job", f"job@{own[:12]}"}
     assert hotpath("scripts", "pin", "job", deployed[:5]).out.strip() == f"job@{deployed[:12]}"
+    (shown,) = hotpath("scripts", f"job@{deployed[:12]}", "--json").documents
+    assert (shown["hash"], shown["current"], shown["pinned"]) == (deployed, True, True)
+    refused = hotpath("deploy", "--rollback", f"job@{own[:4]}")
+    assert (refused.code, refused.error) == (1, f"job@{own[:4]} is a pin, which always means one version")
     assert hotpath("scripts", "pin", "job", "zz").code == 1
     assert hotpath("dedicate", f"job@{own[:5]}", "--watch").code == 2
 
