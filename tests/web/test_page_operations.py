@@ -502,6 +502,29 @@ def test_history_has_ranges_and_tags(look, served):
     look(see)
 
 
+def test_what_has_only_begun_is_no_slump(look, served):
+    """How many jobs ended a minute, of a step that is not over, is told of what is over of it."""
+    series = {name: [None, None] for name in ("waiting", "running", "oldest_ms")}
+    series |= {
+        "success": [600, 300],
+        **{name: [0, 0] for name in ("failure", "canceled", "retried", "busy_ms")},
+    }
+    steps = ["2026-11-27T10:00:00Z", "2026-11-27T11:00:00Z"]
+    body = {
+        "since": steps[0], "until": "2026-11-27T11:30:00Z", "step_seconds": 3600, "steps": steps,
+        "all": series | {"tag": None}, "tags": [series | {"tag": "work"}],
+    }  # fmt: skip
+
+    def see(page):
+        page.route("**/api/v1/history?*", lambda route: route.fulfill(json=body))
+        page.goto("/history")
+        for name, said in (("by tag", "10 work"), ("by outcome", "10 succeeded")):
+            chart = page.get_by_role("img", name=re.compile(f"Jobs ended a minute, {name}"))
+            assert said in chart.get_attribute("aria-label")
+
+    look(see)
+
+
 def test_a_reader_is_offered_what_it_may(look, served):
     """With the scope `read` all is seen but the doctor, and nothing can be changed."""
     body = {"name": "look", "scopes": ["read"]}

@@ -36,13 +36,12 @@ function Told({data, range, words, tag}) {
 		const rest = values(all).map((value, k) => Math.max((value ?? 0) - told.reduce((total, each) => total + (each.values[k] ?? 0), 0), 0));
 		return sum(rest) ? [...told, {name: 'others', values: rest, tone: `t${TOLD}`}] : told;
 	};
-	const rate = (each) => ended(each).map((n) => (n * 60) / step);
-	const parted = (counts) => counts.map((n) => (n * 60) / step);
+	const parted = (counts) => counts.map((n, k) => (n * 60) / Math.min(step, Math.max((new Date(data.until) - new Date(steps[k])) / 1e3, 60)));
 	const gaps = all.waiting.filter((each) => each == null).length;
 	const steps_said = step < 3600 ? `${step / 60} min` : `${step / 3600} h`;
 	return html`<div class="pair"><${Panel} title="Waiting"><${Chart} minutes=${steps} unit=${`jobs, the most in each ${steps_said}`} label=${`Jobs that waited, by tag, ${words}`} series=${stack((each) => each.waiting)} /><//>
 		<${Panel} title="Longest wait"><${Chart} minutes=${steps} unit="of a job that was due" say=${span} label=${`The longest that a job had waited, ${words}`} series=${[{name: 'all tags', values: all.oldest_ms, tone: 'waiting'}]} /><//>
-		<${Panel} title="Throughput"><${Chart} minutes=${steps} unit="jobs a minute" label=${`Jobs ended a minute, by tag, ${words}`} series=${stack(rate)} /><//>
+		<${Panel} title="Throughput"><${Chart} minutes=${steps} unit="jobs a minute" label=${`Jobs ended a minute, by tag, ${words}`} series=${stack((each) => parted(ended(each)))} /><//>
 		<${Panel} title="How they ended"><${Chart} minutes=${steps} unit="jobs a minute" label=${`Jobs ended a minute, by outcome, ${words}`} series=${outcomes({failure: parted(all.failure), canceled: parted(all.canceled), success: parted(all.success)})} /><//></div>
 		${gaps > 0 && html`<p class="muted note">Nobody looked at the queues during ${number(gaps)} of ${plural(steps.length, 'step')}: no worker and no server ran.</p>`}
 		<${Panel} title="By tag"><${Cards} of=${['Tag', '>Most that waited', '>Longest wait', '>Ended', '>Failed', '>Retried', '>Mean time']}>${tags.map((each, k) => {
