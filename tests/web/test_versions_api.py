@@ -10,6 +10,7 @@ from web_stage import SCRIPTS
 from hotpath.documents import description_document
 from hotpath.scripts.describe import describe
 from hotpath.scripts.locate import locate
+from hotpath.scripts.source import hash_of
 from hotpath.store.scripts import find_script
 from hotpath.store.sources import contents, files_of
 from hotpath.store.tokens import create_token
@@ -88,6 +89,8 @@ async def test_versions_are_listed_and_gone_back_to(served):
         ({"script": "f/double", "to": "ffff0000"}, 404, "to"),
         ({"script": "f/double", "to": "xyz0"}, 400, "to"),
         ({"script": "f/double"}, 422, None),
+        ({"script": "f/double", "to": hash_of(BODY["source"].encode(), b"")[:8]}, 422, "to"),
+        ({"script": "f/double@ffff"}, 422, "script"),
         ({"script": "f/double", "from": "ffff"}, 400, "from"),
         ({}, 400, "script"),
     ],

@@ -16,7 +16,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hotpath.core.names import check_name
+from hotpath.core.names import check_name, is_pin
 from hotpath.core.schema import ArgsValidator
 from hotpath.documents import changed_between, seen_version_document
 from hotpath.errors import ScriptError, UnknownScriptError
@@ -166,6 +166,11 @@ async def roll_back(request: Request, body: RollBack) -> Response:
             field = "script" if body.to is None or str(error).startswith("no script") else "to"
             raise ProblemError(
                 404, "No such version", str(error), type="unknown-script", field=field
+            ) from None
+        except ScriptError as error:
+            wrong = "script" if is_pin(body.script) else None if body.to is None else "to"
+            raise ProblemError(
+                422, "The script cannot be used", str(error), type="bad-script", field=wrong
             ) from None
         before, after = done.before.description, done.after.description
         remarks = await version_remarks(connection, before, after)
