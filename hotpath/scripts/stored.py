@@ -78,7 +78,7 @@ def write(directory: Path, files: Sequence[StoredFile], contents: Mapping[str, b
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "wb") as target:
                     target.write(contents[file.hash])
-            _put_in_place(new, directory)
+            _put_in_place(new, directory, files)
         finally:
             shutil.rmtree(new, ignore_errors=True)
         collect(directory.parent, MOST_SOURCES)
@@ -86,8 +86,8 @@ def write(directory: Path, files: Sequence[StoredFile], contents: Mapping[str, b
         raise ScriptError(f"the source cannot be written to {directory}: {error.strerror}") from None
 
 
-def _put_in_place(new: Path, directory: Path) -> None:
-    """Give the directory its name; what has it now is not what it should be, or the same."""
+def _put_in_place(new: Path, directory: Path, files: Sequence[StoredFile]) -> None:
+    """Give the directory its name, unless what has it is what it should be: it may be read just now."""
     for _ in range(10):
         try:
             new.rename(directory)
@@ -95,6 +95,8 @@ def _put_in_place(new: Path, directory: Path) -> None:
             if not directory.exists():
                 raise
         else:
+            return
+        if is_written(directory, files):  # another process was quicker
             return
         aside = Path(tempfile.mkdtemp(prefix=".old-", dir=directory.parent))
         with suppress(FileNotFoundError):  # another process was quicker

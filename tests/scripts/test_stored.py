@@ -54,6 +54,16 @@ def test_files_are_private_and_checked(place: Path):
     assert [path.name for path in place.iterdir() if path.is_dir()] == [there.name]
 
 
+def test_what_another_process_has_written_stays(place: Path):
+    """It may be loading it: of two that write the same, the second leaves what is there."""
+    file = stored("a.py", b"one", main=True)
+    there = put(place, file)
+    before = there.stat().st_ino
+    assert put(place, file) == there
+    assert there.stat().st_ino == before
+    assert [path.name for path in place.iterdir() if path.is_dir()] == [there.name]
+
+
 @pytest.mark.parametrize("path", ["../a.py", "/etc/a.py", "f/../../a.py", "", "a\0.py"])
 def test_a_path_that_leads_out_is_refused(place: Path, path: str):
     """Whatever the database says."""
