@@ -47,7 +47,7 @@ async def _list(given: Given) -> int:
                 each.version.description.path,
                 "*" if each.current else "",
                 each.version.description.hash[:12],
-                "async" if each.version.description.is_async else "sync",
+                _kind(each.version.description.kind, is_async=each.version.description.is_async),
                 each.tag,
                 clock(each.version.created_at),
                 ", ".join(each.version.description.schema.get("properties", {})) or "-",
@@ -57,6 +57,10 @@ async def _list(given: Given) -> int:
         ],
     )
     return 0
+
+
+def _kind(kind: str, *, is_async: bool) -> str:
+    return kind if kind == "flow" else "async" if is_async else "sync"
 
 
 async def _show(given: Given, name: str) -> int:
@@ -81,7 +85,7 @@ async def _show(given: Given, name: str) -> int:
             (
                 each.hash[:12],
                 "*" if each.current else "",
-                each.kind if each.kind == "flow" else "async" if each.is_async else "sync",
+                _kind(each.kind, is_async=each.is_async),
                 clock(each.created_at),
                 each.made_by or "-",
                 clock(each.chosen_at) + (" (rolled back)" if each.rolled_back else ""),

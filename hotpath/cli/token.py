@@ -25,7 +25,8 @@ def command() -> None:
     "scopes",
     multiple=True,
     type=click.Choice(SCOPES),
-    help="What it may do: look; put in jobs and act on them; deploy, configure and make tokens. Each includes those before it. [read]",
+    help="What it may do: look; put jobs in and act on them; deploy, configure and make tokens. Each "
+    "includes those before it. [read]",
 )
 @click.option(
     "--expires",
