@@ -7,7 +7,7 @@ crash, its wear and its end are those of any worker; but it is fed by the dispat
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -257,7 +257,9 @@ class Warm:
         self.moved()
 
     def _break(self, seat: Seat, version: ScriptVersion, error: HotpathError) -> None:
-        """The script cannot be loaded: its jobs fail, until it is tried again or has another version."""
+        """The script cannot be loaded: its jobs fail, until it is tried again or has another version; but
+        processes of an older one go on, and say so.
+        """
         before = self.broken.get(seat.script)
         first, longest = AGAIN
         wait = first if before is None or before.version.id != version.id else min(2 * before.wait, longest)
@@ -274,8 +276,22 @@ class Warm:
         self.broken[seat.script] = Broken(
             version, (said["name"],), msgspec.json.encode(said), trio.current_time() + wait, wait
         )
-        log.warning("%s; its jobs fail, it is tried again in %g s", text, wait)
         self._drop(seat)
+        if kept := self._kept(seat.script):
+            new = version.description.hash[:12]
+            log.error("%s: version %s cannot be run, processes of an older one go on: %s", name, new, text)
+            self._say_rejected(kept, version.id, text)
+        else:
+            log.warning("%s; its jobs fail, it is tried again in %g s", text, wait)
+
+    def _kept(self, script: int) -> list[Team]:
+        """Those that run it."""
+        return [seat.team for seat in self.of(script) if seat.is_ready and seat.team is not None]
+
+    def _say_rejected(self, teams: Iterable[Team], version: int | None, why: str | None) -> None:
+        """Have the database know why these run another version than they should; None: all is well."""
+        for team in teams:
+            self.house.start_burial(team.say_rejected, version, why)
 
     def close(self, seat: Seat) -> None:
         """Let this one go; what it has in hand it ends."""
@@ -346,6 +362,7 @@ class Warm:
         for script, broken in list(self.broken.items()):
             if _is_other(current.get(script), broken.version):
                 del self.broken[script]
+                self._say_rejected((team for team in self._kept(script) if team.tells_rejected), None, None)
         replaced = {id(seat.replaces) for seat in self.seats if seat.replaces is not None}
         return [
             seat

@@ -13,6 +13,7 @@ from worker_stage import Stage, gone, hurry
 
 from hotpath.core import pacing
 from hotpath.core.tags import parse_patterns
+from hotpath.store.choices import version_workers
 from hotpath.worker.normal import supervise_normal
 from hotpath.worker.options import NormalOptions
 
@@ -355,6 +356,39 @@ async def test_new_version_is_run(stage: Stage):
     for _ in range(5):
         assert await is_new()
     assert command.process.returncode is None
+
+
+async def test_a_new_version_that_cannot_be_loaded_is_said(stage: Stage):
+    """The warm process of the older one goes on, and the database knows why, until that is the one to run."""
+    source = "def main(x: int) -> int:\n    return 1\n"
+    write(stage, "v", source=source)
+    good = await stage.client.register("v")
+    command = await stage.normal()
+    await command.ready()
+    assert await stage.client.result(await stage.client.enqueue("v", {"x": 1})) == 1
+    raises = "import sys\nif 'hotpath.worker.loop' in sys.modules or 'hotpath.worker.fed' in sys.modules:\n"
+    write(stage, "v", source=f"{raises}    raise RuntimeError('not here')\n{source}")
+    broken = await stage.client.register("v")
+
+    async def refused() -> int | None:
+        found = await version_workers(stage.connection, good.script)
+        (worker,) = [each for each in found if each.version == good.id]
+        assert worker.refusal is None or "RuntimeError: not here" in worker.refusal
+        return worker.refused
+
+    async def is_said() -> bool:
+        return await refused() == broken.id
+
+    async def is_forgotten() -> bool:
+        return await refused() is None
+
+    await stage.until(is_said)
+    assert await stage.client.result(await stage.client.enqueue("v", {"x": 1})) == 1
+    await command.said("processes of an older one go on: v cannot be imported")
+    assert "its jobs fail" not in command.stderr
+    write(stage, "v", source=source)
+    await stage.client.register("v")
+    await stage.until(is_forgotten)
 
 
 async def test_least_recently_used_goes(stage: Stage):
