@@ -24,6 +24,9 @@ async def disk_said(connection: asyncpg_trio.Connection) -> str | None:
         )
     if row["disk_at"] is None or datetime.now(UTC) - row["disk_at"] > LATELY:
         return None
-    days = sorted({name[-8:] for name in row["disk_dropped"]})
+    days = sorted({f"{name[-8:-4]}-{name[-4:-2]}-{name[-2:]}" for name in row["disk_dropped"]})
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return f"what ended on {span} was dropped to keep the tables below {format_size(row['disk_bound'])}"
+    bound = row["disk_bound"]
+    # The bound of the last round, which may know of none any more.
+    below = "within their bound of then" if bound is None else f"below {format_size(bound)}"
+    return f"what ended on {span} was dropped to keep the tables {below}"

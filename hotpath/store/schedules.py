@@ -17,6 +17,7 @@ import msgspec
 from hotpath import asyncpg_trio
 from hotpath.core import schedules as rules
 from hotpath.core.cron import parse_cron
+from hotpath.core.placeholders import MISSING, FillError, decode, fill
 from hotpath.core.schema import ArgsValidator
 from hotpath.core.secrets import Places, masker_of
 from hotpath.errors import BadArgsError, HotpathError, UsageError
@@ -147,6 +148,7 @@ async def set_schedule(
         known = await find_script(connection, row["script"])
         schema = known.version.description.schema
         row["args"] = _args(schema, row["args"])
+        await _check_texts(connection, known.version.script, row["tag"], row["args"])
         with refusals(row["script"]):
             stored = await connection.fetchrow(
                 query("schedule_put"), name, row["script"], row["args"].decode(), row["tag"], row["priority"],
@@ -246,7 +248,7 @@ def _first(
         if late > row["catch_up_within"]:
             raise UsageError(
                 f"at: {row['expression']} is over for longer than catch_up_within, "
-                f"{row['catch_up_within']:g} s"
+                f"{row['catch_up_within']:g} s; give a later time, or a longer catch_up_within"
             )
         return timing.at
     if isinstance(timing, rules.Once) and timing.at - now > rules.FARTHEST:
@@ -263,6 +265,26 @@ def _args(schema: Mapping[str, Any], args: Any) -> bytes:
             f"args: a secret is {MASK}, as it is shown and not as it is; give the secret itself"
         )
     return ArgsValidator(schema).encode(args)
+
+
+async def _check_texts(
+    connection: asyncpg_trio.Connection, script: int, tag: str | None, args: bytes
+) -> None:
+    """Refuse args that the tag or a key of the jobs cannot be made of: each tick would be refused. Raises
+    `BadArgsError` that names the arg.
+    """
+    said = await connection.fetchrow(query("load_clock"), script)
+    assert said is not None, "there is one row of `meta`"
+    entry = msgspec.json.decode(said["entry"] or "{}")
+    tag = tag or entry.get("tag") or ""
+    values = decode(args)
+    try:
+        fill(tag, values, f"the tag {tag}", workspace=said["workspace"])
+        fill(entry.get("key", ""), values, "the key of the limit", missing=MISSING)
+        fill(entry.get("unique", {}).get("key", ""), values, "the unique key")
+        fill(entry.get("debounce", {}).get("key") or "", values, "the key of debounce")
+    except FillError as error:
+        raise BadArgsError(str(error)) from None
 
 
 async def get_schedule(connection: asyncpg_trio.Connection, name: str) -> Schedule:

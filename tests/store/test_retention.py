@@ -472,7 +472,11 @@ async def test_the_disk_bound_takes_the_oldest_days(kept: Stage):
     assert (set(noted[0]), noted[1]) == (set(done.for_disk), True)
     assert (await run(kept)).is_nothing
     said = (await read_status(kept.connection)).disk
-    assert f"{today() - timedelta(days=3):%Y%m%d} was dropped" in said
+    assert f"{today() - timedelta(days=3):%Y-%m-%d} was dropped to keep the tables below" in said
+    await clear_rule(kept.connection, None)
+    await run(kept)
+    said = (await read_status(kept.connection)).disk
+    assert said.endswith("was dropped to keep the tables within their bound of then")
 
 
 async def test_large_args_of_dropped_days_go_and_no_others(kept: Stage):

@@ -9,7 +9,7 @@ import trio
 from store_stage import NAME, Stage, outcomes
 
 from hotpath.errors import BadArgsError, UnknownScriptError, UsageError
-from hotpath.model import MASK, Description, Settings, State
+from hotpath.model import MASK, Debounce, Description, Limit, Settings, State, Unique
 from hotpath.store import schedules as store
 from hotpath.store.queries import query
 from hotpath.store.schedules import UnknownScheduleError
@@ -45,6 +45,32 @@ async def register(stage: Stage, name: str, schema: dict, number: int = 1) -> No
         stage.connection,
         Description(path=name, hash=f"{number}" * 64, is_async=False, schema=schema, settings=Settings()),
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "tag", "args", "named"),
+    [
+        (Settings(tag="for-$args[x]"), None, {}, "args.x is missing, and the tag for-"),
+        (Settings(), "for-$args[x]", {}, "args.x is missing, and the tag for-"),
+        (Settings(unique=Unique(key="$args[x]")), None, {}, "args.x is missing, and the unique key"),
+        (Settings(debounce=Debounce(1, key="$args[y]")), None, {"y": [1]}, "args.y must be text"),
+        (Settings(limit=Limit(concurrency=1, key="$args[y]")), None, {"y": [1]}, "args.y must be text"),
+    ],
+)
+async def test_args_that_no_tick_could_take_are_refused(stage: Stage, settings, tag, args, named):
+    """A tag or key that is made of an arg which is not there is not found out tick by tick."""
+    schema = {"type": "object", "properties": {"x": {"type": "string"}, "y": {}}, "required": []}
+    await register_version(
+        stage.connection,
+        Description(path="made", hash="7" * 64, is_async=False, schema=schema, settings=settings),
+    )
+    with pytest.raises(BadArgsError) as refused:
+        await put(stage, script="made", every="10s", args=args, tag=tag)
+    assert named in str(refused.value)
+    assert await store.list_schedules(stage.connection) == []
+    schedule = await put(stage, script="made", every="10s", args={"x": "a", "y": "b"}, tag=tag)
+    assert (await at(stage, schedule, 0.1)).done == 1
+    assert (await get(stage)).ticks == 1
 
 
 async def test_a_tick_is_a_job(stage: Stage):
