@@ -96,22 +96,22 @@ class Facts:
     """What a worker says of itself, at most once a second."""
 
     worker: int
-    rss: int | None
+    rss: int | None = None
     """Resident bytes; None: the system does not say."""
-    cpu_us: int | None
+    cpu_us: int | None = None
     """CPU time so far, microseconds."""
-    lease: int | None
+    lease: int | None = None
     """Of the job whose code runs; None: there is none, or nobody knows which."""
-    place: int | None
+    place: int | None = None
     """Its place in that lease."""
-    ago: float | None
+    ago: float | None = None
     """Seconds since it was first seen."""
-    under_way: int
-    """Jobs that run."""
-    occupied: list[float] | None
+    under_way: int | None = None
+    """Jobs that run; None: it runs none itself."""
+    occupied: list[float] | None = None
     """Share of its time inside `main`, 0 to 1, over 15 seconds, 5 and 30 minutes; None: it loads."""
-    rates: list[float]
-    """Jobs a second over the last seconds, for each of its tags, in their order."""
+    rates: list[float] | None = None
+    """Jobs a second over the last seconds, for each of its tags, in order; None: it runs none itself."""
     deaf: bool
     """Whether nothing can wake it."""
 

@@ -19,6 +19,7 @@ from hotpath.store.groups import unknown_tags
 from hotpath.store.mixed import Places
 from hotpath.store.trouble import ANY_TROUBLE
 from hotpath.store.workers import register_normal, register_tags, say_tags, stop_worker
+from hotpath.worker.facts import Row
 from hotpath.worker.wake import Waker
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Ear:
                     await self.house.stop.asked.wait()
             else:
                 self.waker.worker = self.worker
-                self.house.rows[self.worker] = self._lose
+                self.house.rows[self.worker] = Row(self._lose, self._deaf)
                 if self.house.news is not None:
                     self.house.news()
                 return True
@@ -103,6 +104,9 @@ class Ear:
         log.warning("worker %s has lost its lease: it goes on under another name", self.name)
         self.lost = True
         self.wake()
+
+    def _deaf(self) -> bool:
+        return self.waker.deaf
 
     async def leave(self) -> None:
         """The worker has ended."""

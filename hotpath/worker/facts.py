@@ -56,6 +56,16 @@ def cpu_of(pid: int) -> int | None:
         return None
 
 
+@attrs.frozen
+class Row:
+    """A row of `hotpath.worker` that is no process's, to be kept alive: that of a normal worker itself."""
+
+    lost: Callable[[], object]
+    """Called when its lease is."""
+    deaf: Callable[[], bool]
+    """Whether nothing can wake it."""
+
+
 @attrs.define(eq=False)
 class Facing:
     """One worker as it was seen over time."""

@@ -28,7 +28,7 @@ from hotpath.worker.alerts import keep_alerts
 from hotpath.worker.beside import keep_up
 from hotpath.worker.changes import CHANNEL as CONFIG_CHANNEL
 from hotpath.worker.changes import Changes
-from hotpath.worker.facts import Keeper
+from hotpath.worker.facts import Keeper, Row
 from hotpath.worker.house import keep_house
 from hotpath.worker.keeping import Keeping
 from hotpath.worker.live import Live, Source
@@ -82,8 +82,8 @@ class Pulse:
     lives: Callable[[], Mapping[int, Life]]
     keepers: Callable[[], Iterable[Keeper]]
     changes: Changes
-    rows: Mapping[int, Callable[[], object]] = attrs.field(factory=dict)
-    """Other rows to be kept alive; called when one is lost."""
+    rows: Mapping[int, Row] = attrs.field(factory=dict)
+    """Other rows to be kept alive."""
     claimed: Collection[int] = ()
     """Leases that are known, besides those on the boards."""
     _clock: HostClock = attrs.field(factory=HostClock)
@@ -146,6 +146,7 @@ class Pulse:
         jobs |= dict.fromkeys(rows, 0)
         async with self.database.connection(within=self.lease / 2) as connection:
             facts = [fact for life in lives.values() if (fact := self._fact(life)) is not None]
+            facts += [Facts(worker=worker, deaf=row.deaf()) for worker, row in rows.items()]
             keepers = list(self.keepers())
             counts = [each for keeper in keepers for each in keeper.due()]
             beat = await heartbeat(connection, jobs, self.lease, facts, counts, self._clock)
@@ -162,9 +163,9 @@ class Pulse:
                         life.team.keeper.note(LOST)
                     life.lose()
                 life.child.cancel(beat.cancels.get(worker, ()))
-            for row, lost in rows.items():
-                if row not in beat.renewed:
-                    lost()
+            for worker, row in rows.items():
+                if worker not in beat.renewed:
+                    row.lost()
             await self.changes.look(connection)
             if time.monotonic() < self._unlisted_at:
                 return

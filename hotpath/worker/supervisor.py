@@ -35,7 +35,7 @@ from hotpath.store.workers import register_tags
 from hotpath.worker.beside import keep_up
 from hotpath.worker.changes import Changes
 from hotpath.worker.child import Child, spawn
-from hotpath.worker.facts import Keeper
+from hotpath.worker.facts import Keeper, Row
 from hotpath.worker.groups import enlist
 from hotpath.worker.guard import guard
 from hotpath.worker.kit import Outfit
@@ -230,8 +230,8 @@ class Supervisor:
     failure: HotpathError | None = None
     """Why the command cannot go on."""
     _pulse: Pulse | None = None
-    rows: dict[int, Callable[[], object]] = attrs.field(factory=dict)
-    """Rows of `hotpath.worker` that are no process's, to be kept alive, too; called when one is lost."""
+    rows: dict[int, Row] = attrs.field(factory=dict)
+    """Those that are no process's, to be kept alive, too."""
     claimed: set[int] = attrs.field(factory=set)
     """Leases that were claimed for workers and may not be on their boards yet."""
     kept: list[Keeper] = attrs.field(factory=list)

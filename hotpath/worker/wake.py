@@ -50,8 +50,10 @@ class Waker:
     """What to call when there may be work."""
     wake_everywhere: Callable[[], None] = attrs.field(default=lambda: None)
     """What to call when jobs have come back, which lie before those that were claimed last."""
-    deaf: bool = True
-    """Whether it does not hear at present, and the loop finds jobs by polling."""
+    deaf: bool = False
+    """Whether it does not hear at present, and the loop finds jobs by polling; not before that has been
+    tried, or each worker that starts would be told of.
+    """
     _noted_at: float = -1e9
     _last_find: float = -1e9
     _finds: int = 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 import trio
 from worker_stage import Stage
 
@@ -14,6 +15,7 @@ import hotpath
 from hotpath.core.tally import BUSY, CANCELED, CLAIMS, FAILURE, FLUSHES, RUNS, SUCCESS
 from hotpath.store.status import read_workers
 from hotpath.version import __version__
+from hotpath.worker.wake import Waker
 
 
 async def totals(stage: Stage, script: str) -> list[int]:
@@ -134,3 +136,31 @@ async def test_a_worker_in_a_program_says_the_same(stage: Stage):
     counts = await totals(stage, "nap")
     assert (counts[SUCCESS], counts[CANCELED], sum(counts[RUNS:])) == (1, 1, 2)
     assert counts[BUSY] > 100_000
+
+
+async def test_a_normal_worker_says_that_it_is_deaf(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    """One that nothing can wake is a finding, counted by an alert and a metric, as a dedicated one is; one
+    that hears says so. A job is found all the same.
+    """
+
+    async def deaf() -> bool | None:
+        return await stage.connection.fetchval(
+            "select deaf from hotpath.worker where patterns is not null and stopped_at is null"
+        )
+
+    async def is_deaf() -> bool:
+        return await deaf() is True
+
+    async def hears() -> bool:
+        return await deaf() is False
+
+    assert not Waker(stage.url, 1, []).deaf, "nobody is told of one that has not tried yet"
+    hearing = await stage.normal()
+    await stage.until(hears)
+    await hearing.ready()
+    await hearing.signal()
+    assert await hearing.wait() == 0
+    monkeypatch.setenv("HOTPATH_LISTEN_URL", "postgresql://127.0.0.1:1/nowhere")  # nobody has that port
+    await stage.normal()
+    await stage.until(is_deaf)
+    assert await stage.client.result(await stage.client.enqueue("double", {"x": 4})) == 8
