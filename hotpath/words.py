@@ -48,6 +48,11 @@ def clock(when: datetime | None) -> str:
     )
 
 
+def many(count: int, what: str, several: str | None = None) -> str:
+    """So many of something, for people: `1 job`, `1,200 jobs`."""
+    return f"{count:,} {what if count == 1 else several or what + 's'}"
+
+
 def span(milliseconds: float | None) -> str:
     """A duration for people, with its unit."""
     if milliseconds is None:

@@ -133,15 +133,17 @@ async def tokens(patient: Patient) -> list[Finding]:
         known = await list_tokens(connection, revoked=False)
     now = datetime.now(UTC)
     found = []
-    mend = "hotpath token create NAME --scope SCOPE, and revoke the old one"
+    mend = "hotpath token create NAME --scope {}, and then: hotpath token revoke {}"
     good = [token for token in known if not token.expired]
     for token in good:
         if token.expires_at is not None and token.expires_at - now < EXPIRES:
             text = f"token {token.name} ({', '.join(token.scopes)}) expires at {clock(token.expires_at)}"
-            found.append(warning("tokens", text, mend, id=token.id, last_used_at=token.last_used_at))
+            better = mend.format(token.scopes[-1], token.id)
+            found.append(warning("tokens", text, better, id=token.id, last_used_at=token.last_used_at))
     if known and not good:
         text = "every token has expired: a server that asks for one lets nobody in"
-        found.append(warning("tokens", text, mend, expired=[token.name for token in known]))
+        better = mend.format(known[0].scopes[-1], known[0].id)
+        found.append(warning("tokens", text, better, expired=[token.name for token in known]))
     return found
 
 
@@ -172,7 +174,7 @@ async def workspace(patient: Patient) -> list[Finding]:
     if not changed:
         return []
     more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
-    text = f"{', '.join(changed[:NAMED])}{more} in {patient.config.workspace} differ from what is deployed"
+    text = f"{', '.join(changed[:NAMED])}{more} in {patient.config.workspace}: not as deployed"
     mend = "hotpath deploy; or take the workspace that was deployed"
     return [warning("workspace", text, mend, scripts=changed, workspace=str(patient.config.workspace))]
 

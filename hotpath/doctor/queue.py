@@ -10,7 +10,7 @@ from hotpath.doctor.finding import Finding, error, note, warning
 from hotpath.doctor.patient import SECONDS, Patient
 from hotpath.store.jobs import oldest_id
 from hotpath.store.status import read_status
-from hotpath.words import span
+from hotpath.words import many, span
 
 LOST = 5.0
 """Seconds that a dead worker's jobs may wait for whoever takes them back."""
@@ -59,7 +59,7 @@ async def versions(patient: Patient) -> list[Finding]:
     for script in sorted({row["script"] for row in rows}):
         behind = [row for row in rows if row["script"] == script]
         text = (
-            f"{len(behind)} live workers of {script} run version {behind[0]['runs']}; deployed is "
+            f"{many(len(behind), 'live worker')} of {script} on version {behind[0]['runs']}; deployed is "
             f"{behind[0]['deployed']}"
         )
         names = [row["name"] for row in behind]
@@ -116,7 +116,7 @@ async def suspects(patient: Patient) -> list[Finding]:
     rows = await patient.rows("doctor_suspects", SHOWN)
     if rows:
         ids = [str(row["id"]) for row in rows]
-        text = f"{rows[0]['all']:,} jobs that wait may have killed their worker, one of {rows[0]['script']}"
+        text = f"{many(rows[0]['all'], 'waiting job')} may have killed a worker, one of {rows[0]['script']}"
         mend = (
             f"hotpath job {ids[0]}; nothing needs to be done: each runs alone, and fails after three crashes"
         )
@@ -126,8 +126,8 @@ async def suspects(patient: Patient) -> list[Finding]:
     if rows:
         ids = [str(row["id"]) for row in rows]
         text = (
-            f"{rows[0]['all']:,} jobs of the last day failed because they killed their worker three times, "
-            f"the last one of {rows[0]['script']}"
+            f"{many(rows[0]['all'], 'job')} of the last day failed after three workers were killed, the last "
+            f"one of {rows[0]['script']}"
         )
         mend = f"hotpath logs {ids[0]}; mend the script, then hotpath retry {ids[0]}"
         found.append(warning("suspects", text, mend, jobs=ids))
@@ -141,6 +141,6 @@ async def parked(patient: Patient) -> list[Finding]:
         return []
     ids = [str(row["id"]) for row in rows]
     since = rows[0]["since"]
-    text = f"{rows[0]['all']:,} runs have waited for more than a week, the oldest of {rows[0]['script']}"
+    text = f"{many(rows[0]['all'], 'run')} parked for more than a week, the oldest of {rows[0]['script']}"
     mend = f"hotpath job {ids[0]} says for what; hotpath resume {ids[0]}, or hotpath cancel {ids[0]}"
     return [warning("parked", text, mend, runs=ids, oldest=since)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from hotpath.doctor.finding import Finding, error, warning
 from hotpath.doctor.patient import Patient
-from hotpath.words import clock, span
+from hotpath.words import clock, many, span
 
 LATE = 60.0
 """Seconds that a tick may be late."""
@@ -25,7 +25,7 @@ async def schedules(patient: Patient) -> list[Finding]:
     if late:
         since = span((datetime.now(UTC) - late[0]["at"]).total_seconds() * 1000)
         text = (
-            f"{late[0]['all']:,} schedules are overdue, {late[0]['name']} for {since}: nobody has them tick"
+            f"{many(late[0]['all'], 'overdue schedule')}, {late[0]['name']} for {since}: nobody has them tick"
         )
         mend = "start a worker, or `hotpath serve`: any of them does"
         names = [row["name"] for row in late]
@@ -33,7 +33,8 @@ async def schedules(patient: Patient) -> list[Finding]:
     refused = [row for row in rows if row["what"] == "refused"]
     if refused:
         text = (
-            f"the last tick of {refused[0]['all']:,} schedules was refused, of {refused[0]['name']} for one"
+            f"the last tick of {many(refused[0]['all'], 'schedule')} was refused, of {refused[0]['name']} "
+            "for one"
         )
         mend = f"hotpath schedule show {refused[0]['name']} says why; set it right with hotpath schedule set"
         names = [row["name"] for row in refused]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from hotpath.core.retention import FOREVER, format_size
 from hotpath.doctor.finding import Finding, error, note, warning
@@ -12,6 +14,7 @@ from hotpath.words import clock
 
 AHEAD = 3
 """Days ahead for which there have to be partitions."""
+DAY = timedelta(days=1)
 MONTH = timedelta(days=35)
 NOT_KEPT = timedelta(hours=3)
 """Since the last round of retention, where there is something to drop."""
@@ -21,15 +24,42 @@ NAMED = 5
 
 async def partitions(patient: Patient) -> list[Finding]:
     """Whether results have a place today and on the next days."""
-    missing = await patient.rows("doctor_days", AHEAD)
-    if not missing:
-        return []
-    names = [f"{row['parent']}_{row['day']:%Y%m%d}" for row in missing]
-    first = missing[0]
-    when = "today" if first["ahead"] == 0 else f"from {first['day'].isoformat()} on"
-    text = f"{first['parent']} has no partition {when}: what ends then cannot be written"
-    make = error if first["ahead"] < 2 else warning
-    return [make("partitions", text, "hotpath migrate", missing=names)]
+    rows = await patient.rows("doctor_days", AHEAD)
+    found = []
+    for missing, which in (
+        ([row for row in rows if not row["stands"]], "missing"),
+        ([row for row in rows if row["stands"]], "detached"),
+    ):
+        if not missing:
+            continue
+        first = missing[0]
+        when = "today" if first["ahead"] == 0 else f"for {first['day'].isoformat()}"
+        more = f", nor {len(missing) - 1} more" if len(missing) > 1 else ""
+        text = f"{first['parent']} has no partition {when}{more}: what ends then cannot be written"
+        if which == "detached":
+            text += "; its table is there, and not attached"
+        mend = "hotpath migrate" if which == "missing" else _attach(missing)
+        make = error if first["ahead"] < 2 else warning
+        found.append(make("partitions", text, mend, **{which: [_part(row) for row in missing]}))
+    return found
+
+
+def _part(row: Any) -> str:
+    return f"{row['parent']}_{row['day']:%Y%m%d}"
+
+
+def _attach(rows: Sequence[Any]) -> str:
+    """The command that has detached days be partitions again: `hotpath migrate` makes those that are not."""
+    statements = []
+    for row in rows:
+        table, part = f"hotpath.{row['parent']}", f"hotpath.{_part(row)}"
+        if row["pending"]:
+            statements.append(f"alter table {table} detach partition {part} finalize")
+        day, next_day = (f"'{each.isoformat()} 00:00+00'" for each in (row["day"], row["day"] + DAY))
+        statements.append(
+            f"alter table {table} attach partition {part} for values from ({day}) to ({next_day})"
+        )
+    return "hotpath db psql " + " ".join(f'-c "{statement}"' for statement in statements)
 
 
 async def rights(patient: Patient) -> list[Finding]:

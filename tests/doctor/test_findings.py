@@ -20,6 +20,7 @@ from hotpath.doctor.patient import Patient, shape_of
 from hotpath.groups import replacing
 from hotpath.model import Description, Settings
 from hotpath.store import scripts
+from hotpath.store.alerts import get_alert
 from hotpath.store.groups import put_groups
 from hotpath.store.prune import prune
 from hotpath.store.retention import set_rule
@@ -144,6 +145,31 @@ async def test_partitions_that_end(stage: Stage, patient: Patient):
     assert await schema.partitions(patient) == []
 
 
+@pytest.mark.parametrize("half", [False, True])
+async def test_days_that_stand_beside_their_table(stage: Stage, patient: Patient, half: bool):
+    """Somebody detached a day that is to come, or began to: it is attached again by what the finding says."""
+    part = name("job_log", -1)
+    if half:
+        await stage.connection.execute(
+            "update pg_catalog.pg_inherits set inhdetachpending = true where inhrelid = $1::text::regclass",
+            f"hotpath.{part}",
+        )
+    else:
+        await stage.connection.execute(f"alter table hotpath.job_log detach partition hotpath.{part}")
+    await stage.connection.execute("select hotpath.make_partitions(7)")
+    found = only(await schema.partitions(patient), "partitions")
+    assert (found.severity, found.evidence) == ("error", {"detached": [part]})
+    statements = re.findall('-c "(.*?)"', found.mend)
+    assert len(statements) == (2 if half else 1)
+    for statement in statements:
+        await stage.connection.execute(statement)
+    assert await schema.partitions(patient) == []
+    done = stage.connection.fetchval(
+        "select count(*) from pg_inherits where inhparent = 'hotpath.job_log'::regclass"
+    )
+    assert await done == 8
+
+
 async def test_detached_days(stage: Stage, patient: Patient):
     """Days that were detached and not dropped are named; prune drops them."""
     await add_days(stage, 3)
@@ -215,8 +241,11 @@ async def test_dead_rows_and_bloat(stage: Stage, patient: Patient, monkeypatch):
     monkeypatch.setattr(server, "ROW", 1)
     assert {finding.code for finding in await server.tables(patient)} == {"bloat"}
     monkeypatch.undo()
-    await stage.connection.execute("alter table hotpath.lease set (autovacuum_enabled = false)")
-    assert "hotpath.lease" in only(await server.tables(patient), "autovacuum-off").text
+    for off in ("false", "off", "no", "0", "'False'"):  # PostgreSQL keeps the word that somebody wrote
+        await stage.connection.execute(f"alter table hotpath.lease set (autovacuum_enabled = {off})")
+        assert "hotpath.lease" in only(await server.tables(patient), "autovacuum-off").text
+    await stage.connection.execute("alter table hotpath.lease set (autovacuum_enabled = on)")
+    assert await server.tables(patient) == []
 
 
 # ---------------------------------------------------------------- jobs and workers
@@ -319,6 +348,16 @@ async def test_alerts_that_reach_nobody(stage: Stage, patient: Patient):
         "values ('a', 'y', 'firing', 'x', 'z', 3, 'refused: 500')"
     )
     assert "refused: 500" in only(await configured.alerts(patient), "alerts").text
+    assert (await get_alert(stage.connection, "a")).problem == "refused: 500"
+    await stage.connection.execute("update hotpath.alert set channels = '{other}'")
+    assert await configured.alerts(patient) == [], "it has that channel no more"
+    await stage.connection.execute("update hotpath.alert set channels = '{y}'")
+    await stage.connection.execute(
+        "insert into hotpath.alert_word (alert, channel, word, rule, finding, tries, ended_at, delivered) "
+        "values ('a', 'y', 'test', 'x', 'z', 1, now(), true)"
+    )
+    assert await configured.alerts(patient) == [], "that channel has taken one since: it is mended"
+    assert (await get_alert(stage.connection, "a")).problem is None
     await stage.connection.execute("delete from hotpath.alert_word")
     await stage.connection.execute("update hotpath.alert set looked_at = now() - interval '1 hour'")
     assert "nobody looks" in only(await configured.alerts(patient), "alerts").text
@@ -398,7 +437,9 @@ async def test_tokens_that_end(stage: Stage, patient: Patient):
     assert await links.tokens(patient) == []
     await create_token(stage.connection, "ci", ["read"], 3600)
     await create_token(stage.connection, "grafana", ["read"], None)
-    assert "token ci" in only(await links.tokens(patient), "tokens").text
+    found = only(await links.tokens(patient), "tokens")
+    assert "token ci" in found.text
+    assert found.mend.endswith(f"hotpath token revoke {found.evidence['id']}")
     await stage.connection.execute("update hotpath.api_token set expires_at = now() - interval '1 day'")
     assert "every token has expired" in only(await links.tokens(patient), "tokens").text
 
