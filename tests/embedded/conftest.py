@@ -17,11 +17,14 @@ import pytest
 from hotpath.store.embedded import EmbeddedPostgres
 from hotpath.store.embedded_wire import Session
 
-# Says `ready` once it holds a reference, and keeps it until its standard input ends.
+# Says `ready` once it holds a reference, and keeps it until its standard input ends. What a shell puts in the
+# background, or `nohup` starts, has some signals ignored, and so have its children: not here.
 CLIENT = """
-import sys
+import signal, sys
 from pathlib import Path
 from hotpath.store.embedded import EmbeddedPostgres
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 server = EmbeddedPostgres(Path(sys.argv[1]), linger=float(sys.argv[2]))
 server.start()
 print("ready", flush=True)
