@@ -57,10 +57,13 @@ async def test_the_house_looks(stage: Stage):
     """Whoever keeps house looks in each minute, soon after it has begun."""
     await stage.loose(3)
     house = House(look_at=0.0)
+    first = begin_of(await stage.now(), 1)
     await house.keep(stage.connection)
     await house.keep(stage.connection)
-    assert await stage.count("queue_look") == 1
-    assert await stage.count("queue_minute") == 1
+    minutes = 1 + (begin_of(await stage.now(), 1) - first) // timedelta(minutes=1)
+    looks = await stage.count("queue_look")
+    assert 1 <= looks <= minutes, "one, unless another minute has just begun"
+    assert await stage.count("queue_minute") == looks
 
 
 async def test_it_is_told_in_steps(stage: Stage):
@@ -159,11 +162,11 @@ async def test_rolling_up_keeps_the_sums(stage: Stage):
         "from generate_series(1, 4320) k",
         now, stage.script, stage.tag,
     )  # fmt: skip
-    before = await read_history(stage.connection, since=now - timedelta(days=3), step=3600)
+    before = await read_history(stage.connection, since=now - timedelta(days=3), until=now, step=3600)
     for _ in range(20):
         await keep_history_small(stage.connection, roll_rows=100, every=0)
     assert await stage.count("minute") <= 24 * 60 + 60 + 48
-    after = await read_history(stage.connection, since=now - timedelta(days=3), step=3600)
+    after = await read_history(stage.connection, since=now - timedelta(days=3), until=now, step=3600)
     assert after.all.ended == before.all.ended
     assert after.all.busy_ms == before.all.busy_ms
     assert sum(after.all.ended) == 3 * 4320
