@@ -157,7 +157,8 @@ def limit_text(limit: Limit | None) -> str:
     if limit.concurrency is not None:
         parts.append(f"{limit.concurrency:,} at a time")
     if limit.rate is not None:
-        parts.append(f"{limit.rate[0]:,} starts in {limit.rate[1]:g} s")
+        starts = "start" if limit.rate[0] == 1 else "starts"
+        parts.append(f"{limit.rate[0]:,} {starts} in {limit.rate[1]:g} s")
     return " and ".join(parts) + (f" for each {limit.key}" if limit.key else "")
 
 

@@ -62,6 +62,26 @@ def test_bad_line_734(hotpath, tmp_path, subtests):
             assert queued(hotpath) == 0
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("unique=hotpath.Unique('$args[k]')", "args.k is missing, and the unique key is made of it"),
+        ("unique=hotpath.Unique('one', on_conflict='reject')", "has the unique key 'one' already"),
+        ("tag='t-$args[k]'", "args.k is missing, and the tag t-$args[k] is made of it"),
+    ],
+)
+def test_a_line_that_makes_no_job_is_named_too(hotpath, workspace, setting, said):
+    """What is found out of a line's job as it is put in names the line in the file, blank ones counted."""
+    (workspace / "keyed.py").write_text(
+        f"import hotpath\nhotpath.settings({setting})\ndef main(k: str = ''): ...\n"
+    )
+    done = hotpath("push", "keyed", stdin=b'\n{"k": "a"}\n\n \n{}\n{"k": "b"}\n')
+    assert (done.code, done.out) == (1, "")
+    assert done.error.startswith("stdin line 5: ")
+    assert done.error.endswith(f"{said}; nothing was enqueued")
+    assert queued(hotpath) == 0
+
+
 def test_unknown_and_broken_scripts(hotpath):
     """A script that is not there, or that raises on import, is refused in one line, with its traceback as it
     was written.
