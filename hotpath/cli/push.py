@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from array import array
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ import click
 from hotpath.cli.options import Given, common
 
 if TYPE_CHECKING:
+    from hotpath.core.line_numbers import LineNumbers
     from hotpath.core.schema import ArgsValidator
 
 LINE_BYTES = 17 << 20
@@ -73,6 +72,8 @@ async def _push(
     from hotpath.cli.output import print_json
     from hotpath.cli.run import resolve
     from hotpath.client import open_client
+    from hotpath.core.line_numbers import LineNumbers
+    from hotpath.errors import HotpathError
     from hotpath.store.jobs import check_options
 
     check_options(tag, priority, None, job_timeout)
@@ -81,12 +82,16 @@ async def _push(
             version = await resolve(client, name)
             script = version.description.path
             validator = await client.validator(script)
-            where, blank = "stdin" if file == "-" else file, array("Q")
-            with _progress(source, sys.stderr) as advance, _named_by_line(script, where, blank):
-                raws = read_lines(source, where, validator, advance, blank)
-                found = await client.enqueue_json(
-                    script, raws, tag=tag, priority=priority, timeout=job_timeout
-                )
+            where, numbers = "stdin" if file == "-" else file, LineNumbers()
+            with _progress(source, sys.stderr) as advance:
+                raws = read_lines(source, where, validator, numbers, advance)
+                try:
+                    found = await client.enqueue_json(
+                        script, raws, tag=tag, priority=priority, timeout=job_timeout
+                    )
+                except HotpathError as error:
+                    numbers.name(error, f"{where} ")
+                    raise
         if write is not None:
             for job_id in found:
                 write(f"{job_id}\n")
@@ -97,49 +102,30 @@ async def _push(
     return 0
 
 
-@contextlib.contextmanager
-def _named_by_line(script: str, where: str, blank: array[int]) -> Iterator[None]:
-    """Have an error that is about one of the jobs, by its place among them, name its line."""
-    from hotpath.errors import HotpathError
-
-    try:
-        yield
-    except HotpathError as error:
-        head, _, what = str(error).partition(f" of {script}: ")
-        place = head.removeprefix("job ")
-        if what and place.isdecimal():
-            line = int(place) + 1 + bisect_right(blank, int(place))
-            error.args = (f"{where} line {line}: {what}; nothing was enqueued",)  # the same error, elsewhere
-        raise
-
-
 def read_lines(
     source: IO[bytes],
     where: str,
     validator: ArgsValidator,
+    numbers: LineNumbers,
     advance: Callable[[int], None] | None = None,
-    blank: array[int] | None = None,
 ) -> Iterator[bytes]:
-    """The args on each line, checked. Raises `BadArgsError` that names the line and the field. `blank`: is
-    told of each blank line how many jobs came before it.
-    """
+    """The args on each line, checked. Raises `BadArgsError` that names the line and the field."""
     from hotpath.errors import BadArgsError
 
     check = validator.check_json
-    done = jobs = 0
+    done = 0
     for number, line in enumerate(iter(partial(source.readline, LINE_BYTES), b""), 1):
         done += len(line)
         if number == 1 and line.startswith(_BOM):
             line = line[len(_BOM) :]
         line = line.strip()
         if line:
-            jobs += 1
             try:
                 yield check(line)
             except BadArgsError as error:
                 raise BadArgsError(f"{where} line {number}: {error}; nothing was enqueued") from None
-        elif blank is not None:
-            blank.append(jobs)
+        else:
+            numbers.blank(number)
         if advance is not None and number % _SHOW_EVERY == 0:
             advance(done)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import trio
 from starlette.requests import Request
 
+from hotpath.core.line_numbers import LineNumbers
 from hotpath.core.storable import MAX_BYTES
 from hotpath.errors import BadArgsError
 from hotpath.web.problem import ProblemError, field_of
@@ -39,6 +40,7 @@ class Lines:
     def __init__(self, request: Request, check: Callable[[bytes], bytes]) -> None:
         self.number = 0
         """Lines read so far."""
+        self.numbers = LineNumbers()
         self._request = request
         self._check = check
         self._ready: Iterator[bytes] = iter(())
@@ -58,6 +60,7 @@ class Lines:
                 line = line.strip()
                 if line:
                     return self._checked(line)
+                self.numbers.blank(self.number)
             if self._ended:
                 raise StopAsyncIteration
             await self._read()

@@ -45,6 +45,7 @@ RETRY_SECONDS = 2
 """What a client is told to wait when the database is away."""
 
 _FIELD = re.compile(r"\bfield `([^`]*)`")
+_LINE = re.compile(r"line (\d+): ")
 # How errors about what a job is asked for begin: with the name of the field.
 _FIRST = re.compile(
     r"(script|tag|priority|scheduled_for|timeout|since|until|limit|state|before|parent|step|expires|reason"
@@ -154,7 +155,8 @@ async def on_hotpath(request: Request, error: Exception) -> Response:
         detail = f"the {what} does not answer at the moment: try again"
         return problem(status, title, detail, type=name, headers={"retry-after": str(RETRY_SECONDS)})
     field = "script" if kind is UnknownScriptError else field_of(str(error))
-    return problem(status, title, str(error), type=name, field=field)
+    line = _LINE.match(str(error))
+    return problem(status, title, str(error), type=name, line=int(line[1]) if line else None, field=field)
 
 
 async def on_http(request: Request, error: Exception) -> Response:

@@ -135,6 +135,19 @@ async def test_many_or_none(served):
     assert await served.client.jobs() == []
 
 
+async def test_a_line_that_makes_no_job(served):
+    """What is found out only as a line's job is put in names the line too, blank ones counted."""
+    response = await served.http.post(
+        "/api/v1/jobs/batch?script=add&tag=for-$args[y]",
+        content=b'\n{"x": 1, "y": 2}\n \n{"x": 1}\n{"x": 1, "y": 2}\n',
+        headers={"content-type": "application/x-ndjson"},
+    )
+    answer = response.json()
+    assert (response.status_code, answer["line"], answer["type"]) == (400, 4, "urn:hotpath:bad-args")
+    assert answer["detail"].startswith("line 4: args.y is missing, and the tag for-$args[y] is made of it")
+    assert await served.client.jobs() == []
+
+
 LINES = [
     (b"{", "not JSON"),
     (b"[1]", "must be one JSON object"),

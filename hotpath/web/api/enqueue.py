@@ -167,12 +167,16 @@ async def enqueue_lines(request: Request, asked: NewJobs) -> Response:
             503, "Too many at once", "others are putting in many jobs: try again", type="busy",
             headers={"retry-after": "5"},
         )  # fmt: skip
+    lines = Lines(request, validator.check_json)
     try:
         ids = await state.client.enqueue_json(
-            asked.script, Lines(request, validator.check_json), tag=asked.tag, priority=asked.priority,
+            asked.script, lines, tag=asked.tag, priority=asked.priority,
             scheduled_for=asked.scheduled_for, timeout=asked.timeout,
             traceparent=checked(request.headers.get("traceparent")),
         )  # fmt: skip
+    except HotpathError as error:
+        lines.numbers.name(error)
+        raise
     finally:
         state.loads.release()
     return _Ids(ids) if asked.ids else reply(shapes.EnqueuedMany(len(ids)), 201)
