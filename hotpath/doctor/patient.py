@@ -56,4 +56,9 @@ def quoted(name: str) -> str:
     """A text in single quotes as SQL takes it, to stand within double quotes of a shell: somebody else may
     have chosen it, and who mends pastes it.
     """
-    return "'" + _SHELL.sub(r"\\\g<0>", name.replace("'", "''")) + "'"
+    return "'" + pasted(name.replace("'", "''")) + "'"
+
+
+def pasted(text: str) -> str:
+    """A text as it stands within double quotes of a shell."""
+    return _SHELL.sub(r"\\\g<0>", text)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hotpath.core.retention import FOREVER, format_size
 from hotpath.doctor.finding import Finding, error, note, warning
-from hotpath.doctor.patient import SECONDS, Patient
+from hotpath.doctor.patient import SECONDS, Patient, pasted
 from hotpath.store.prune_plan import make_plan
 from hotpath.words import clock
 
@@ -64,18 +64,18 @@ def _attach(rows: Sequence[Any]) -> str:
 
 async def rights(patient: Patient) -> list[Finding]:
     """Whether this role, and that of workers, may do what they have to."""
-    lacking: dict[tuple[str, bool], list[str]] = {}
+    lacking: dict[tuple[str, str, bool], list[str]] = {}
     for row in await patient.rows("doctor_rights"):
-        lacking.setdefault((row["role"], row["mine"]), []).append(row["name"])
+        lacking.setdefault((row["role"], pasted(row["named"]), row["mine"]), []).append(row["name"])
     found = []
-    for (role, mine), tables in lacking.items():
+    for (role, named, mine), tables in lacking.items():
         if mine and role != "hotpath_worker":
             text = f"the role {role}, by which this program is connected, may not use {_few(tables)}"
-            mend = f'hotpath db psql -c "grant hotpath_worker to {role}", as the owner of the schema'
+            mend = f'hotpath db psql -c "grant hotpath_worker to {named}", as the owner of the schema'
         else:
             text = f"the role {role} may not use {_few(tables)}"
             what = "grant select, insert, update, delete on all tables in schema hotpath to"
-            mend = f'hotpath db psql -c "{what} {role}", as the owner of the schema'
+            mend = f'hotpath db psql -c "{what} {named}", as the owner of the schema'
         found.append(error("rights", text, mend, role=role, tables=tables))
     return found
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import secrets
+import shlex
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import attrs
 import pytest
@@ -219,6 +222,28 @@ async def test_rights_that_are_missing(stage: Stage, patient: Patient):
     found = only(await schema.rights(patient), "rights")
     assert (found.evidence["role"], found.evidence["tables"]) == ("hotpath_worker", ["lease"])
     await stage.connection.execute("grant insert on hotpath.lease to hotpath_worker")
+
+
+async def test_rights_that_this_program_lacks(stage: Stage, patient: Patient, patient_of):
+    """Without any, that is what is said; with too few, the command that grants them, whatever the role is
+    called.
+    """
+    role = f'odd-"role {secrets.token_hex(4)}'
+    named = '"' + role.replace('"', '""') + '"'
+    url = re.sub("//[^@/]*@", f"//{quote(role)}@", stage.url)
+    await stage.connection.execute(f"create role {named} login")
+    try:
+        done = await examine(attrs.evolve(patient.config, database_url=url))
+        assert "grant hotpath_worker to" in only(done.findings, "no-database").mend
+        await stage.connection.execute(f"grant hotpath_read to {named}")
+        async with patient_of(url) as reader:
+            found = only(await schema.rights(reader), "rights")
+            assert found.evidence["role"] == role
+            statement = shlex.split(found.mend.partition(", as the owner")[0])[-1]
+            await stage.connection.execute(statement)
+            assert await schema.rights(reader) == []
+    finally:
+        await stage.connection.execute(f"drop role {named}")
 
 
 async def test_dead_rows_and_bloat(stage: Stage, patient: Patient, monkeypatch):
