@@ -126,6 +126,7 @@ async def _show(given: Given, group: str | None) -> int:
     from hotpath.cli.output import print_json, print_table, safe
     from hotpath.client import open_client
     from hotpath.store.scaling import scaling_document
+    from hotpath.words import span
 
     async with open_client(config=given.config) as client:
         found = await client.scalings() if group is None else [await client.scaling(group)]
@@ -145,7 +146,7 @@ async def _show(given: Given, group: str | None) -> int:
                 f"{each.load.waiting:,}{'+' if each.is_cut else ''}",
                 f"{each.load.held:,}",
                 "-" if each.load.arrivals is None else f"{each.load.arrivals:,.1f}",
-                "-" if each.load.service_seconds is None else f"{each.load.service_seconds * 1000:,.3g} ms",
+                "-" if each.load.service_seconds is None else span(each.load.service_seconds * 1000),
             )
             for each in found
         ],

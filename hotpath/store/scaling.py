@@ -42,7 +42,7 @@ class Scaling:
         """Everything that went into the number."""
         found = reasons(self.load, self.scale, self.need)
         if self.patterns is None:
-            found.insert(0, "nothing names its tags: hotpath autoscale set GROUP --tags a,b")
+            found.insert(0, f"nothing names its tags: hotpath autoscale set {self.group} --tags a,b")
         return found
 
 

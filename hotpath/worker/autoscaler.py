@@ -21,6 +21,7 @@ from hotpath.errors import HotpathError
 from hotpath.store.database import Database
 from hotpath.store.scaling import Scaling, look_at, read_scaling
 from hotpath.store.trouble import ANY_TROUBLE
+from hotpath.words import many
 from hotpath.worker import leaving
 from hotpath.worker.heir import Heir, open_heir
 
@@ -106,7 +107,9 @@ class Autoscaler:
 
     async def _end(self, scope: trio.CancelScope) -> None:
         """Stop all, and be done when they have ended."""
-        self.tell(f"stopping {len(self._all)} commands", {"event": "stopping", "commands": len(self._all)})
+        self.tell(
+            f"stopping {many(len(self._all), 'command')}", {"event": "stopping", "commands": len(self._all)}
+        )
         self._set(0, None)
         if self._all:
             await self._ended.wait()
@@ -151,7 +154,7 @@ class Autoscaler:
     def _say(self, wanted: int, needed: Need, found: Scaling) -> None:
         assert self._steady is not None
         self.tell(
-            f"commands {len(self.kept)} -> {wanted}, for {self._steady.workers} workers: "
+            f"commands {len(self.kept)} -> {wanted}, for {many(self._steady.workers, 'worker')}: "
             + "; ".join(found.why),
             {
                 "event": "scaled", "group": self.group, "from": len(self.kept), "to": wanted,

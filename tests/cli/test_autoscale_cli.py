@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import trio
+
+from hotpath import asyncpg_trio
+
 
 def test_help_has_a_line_for_each_use(hotpath):
     """Its examples are not filled to a paragraph."""
@@ -29,6 +33,25 @@ def test_set_and_look(hotpath):
     assert hotpath("autoscale", "unset", "etl").out == "etl: the defaults\n"
     assert "has no scale" in hotpath("autoscale", "unset", "etl").error
     assert "no group" in hotpath("autoscale", "--dry-run").out
+
+
+async def test_jobs_that_take_long_are_told_in_seconds(hotpath, environment):
+    """How long a job takes has the unit that suits it, and a group without tags is told what to type."""
+    assert await trio.to_thread.run_sync(hotpath, "deploy")
+    connection = await asyncpg_trio.connect(environment["HOTPATH_DATABASE_URL"])
+    try:
+        await connection.execute(
+            "insert into hotpath.minute (minute, script, tag, success, failure, canceled, retried, busy_us) "
+            "select date_trunc('minute', now()), min(id), hotpath.tag_id('etl'), 2, 0, 0, 0, 100000000 "
+            "from hotpath.script"
+        )
+    finally:
+        await connection.close()
+    await trio.to_thread.run_sync(hotpath, "autoscale", "set", "etl", "--tags", "etl")
+    shown = (await trio.to_thread.run_sync(hotpath, "autoscale", "etl", "--dry-run")).out
+    assert shown.splitlines()[1].endswith("  50.0 s")
+    shown = (await trio.to_thread.run_sync(hotpath, "autoscale", "bare", "--dry-run")).out
+    assert "nothing names its tags: hotpath autoscale set bare --tags a,b" in shown
 
 
 REFUSED = [
