@@ -117,11 +117,8 @@ def note_unconfigured(groups: Sequence[PlatformGroup]) -> str | None:
     if not lacking:
         return None
     which = ", ".join(one.name for one in lacking)
-    known = "is not configured" if lacking[0].is_configured is False else "has to be configured"
-    return (
-        f"{which} {known}, and workers of such a group do not start: hotpath group set {lacking[0].name} "
-        "--tags A,B"
-    )
+    known = "not configured" if lacking[0].is_configured is False else "to be configured first"
+    return f"{known}, or no worker of it starts: {which}; hotpath group set {lacking[0].name} --tags A,B"
 
 
 def to_yaml(documents: Iterable[tuple[str, Document]]) -> str:

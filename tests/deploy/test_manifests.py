@@ -308,9 +308,12 @@ async def test_a_group_that_is_not_configured_is_told(tmp_path: Path, database_u
     """Its workers would not start; `default` needs no configuration."""
     for platform in ("k8s", "compose"):
         assert run(tmp_path, platform, "--group", "default").stderr == ""
-        assert "etl has to be configured" in run(tmp_path, platform, "--group", "etl").stderr
+        assert (
+            "to be configured first, or no worker of it starts: etl;"
+            in run(tmp_path, platform, "--group", "etl").stderr
+        )
         told = run(tmp_path, platform, "--group", "etl", "--group", "default", url=database_url).stderr
-        assert "etl is not configured, and workers of such a group do not start" in told
+        assert "not configured, or no worker of it starts: etl; hotpath group set etl --tags A,B" in told
     connection = await asyncpg_trio.connect(database_url)
     try:
         await connection.execute("insert into hotpath.worker_group (name, config) values ('etl', '{}')")
