@@ -100,7 +100,8 @@ class WarmProcess:
     def send_signal(self, number: int) -> None:
         """Send it a signal, unless it has ended."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # its parent knows, and is about to say so
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """SIGTERM."""
