@@ -77,6 +77,8 @@ def command(
     --help.
     """
     seconds = None
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout goes with --wait")
     if wait:
         seconds = given.config.load_within + BEYOND if timeout is None else timeout
     if rollback is not None:

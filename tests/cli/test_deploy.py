@@ -113,6 +113,7 @@ def test_roll_back_refuses(hotpath, workspace):
     )
     assert "did you mean 'job'" in hotpath("deploy", "--rollback", "jab").error
     assert hotpath("deploy", "--to", "abcd").code == 2
+    assert hotpath("deploy", "--timeout", "5").code == 2
     assert hotpath("deploy", "--rollback", "job", workspace).code == 2
     assert hotpath("deploy", "--rollback", "job", "--watch").code == 2
     assert hotpath("deploy", "--watch", "--wait").code == 2
