@@ -57,6 +57,8 @@ class Child:
     """Resident bytes as it became ready."""
     files: list[str] = attrs.field(factory=list)
     """Files of the workspace that it had imported by then."""
+    loaded_other: bool = False
+    """Whether its script's file was changed as it loaded it."""
     is_ready: bool = False
     is_over: bool = False
     """Whether it said that its work is settled: what it leaves behind is nobody's fault."""
@@ -240,6 +242,7 @@ class Child:
         if "ready" in message:
             self.rss = message["rss"]
             self.files = message.get("files", [])
+            self.loaded_other = message.get("other", False)
             self.is_ready = True
             ready()
         if "error" in message:

@@ -195,6 +195,9 @@ class Life:
             self.team.on_ready(self)
         self.team.reporter.ready(self.name, self.child.rss)
         log.info("worker %s is ready, process %d", self.name, self.child.pid, extra={"worker": self.name})
+        if self.child.loaded_other and self.team.has_source:
+            log.info("the file of worker %s was changed as it loaded it: another one follows", self.name)
+            self.wear_out()
 
     def _remains(self) -> Remains:
         job = self.child.job_in_hand()

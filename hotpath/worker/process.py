@@ -21,6 +21,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -28,11 +29,12 @@ import msgspec
 import trio
 
 from hotpath import program_log
-from hotpath.errors import HotpathError, ScriptImportError
+from hotpath.errors import HotpathError, ScriptError, ScriptImportError
 from hotpath.runtime.capture import look_beside, set_below, set_tee
 from hotpath.runtime.lane import Lane
 from hotpath.runtime.load import settle_memory
 from hotpath.scripts.load import scrub_environment
+from hotpath.scripts.source import hash_of, read_if_there
 from hotpath.store.queries import query
 from hotpath.worker.assignment import Assignment, Listening
 from hotpath.worker.board import BEAT, WATCHED, Board
@@ -165,7 +167,8 @@ class Process:
                     if self.feed is not None and isinstance(self._loop, FedLoop):
                         nursery.start_soon(self._receive, self._loop, self.feed)
                     files = imported(self._assignment.workspace)
-                    self._say({"ready": True, "rss": rss(), "files": files})
+                    other = loaded_other(self._assignment)
+                    self._say({"ready": True, "rss": rss(), "files": files, "other": other})
                     await self._report(self._loop)
                 nursery.cancel_scope.cancel(reason="the worker is done")
             self.exit_code = 0
@@ -255,6 +258,20 @@ def rss() -> int:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def loaded_other(assignment: Assignment) -> bool:
+    """Whether the workspace's file is not, or no longer, the version that was to be loaded: who saves it just
+    then has something else run under that version's name. A flow's file is not looked at.
+    """
+    file = Path(assignment.file)
+    if assignment.root is not None or file.suffix != ".py":
+        return False
+    try:
+        found = hash_of(file.read_bytes(), read_if_there(file.with_name(f"{file.stem}.script.yaml")))
+    except (OSError, ScriptError):
+        return True
+    return found != assignment.version.description.hash
 
 
 def imported(workspace: str) -> list[str]:

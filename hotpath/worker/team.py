@@ -102,6 +102,8 @@ class Team:
     """What is to be run from now on, while nobody knows yet whether it can be."""
     rejected: Edition | None = None
     """The last one that could not be."""
+    has_source: bool = True
+    """Whether the database, as far as is known, has what a workspace may no longer have."""
     tells_rejected: bool = False
     """Whether the database may still say so: of what was rejected before what is being tried now, too."""
     _decided: trio.Event = attrs.field(factory=trio.Event)
@@ -346,6 +348,7 @@ class Team:
                 await trio.sleep(AGAIN)
             except ScriptError as error:
                 log.warning("%s", error)
+                self.has_source = False
                 return
             else:
                 if self.candidate == intact:

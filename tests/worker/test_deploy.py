@@ -234,6 +234,39 @@ async def test_a_roll_back_takes_over_and_stays(stage: Stage):
     await stage.until(lambda: said(again, "is deployed and runs"))
 
 
+async def test_what_is_saved_while_a_version_is_loaded_does_not_run(stage: Stage):
+    """Whoever edits on just as a worker loads what was deployed: the deployed version runs, also if what is
+    in the workspace by then was loaded first.
+    """
+    save(stage, VERSION.format(number=1))
+    await deploy(stage)
+    command = await stage.dedicate("job")
+    await command.ready()
+    async with stage.connection.transaction():
+        await stage.connection.execute("lock table hotpath.worker in share mode")  # nobody is registered
+        save(stage, VERSION.format(number=2))
+        async with stage.client.database.connection() as other:
+            await register_version(other, await describe(locate("job", stage.workspace)), deploy=True)
+
+            async def waits() -> bool:
+                return await other.fetchval(
+                    "select exists (select from pg_stat_activity where wait_event_type = 'Lock' "
+                    "and query like '%insert into hotpath.worker (%' and pid <> pg_backend_pid())"
+                )
+
+            await stage.until(waits)
+        save(stage, VERSION.format(number=3))
+
+    async def runs() -> int:
+        result: list[int] = await stage.client.result(await stage.client.enqueue("job", {"x": 0}))
+        return result[0]
+
+    async def is_second() -> bool:
+        return await runs() == 2
+
+    await stage.until(is_second)
+
+
 async def said(command: Command, text: str) -> bool:
     """Whether the command has written that."""
     return text in command.stderr
