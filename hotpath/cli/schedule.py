@@ -166,7 +166,8 @@ async def _set(
     said = "paused" if not schedule.enabled else f"next at {clock(schedule.next_at)}"
     print(printable(f"{schedule.name}: {schedule.script} {when(schedule)}; {said}"))
     if not listening:
-        click.echo("hotpath: no worker runs now: schedules tick while one does, or `hotpath serve`", err=True)
+        nobody = "neither a worker nor `hotpath serve` runs now: schedules tick while one of them does"
+        click.echo(f"hotpath: {nobody}", err=True)
     return 0
 
 
@@ -187,8 +188,13 @@ async def _args(
 
 
 async def _somebody(client: Client) -> bool:
-    """Whether a worker lives, whose supervisor has schedules tick."""
-    return any(worker.stopped_at is None for worker in await client.workers())
+    """Whether a worker lives, whose supervisor has schedules tick, or a server."""
+    from hotpath.store.servers import is_any_up
+
+    if any(worker.state not in ("lost", "stopped") for worker in await client.workers()):
+        return True
+    async with client.database.connection() as connection:
+        return await is_any_up(connection)
 
 
 async def _list(given: Given, script: str | None) -> int:

@@ -51,3 +51,8 @@ class Standing:
     async def gone(self, connection: asyncpg_trio.Connection) -> None:
         """It ends."""
         await connection.execute(query("server_gone"), self.id)
+
+
+async def is_any_up(connection: asyncpg_trio.Connection) -> bool:
+    """Whether a server has said lately that it is up."""
+    return bool(await connection.fetch(query("doctor_servers"), GONE))

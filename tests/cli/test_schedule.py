@@ -1,6 +1,10 @@
 """`hotpath schedule`: set, listed, shown, paused, run, written to a file and read from it."""
 
 import pytest
+import trio
+from store_stage import open_stage
+
+from hotpath.store.servers import Standing
 
 SECRET = """
     import hotpath
@@ -62,6 +66,37 @@ def test_bad_input(hotpath):
     assert hotpath("schedule", "list", "--json").documents[0]["every"] == 3600
     done = hotpath("jobs", "--schedule", "s", "--state", "queued")
     assert (done.code, "--schedule" in done.error) == (2, True)
+
+
+def test_who_sets_one_is_told_if_nobody_has_it_tick(hotpath, database_url):
+    """A worker that was killed is none; a server that is up does."""
+
+    async def register(lease: float) -> None:
+        async with open_stage(database_url) as stage:
+            await stage.worker(lease=lease)
+
+    async def serve(standing: Standing) -> None:
+        async with open_stage(database_url) as stage:
+            await standing.say(stage.connection)
+
+    async def leave(standing: Standing) -> None:
+        async with open_stage(database_url) as stage:
+            await standing.gone(stage.connection)
+
+    def said() -> str:
+        done = hotpath("schedule", "set", "s", "--script", "add", "--every", "1h", "-a", "x=1")
+        assert done.code == 0
+        return done.err
+
+    assert "neither a worker nor `hotpath serve` runs now" in said()
+    standing = Standing("127.0.0.1:8765", is_loopback=True, is_open=True, is_secure=False)
+    trio.run(serve, standing)
+    assert said() == ""
+    trio.run(leave, standing)
+    trio.run(register, -1.0)  # its lease is over
+    assert "neither a worker nor `hotpath serve` runs now" in said()
+    trio.run(register, 600.0)
+    assert said() == ""
 
 
 def test_a_secret_is_not_shown(hotpath, workspace):
