@@ -64,8 +64,11 @@ async def examine(config: Config) -> Examination:
         return Examination([error("schema", str(problem), "upgrade hotpath-runtime")], 1)
     except DatabaseUnavailableError as problem:
         mend = "start the server, or mend HOTPATH_DATABASE_URL (`embedded` is Hotpath's own)"
-        if "hotpath_worker" in str(problem):  # it is up, and has not the rights for this user
+        advice = str(problem).rpartition("; ")[2]
+        if "hotpath_worker" in advice:  # it is up, and has not the rights for this user
             mend = 'hotpath db psql -c "grant hotpath_worker to USER", as the owner of the schema'
+        elif advice.startswith(("raise ", "check ", "try ")):  # it is up, and says what it is
+            mend = advice
         return Examination([error("no-database", str(problem), mend)], 1, reached=False)
 
 

@@ -225,8 +225,8 @@ async def test_rights_that_are_missing(stage: Stage, patient: Patient):
 
 
 async def test_rights_that_this_program_lacks(stage: Stage, patient: Patient, patient_of):
-    """Without any, that is what is said; with too few, the command that grants them, whatever the role is
-    called.
+    """Without any right, or a connection, that is what is said; with too few rights, the command that grants
+    them, whatever the role is called.
     """
     role = f'odd-"role {secrets.token_hex(4)}'
     named = '"' + role.replace('"', '""') + '"'
@@ -235,6 +235,10 @@ async def test_rights_that_this_program_lacks(stage: Stage, patient: Patient, pa
     try:
         done = await examine(attrs.evolve(patient.config, database_url=url))
         assert "grant hotpath_worker to" in only(done.findings, "no-database").mend
+        await stage.connection.execute(f"alter role {named} connection limit 0")
+        done = await examine(attrs.evolve(patient.config, database_url=url))
+        assert only(done.findings, "no-database").mend.startswith("raise max_connections")
+        await stage.connection.execute(f"alter role {named} connection limit -1")
         await stage.connection.execute(f"grant hotpath_read to {named}")
         async with patient_of(url) as reader:
             found = only(await schema.rights(reader), "rights")
