@@ -49,7 +49,7 @@ def compose(groups: Sequence[PlatformGroup], image: str, context: str, dockerfil
         alive = f"{PROBES}/{ALIVE}"
         services[f"worker-{group.label}"] = program(group.command()) | {
             "depends_on": _after_migration(),
-            "deploy": {"replicas": max(commands(group.scale.min_workers, group.scale.processes), 1)},
+            "deploy": {"replicas": max(commands(group.scale.min_workers, group.scale), 1)},
             "healthcheck": _health(["CMD-SHELL", f'test -n "$$(find {alive} -mmin -1)"'], start="300s"),
             "stop_grace_period": f"{group.stop_seconds}s",
         }

@@ -267,8 +267,8 @@ def _scaled_object(name: str, namespace: str, labels: dict[str, str], group: Pla
         "scaleTargetRef": {"name": name},
         "pollingInterval": 15,
         "cooldownPeriod": cooldown,
-        "minReplicaCount": commands(scale.min_workers, scale.processes),
-        "maxReplicaCount": max(commands(scale.max_workers, scale.processes), 1),
+        "minReplicaCount": commands(scale.min_workers, scale),
+        "maxReplicaCount": commands(scale.max_workers, scale),
         # No fallback: while the database cannot be asked, as many stay as there are.
         "advanced": {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
         "triggers": [trigger],

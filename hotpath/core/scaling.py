@@ -197,9 +197,13 @@ def check_group(name: str) -> str:
     return name
 
 
-def commands(workers: int, processes: int | None) -> int:
-    """Commands (or pods) of so many workers each that so many workers take."""
-    return -(-workers // (processes or 1))
+def commands(workers: int, scale: Scale) -> int:
+    """Commands (or pods) that have so many workers: as few as will do, and none that goes beyond the maximum,
+    save the first, and those that the minimum takes.
+    """
+    each = scale.processes or 1
+    least = -(-scale.min_workers // each)
+    return min(-(-workers // each), max(scale.max_workers // each, least, 1))
 
 
 def _seconds(value: float) -> str:

@@ -139,7 +139,7 @@ class Autoscaler:
     def _heed(self, now: float, found: Scaling, nursery: trio.Nursery) -> None:
         steady = self._steady or Steady(0)
         self._steady = steady.after(now, found.need, found.scale)
-        wanted = commands(self._steady.workers, found.scale.processes)
+        wanted = commands(self._steady.workers, found.scale)
         if wanted != len(self.kept):
             self._say(wanted, found.need, found)
         self._set(wanted, nursery)

@@ -239,5 +239,21 @@ def test_a_bad_group_is_refused(name: str) -> None:
 
 def test_commands() -> None:
     """Rounded up: half a pod is a pod."""
-    assert [commands(n, 4) for n in (0, 1, 4, 5)] == [0, 1, 1, 2]
-    assert commands(3, None) == 3
+    scale = Scale(min_workers=0, max_workers=8, processes=4)
+    assert [commands(n, scale) for n in (0, 1, 4, 5, 8)] == [0, 1, 1, 2, 2]
+    assert commands(3, Scale()) == 3
+
+
+@given(scales(), st.integers(1, 20), st.data())
+@settings(max_examples=examples(300, 5_000))
+def test_commands_stay_within_the_bounds(scale: Scale, each: int, data: st.DataObject) -> None:
+    """Their workers are as many as are wanted, as far as the maximum allows; the minimum, and one that has to
+    be there, go before it.
+    """
+    scale = attrs.evolve(scale, processes=each)
+    wanted = data.draw(st.integers(scale.min_workers, scale.max_workers))
+    count = commands(wanted, scale)
+    assert count * each <= max(scale.max_workers, scale.min_workers + each - 1, each)
+    assert count * each >= min(wanted, scale.max_workers - each + 1)
+    assert count * each >= scale.min_workers
+    assert (count == 0) == (wanted == 0)

@@ -223,7 +223,10 @@ async def test_what_the_database_knows_is_heeded(tmp_path: Path, database_url: s
         written = write(tmp_path, "k8s", url=url)
         assert written.said["groups"] == ["größe_1", "slow"]
         (one, _) = written.of("ScaledObject")
-        assert (one["spec"]["minReplicaCount"], one["spec"]["maxReplicaCount"]) == (0, 3)
+        assert (one["spec"]["minReplicaCount"], one["spec"]["maxReplicaCount"]) == (
+            0,
+            2,
+        )  # 3 would be 12 workers
         assert one["spec"]["cooldownPeriod"] == 300
         metadata = one["spec"]["triggers"][0]["metadata"]
         assert metadata["targetQueryValue"] == "4"
