@@ -98,7 +98,7 @@ async def _k8s(given: Given, image: str | None, namespace: str, names: tuple[str
     image = platform.check_image(image or platform.default_image())
     namespace = platform.check_namespace(namespace)
     groups = await platform.find_groups(given.config, names)
-    return _write(given, output, manifests(groups, image, namespace), groups)
+    return _write(given, output, manifests(groups, image, namespace), groups, image)
 
 
 async def _compose(given: Given, image: str | None, names: tuple[str, ...], output: Path) -> int:
@@ -108,7 +108,7 @@ async def _compose(given: Given, image: str | None, names: tuple[str, ...], outp
     image = platform.check_image(image or platform.default_image())
     groups = await platform.find_groups(given.config, names)
     files = files_of(groups, image, *_places(given, output))
-    return _write(given, output, files, groups)
+    return _write(given, output, files, groups, image)
 
 
 def _places(given: Given, output: Path) -> tuple[str, str]:
@@ -117,13 +117,15 @@ def _places(given: Given, output: Path) -> tuple[str, str]:
     return os.path.relpath(workspace, output), os.path.relpath(output / "Dockerfile", workspace)
 
 
-def _write(given: Given, output: Path, files: dict[str, str], groups: Sequence[PlatformGroup]) -> int:
+def _write(
+    given: Given, output: Path, files: dict[str, str], groups: Sequence[PlatformGroup], image: str
+) -> int:
     from hotpath.cli.output import print_json, printable
     from hotpath.cli.platform import dockerfile, dockerignore, note_unconfigured, write_files
 
     workspace = given.config.workspace
     more = {
-        "Dockerfile": dockerfile(_places(given, output)[1], workspace),
+        "Dockerfile": dockerfile(_places(given, output)[1], workspace, image),
         "Dockerfile.dockerignore": dockerignore(),
     }
     written = write_files(output, {**files, **more})

@@ -174,7 +174,7 @@ def write_files(directory: Path, files: Mapping[str, str]) -> list[Path]:
     return written
 
 
-def dockerfile(place: str, workspace: Path) -> str:
+def dockerfile(place: str, workspace: Path, image: str | None = None) -> str:
     """How the image is made: the program, the scripts' own requirements, the scripts; no root, no secret."""
     wheel = next((path.name for path in sorted(workspace.glob("hotpath_runtime-*.whl"), reverse=True)), None)
     has_requirements = (workspace / "requirements.txt").is_file()
@@ -182,7 +182,7 @@ def dockerfile(place: str, workspace: Path) -> str:
     install = "pip install --no-cache-dir --disable-pip-version-check"
     lines = [
         HEAD,
-        f"# Build it in the directory of the scripts: docker build -f {place} -t {default_image()} .",
+        f"# Build it where the scripts are: docker build -f {place} -t {image or default_image()} .",
         "FROM python:3.12-slim",
         "",
         "# What pip is to install: a release, or a wheel beside the scripts.",

@@ -269,6 +269,7 @@ def test_compose_takes_it(tmp_path: Path):
             )
         if name != "migrate":
             assert service["healthcheck"]["test"]
+    assert "-t r.example/h:1 ." in (written.directory / "Dockerfile").read_text()
     assert services["worker-etl"]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
     dockerfiles = {
         (written.directory / each["build"]["context"] / each["build"]["dockerfile"]).resolve()
