@@ -23,7 +23,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-SECONDS = 60.0
+SECONDS = 30.0
 
 HOSTILE = (
     "<script>window.pwned=1</script><img src=x onerror='window.pwned=2'> \x1b]0;title\x07\x1b[2J a\u202eb"

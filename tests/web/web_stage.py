@@ -115,7 +115,7 @@ async def serving(database_url: str, workspace: Path, **options: Any) -> AsyncIt
 
         (url,) = await nursery.start(run)
         try:
-            async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+            async with httpx.AsyncClient(base_url=url, timeout=20) as http:
                 yield Served(url, client, http, state, done)
         finally:
             state.stopping.set()

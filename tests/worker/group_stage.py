@@ -14,7 +14,7 @@ def main(name: str = "COLOUR") -> list:
 """
 
 
-async def until_in_force(stage: Stage, group: str, seconds: float = 20.0, least: int = 1) -> list[Any]:
+async def until_in_force(stage: Stage, group: str, seconds: float = 40.0, least: int = 1) -> list[Any]:
     """Wait until all live workers of the group, so many at `least`, run its newest configuration; return
     them.
     """
@@ -28,7 +28,7 @@ async def until_in_force(stage: Stage, group: str, seconds: float = 20.0, least:
     return await stage.until(in_force, seconds)
 
 
-async def until_refused(stage: Stage, group: str, words: str, seconds: float = 20.0) -> list[Any]:
+async def until_refused(stage: Stage, group: str, words: str, seconds: float = 40.0) -> list[Any]:
     """Wait until all live workers of the group say so of its newest configuration; return them."""
 
     async def refused() -> Any:
