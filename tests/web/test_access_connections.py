@@ -207,7 +207,7 @@ async def test_pause_between_requests_is_bounded(monkeypatch):
         stream = await server.connect(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = await closed(stream)
         assert answer.endswith(b"hello")
-        assert 0.3 < time.monotonic() - started < connection.HEAD_SECONDS - 10
+        assert 0.3 < time.monotonic() - started < 25
         assert b"server:" not in answer.lower()
 
 
@@ -257,7 +257,7 @@ async def test_a_thousand_silent_connections_hold_up_nobody(monkeypatch):
         started = time.monotonic()
         for _ in range(5):
             assert (await server.get()).text == "hello"
-        assert time.monotonic() - started < connection.HEAD_SECONDS - 10
+        assert time.monotonic() - started < 25
         assert len(server.listener._connections) <= 400
         for stream in silent:
             await trio.aclose_forcefully(stream)
@@ -510,7 +510,7 @@ async def test_stop_is_bounded_whatever_clients_do(monkeypatch):
         started = time.monotonic()
         server.stopping.set()
         await server.done.wait()
-        assert time.monotonic() - started < 30  # the grace and a moment, of a machine that may be busy
+        assert time.monotonic() - started < 25  # the grace and a moment, of a machine that may be busy
 
 
 async def test_stop_waits_for_nothing_when_nothing_runs():
@@ -521,7 +521,7 @@ async def test_stop_waits_for_nothing_when_nothing_runs():
         started = time.monotonic()
         server.stopping.set()
         await server.done.wait()
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 25
 
 
 async def test_deaf_client_is_given_up(monkeypatch):
