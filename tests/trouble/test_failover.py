@@ -6,7 +6,8 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
@@ -36,8 +37,8 @@ class Pair:
         return f"postgresql://postgres@{hosts}/{database}?sslmode=disable"
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
+@contextmanager
+def open_pair() -> Iterator[Pair]:
     """Two servers; what the first one acknowledges, the second one has."""
     with open_server(*REPLICATED) as primary:
         # Until the standby is there nobody could acknowledge anything.
@@ -49,6 +50,26 @@ def pair() -> Iterator[Pair]:
             primary.stop()
             primary.start()
             yield Pair(primary, standby)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Iterator[Callable[[], Pair]]:
+    """Gives a pair that is whole: the former one, unless a test has ended its primary."""
+    made: list[Pair] = []
+    with ExitStack() as stack:
+
+        def whole() -> Pair:
+            if not made or not made[-1].primary.running:
+                made.append(stack.enter_context(open_pair()))
+            return made[-1]
+
+        yield whole
+
+
+@pytest.fixture
+def pair(pairs: Callable[[], Pair]) -> Pair:
+    """Two servers; what the first one acknowledges, the second one has."""
+    return pairs()
 
 
 async def test_standby_alone(pair: Pair, tmp_path: Path):
@@ -70,7 +91,7 @@ async def test_standby_alone(pair: Pair, tmp_path: Path):
         assert "read-only" in line
 
 
-async def test_failover(pair: Pair, tmp_path: Path):  # the last one that the pair is good for
+async def test_failover(pair: Pair, tmp_path: Path):
     """The worker goes over to the promoted standby by itself; nothing acknowledged is lost, nothing
     double.
     """

@@ -114,6 +114,7 @@ def test_every_view_shows_what_there_is(look, served, failed, waiting):
 
 def test_filters_are_the_address_and_outlive_a_reload(look, served, failed, waiting):
     """What is chosen stands in the URL; the reloaded page shows the same, and back takes it away."""
+    served.put("nobody", x=2)  # on the first page, whatever other tests have put in since `waiting`
 
     def see(page):
         page.goto("/jobs")
@@ -136,7 +137,7 @@ def test_filters_are_the_address_and_outlive_a_reload(look, served, failed, wait
     look(see)
 
 
-def test_a_new_job_appears_in_the_list(look, served):
+def test_a_new_job_appears_in_the_list(look, served, waiting):
     """The list is live: what is put in elsewhere is seen without a reload."""
 
     def see(page):
@@ -462,7 +463,7 @@ def test_a_lost_socket_comes_back_to_where_it_was(look, served, tmp_path):
     look(see)
 
 
-def test_the_keyboard_is_enough(look, served, failed):
+def test_the_keyboard_is_enough(look, served, failed, waiting):
     """Views, rows, search, help and theme without a mouse."""
 
     def see(page):
