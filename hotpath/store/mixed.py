@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAX_JOBS = 500
 """Of one claim."""
 MAX_SEGMENTS = 128
+"""Of one claim."""
 FEWEST = 16
 """Jobs that are looked at of each tag and priority, at least."""
 PROBED = 200
@@ -295,7 +296,9 @@ class Claiming:
             _bases(len(leases)),
             leases,
             self.depth,
-            self.slice_us,
+            max(
+                self.slice_us, self.budget_us * self.stretch / MAX_SEGMENTS
+            ),  # or what is locked has them all
             list(ranks),
             list(ranks.values()),
         )

@@ -23,7 +23,7 @@ from hotpath.core.pacing import CROWDED, IdlePolls
 from hotpath.core.switching import AHEAD_US, BUDGET_US, PATIENCE, SEGMENT_US, Costs
 from hotpath.core.tally import FAILURE
 from hotpath.store import mixed
-from hotpath.store.mixed import FEWEST, MAX_JOBS, Claiming, ClaimingApart, Found, Places, Segment, Taker
+from hotpath.store.mixed import MAX_JOBS, Claiming, ClaimingApart, Found, Places, Segment, Taker
 from hotpath.store.scripts import current_of
 from hotpath.store.work import WorkerSession
 from hotpath.worker.clock import DatabaseClock
@@ -34,6 +34,7 @@ from hotpath.worker.link import Link, open_link
 from hotpath.worker.lookout import Lookout
 from hotpath.worker.options import NormalOptions
 from hotpath.worker.planning import Plan, Planner
+from hotpath.worker.reach import Reach
 from hotpath.worker.warm import Seat, Warm
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ BUSY = 0.02
 """Seconds for which a script with a limit is left out, whose process is at work while a slot is free."""
 LAST_WORDS = 5.0
 """Seconds that giving back what has not begun may take at the end."""
-MAX_STRETCH = 1 << 14
-"""Times as much as there is room for that a claim chooses at most: behind a locked job of half an hour."""
 HOLD = 1.0
 """Seconds until the next try of a claim that found nothing while no slot is free."""
 
@@ -77,10 +76,8 @@ class Dispatcher:
     """Of scripts that cannot be loaded."""
     _moved_at: float = 0.0
     """`trio.current_time()` when something last began or ended."""
-    _depth: int = FEWEST
-    """Jobs that the next claim looks at of each tag and priority."""
-    _stretch: int = 1
-    """How many times as much as there is room for it chooses."""
+    _reach: Reach = attrs.field(factory=Reach)
+    """How far the next claim looks."""
     _link: Link = attrs.field(init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
     _wake: trio.Event = attrs.field(factory=trio.Event)
@@ -221,8 +218,9 @@ class Dispatcher:
             plan.left_out,
             budget_us=BUDGET_US * slots - self._ahead_us,
             slice_us=BUDGET_US if slots == 1 else BUDGET_US / 2,
-            depth=self._depth,
-            stretch=self._stretch,
+            jobs=MAX_JOBS * self._reach.width,
+            depth=self._reach.depth * self._reach.width,
+            stretch=self._reach.stretch,
             known=self.house.claimed,
         )
         self.lookout.begin()
@@ -230,17 +228,12 @@ class Dispatcher:
         found = await self._link.guarded(claiming)
         self.clock.observe(found.clock_us, asked_us, time.perf_counter_ns() // 1000)
         jobs = sum(map(len, found.segments))
-        # Deep looks are for where all that is taken comes from few places.
-        self._depth = (
-            min(MAX_JOBS, 4 * self._depth) if found.more else max(FEWEST, 2 * jobs, self._depth // 2)
-        )
-        # As much as others hold: what is locked for long must not keep all that is behind it waiting.
-        self._stretch = min(2 * self._stretch, MAX_STRETCH) if found.saw else 1
+        self._reach = self._reach.after(jobs, saw=found.saw, more=found.more)
         claiming.forget()
         self._take(found.segments)
         if found.cold is not None:
             await self._meet(found, found.cold, plan)
-        elif not found.segments and (not found.more or (found.saw and claiming.depth == MAX_JOBS)):
+        elif not found.segments and (not found.more or (found.saw and claiming.depth >= MAX_JOBS)):
             await self._nothing_found(found, plan.left_out)
 
     def _take(self, segments: Sequence[Segment]) -> None:
@@ -323,7 +316,7 @@ class Dispatcher:
             return
         if not saw and self.lookout.is_doubtful:
             saw = await self._link.guarded(self.lookout.ask, left_out)
-            self._depth = MAX_JOBS if saw else self._depth  # it may lie behind what is left out
+            self._reach = self._reach.deep() if saw else self._reach  # it may lie behind what is left out
         self.lookout.missed(saw)
         if saw:
             self._dry = None

@@ -18,7 +18,7 @@ from hotpath.config import Config
 from hotpath.core import pacing
 from hotpath.core.pacing import LookRation
 from hotpath.core.tags import parse_patterns
-from hotpath.store.mixed import Claiming, Found
+from hotpath.store.mixed import MAX_JOBS, Claiming, Found
 from hotpath.store.work import WorkerSession
 from hotpath.worker import dispatcher as dispatching
 from hotpath.worker.dispatcher import Dispatcher
@@ -286,4 +286,34 @@ async def test_many_jobs_that_others_hold(stage: Stage, monkeypatch: pytest.Monk
             assert await stage.client.result(job) == 2
             await paused.wait()
         await stage.until_done(601)
+    await locked.close()
+
+
+@pytest.mark.parametrize("tags", [["double"], ["double", "twice"]])
+async def test_jobs_behind_more_than_a_claim_that_others_hold(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tags: list[str]
+):
+    """I4: those behind begin also where more is locked than a claim looks at, in one tag or in two."""
+    sizes = []
+
+    async def note(_claiming: Claiming, found: Found) -> None:
+        sizes.extend(map(len, found.segments))
+
+    after_claims(monkeypatch, note)
+    locked = await asyncpg_trio.connect(stage.url)
+    await stage.client.register("double")
+    await stage.connection.execute(
+        "select hotpath.enqueue('double', '{\"x\": 1}', tag => ($1::text[])[1 + n * cardinality($1) / 1300])"
+        " from generate_series(0, 1299) n",
+        tags,
+    )
+    await locked.execute("begin")
+    await locked.execute("select from hotpath.job_queue for update")
+    jobs = [await stage.client.enqueue("double", {"x": x}, tag=tags[x % len(tags)]) for x in range(15, 19)]
+    async with open_normal(stage):
+        assert [await stage.client.result(job) for job in jobs] == [30, 32, 34, 36]
+        assert await stage.connection.fetchval("select count(*) from hotpath.job_queue") == 1300
+        await locked.execute("rollback")
+        await stage.until_done(1304)
+    assert 0 < max(sizes) <= MAX_JOBS
     await locked.close()

@@ -79,7 +79,8 @@ chosen as materialized (
 ),
 split as (
     select c.*, (lag(c.tag) over o, lag(c.script) over o) is distinct from (c.tag, c.script) or c.base is not null or lag(c.base) over o is not null
-        or c.suspect > 0 or lag(c.suspect) over o > 0 or floor(c.spent / $18::float8) > floor(lag(c.spent) over o / $18) as starts
+        or c.suspect > 0 or lag(c.suspect) over o > 0 or floor(c.spent / $18::float8) > floor(lag(c.spent) over o / $18)
+        or row_number() over o % 500 = 1 as starts  -- a batch is no larger
     from chosen c where not stops window o as (order by rank, scheduled_for, id)
 ),
 numbered as (
