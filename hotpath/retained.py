@@ -33,8 +33,8 @@ class Retained:
         disk: str | int | None = None,
     ) -> Entry:
         """Say for how long things are kept, of a script or (None) of all: spans such as `"30d"` or
-        `"forever"`, or seconds; `disk`: what all tables may take, such as `"20G"`. What is not given stays
-        as it was said. Raises `UsageError` that names what cannot be.
+        `"forever"`, or seconds; `disk`: what all tables may take, such as `"20G"`, or `"forever"`. What is
+        not given stays as it was said. Raises `UsageError` that names what cannot be.
         """
         spans = {"jobs": jobs, "results": results, "args": args, "logs": logs}
         async with self.database.connection() as connection:

@@ -27,7 +27,9 @@ def command() -> None:
 @click.option("--args", metavar="SPAN", help="Args; without them a job cannot be run again.")
 @click.option("--logs", metavar="SPAN", help="Logs.")
 @click.option(
-    "--disk", metavar="SIZE", help="What all tables may take, such as 20G: the oldest days go first."
+    "--disk",
+    metavar="SIZE",
+    help="What all tables may take, such as 20G: the oldest days go first. `forever`: no bound.",
 )
 @common
 def set_(given: Given, *, script: str | None, disk: str | None, **spans: str | None) -> int:
@@ -69,7 +71,7 @@ async def _set(given: Given, script: str | None, spans: Mapping[str, Any], disk:
     words = [f"{name} {span}" for name, span in said.items() if span is not None]
     if entry.disk is not None:
         words.append(f"disk {format_size(entry.disk)}")
-    print(f"{script or 'all scripts'}: {', '.join(words)}")
+    print(f"{script or 'all scripts'}: {', '.join(words) or 'nothing is said'}")
     return 0
 
 

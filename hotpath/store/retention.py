@@ -18,6 +18,7 @@ from hotpath import asyncpg_trio
 from hotpath.core.names import fault_of
 from hotpath.core.retention import (
     FIELDS,
+    FOREVER_TEXT,
     Keep,
     effective,
     format_size,
@@ -112,8 +113,8 @@ async def set_rule(
     disk: Any = None,
 ) -> Entry:
     """Say for how long things are kept, for a script or (None) for all: spans as people write them, by field;
-    what is not given stays as it was said. Returns what is said now. Raises `UsageError` that names the
-    field, for a script that nobody has registered, too.
+    what is not given stays as it was said; a `disk` of `"forever"` is no bound. Returns what is said now.
+    Raises `UsageError` that names the field, for a script that nobody has registered, too.
     """
     values: dict[str, float] = {}
     for name, span in spans.items():
@@ -124,21 +125,21 @@ async def set_rule(
                 values[name] = parse_span(span)
             except ValueError as error:
                 raise UsageError(f"{name} must be {error}") from None
-    size = None
+    size, unbound = None, disk == FOREVER_TEXT
     if disk is not None:
         if script is not None:
             raise UsageError("disk is a bound of all tables together: say it without a script")
         try:
-            size = parse_size(disk)
+            size = None if unbound else parse_size(disk)
         except ValueError as error:
-            raise UsageError(f"disk must be {error}") from None
-    if not values and size is None:
+            raise UsageError(f"disk must be {error}; `{FOREVER_TEXT}` is no bound") from None
+    if not values and size is None and not unbound:
         raise UsageError(f"say for how long: {', '.join(FIELDS)}{'' if script else ' or disk'}")
     if script is not None:
         await _check_script(connection, script)
     async with connection.transaction():
         spanned = [values.get(field) for field in FIELDS]
-        await connection.execute(query("retention_put"), script or ALL, *spanned, size)
+        await connection.execute(query("retention_put"), script or ALL, *spanned, size, unbound)
         await connection.execute(query("config_changed"), f"retention:{script or ALL}")
     rules = await read_rules(connection)
     if script is None:

@@ -52,6 +52,10 @@ def test_what_does_not_come_out_as_it_was_said_is_remarked(hotpath, old_jobs):
     assert done.error.startswith("disk 20 B: the tables take ")
     done = hotpath("retention", "set", "--disk", "20T")
     assert (done.code, done.err) == (0, "")
+    # The bound alone is said no more, and the rest stays.
+    done = hotpath("retention", "set", "--disk", "forever")
+    assert (done.code, done.out) == (0, "all scripts: jobs 10d, results 9d\n")
+    assert hotpath("retention", "show", "--json").documents[0]["default"]["disk"] is None
 
 
 BAD_RULES = [
