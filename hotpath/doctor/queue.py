@@ -10,6 +10,7 @@ from hotpath.doctor.finding import Finding, error, note, warning
 from hotpath.doctor.patient import SECONDS, Patient
 from hotpath.store.jobs import oldest_id
 from hotpath.store.status import read_status
+from hotpath.store.stranded import resume_command
 from hotpath.words import many, span
 
 LOST = 5.0
@@ -87,7 +88,7 @@ async def waiting(patient: Patient) -> list[Finding]:
         why = f" ({row['reason']})" if row["reason"] else ""
         since = span((now - row["paused_at"]).total_seconds() * 1000)
         text = f"tag {name} has been paused for {since} by {row['paused_by'] or 'somebody'}{why}"
-        found.append(note("paused", text, f"hotpath tag resume {shlex.quote(name)}", **dict(row)))
+        found.append(note("paused", text, resume_command(name), **dict(row)))
     for tag in status.tags:
         if tag.oldest_due is None or tag.stranded is not None or tag.tag in paused:
             continue

@@ -48,10 +48,15 @@ def reason(tag: str, script: str, why: str) -> str:
     which = "" if tag == script else f" --tag {shlex.quote(tag)}"
     start = f"start one with: hotpath dedicate {shlex.quote(script)}{which}"
     if why == PAUSED:
-        return f"tag {tag} is paused; have it go on with: hotpath tag resume {shlex.quote(tag)}"
+        return f"tag {tag} is paused; have it go on with: {resume_command(tag)}"
     if why == OTHER_SCRIPT:
         return f"the live workers on tag {tag} are dedicated to other scripts; {start}"
     return f"no live worker listens to tag {tag}; {start}"
+
+
+def resume_command(tag: str) -> str:
+    """What has a paused tag go on, as a shell takes it: a tag may begin as an option does."""
+    return f"hotpath tag resume {'-- ' if tag.startswith('-') else ''}{shlex.quote(tag)}"
 
 
 async def stranded(connection: asyncpg_trio.Connection, grace: float = GRACE) -> list[Stranded]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+
 import pytest
 import trio
 from store_stage import open_stage
@@ -43,6 +46,21 @@ def test_top_says_it_in_its_first_line(hotpath, left):
     lines = hotpath("top", "--count", "1").out.splitlines()
     assert "1 tag is STRANDED" in lines[0]
     assert any(line.startswith("slow") and line.endswith("STRANDED") for line in lines)
+
+
+def test_a_tag_that_looks_like_an_option_is_resumed_by_what_is_told(hotpath):
+    """A tag is whatever somebody chose; the command names it so that a shell and the program take it."""
+    for tag in ("-dash", "--help", "a b'$(c)"):
+        assert hotpath("tag", "pause", "--", tag).code == 0
+        (found,) = [
+            each
+            for each in json.loads(hotpath("doctor", "--json").out)["findings"]
+            if each["code"] == "paused"
+        ]
+        words = shlex.split(found["mend"])
+        assert words.pop(0) == "hotpath"
+        assert hotpath(*words).code == 0
+        assert "paused" not in hotpath("doctor").out
 
 
 def test_many_are_cut_short(hotpath, database_url):
