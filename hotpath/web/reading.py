@@ -4,12 +4,15 @@ wrong becomes a problem that names the field; nothing is taken on trust, nothing
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from math import isnan
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
+import msgspec.inspect
 from starlette.requests import ClientDisconnect, Request
 
 from hotpath.core.schema import explain
@@ -20,6 +23,8 @@ T = TypeVar("T")
 
 BODY_BYTES = MAX_BYTES + (64 << 10)
 """Size up to which a JSON body is read: the largest args, and room for what is around them."""
+_NO_CHOICE = ": invalid enum value "
+"""In what is said of a text that is none of those that a field may be."""
 _JSON = ("application/json", "text/json")
 
 
@@ -48,7 +53,7 @@ def convert(given: dict[str, Any], kind: type[T]) -> T:
     try:
         asked = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _refusal(error, _names(kind)) from None
+        raise _refusal(error, kind) from None
     return in_bounds(asked)
 
 
@@ -102,7 +107,7 @@ def decode(raw: bytes, kind: type[T]) -> T:
             raw.decode()  # msgspec skips over text that it does not keep
         value = msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
-        raise _refusal(error, _names(kind)) from None
+        raise _refusal(error, kind) from None
     except UnicodeDecodeError as error:
         where = f"the body is not UTF-8: byte {error.start} is {raw[error.start]:#04x}"
         raise ProblemError(400, title, where, type="not-json") from None
@@ -145,8 +150,44 @@ def _names(kind: Any) -> tuple[str, ...]:
     return getattr(kind, "__struct_encode_fields__", ())
 
 
-def _refusal(error: msgspec.ValidationError, known: tuple[str, ...]) -> ProblemError:
-    detail = explain(error, known)
+def _refusal(error: msgspec.ValidationError, kind: Any) -> ProblemError:
+    detail = explain(error, _names(kind))
     if detail.startswith("args: "):
         detail = f"the body: {detail[6:]}"
-    return ProblemError(400, "The request is not accepted", detail, field=field_of(detail))
+    field = field_of(detail)
+    if _NO_CHOICE in detail and (choices := _choices(kind, field)):
+        detail += f"; one of {', '.join(choices)}"
+    return ProblemError(400, "The request is not accepted", detail, field=field)
+
+
+def _choices(kind: Any, path: str | None) -> list[str]:
+    """The texts between which the field at this path of it may choose; none where it is no such field."""
+    found = [msgspec.inspect.type_info(kind)]
+    for name in (path or "").split("."):
+        found = [
+            field.type
+            for each in _within(found)
+            if isinstance(each, msgspec.inspect.StructType)
+            for field in each.fields
+            if field.encode_name == re.sub(r"\[.*\]", "", name)
+        ]
+    choices: list[str] = []
+    for each in _within(found):
+        if isinstance(each, msgspec.inspect.LiteralType):
+            choices += map(str, each.values)
+        elif isinstance(each, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+            choices.append("a number")
+    return choices
+
+
+def _within(kinds: Sequence[msgspec.inspect.Type]) -> Iterator[msgspec.inspect.Type]:
+    """What a value of these types may be, or its items."""
+    for each in kinds:
+        if isinstance(each, msgspec.inspect.UnionType):
+            yield from _within(each.types)
+        elif isinstance(each, msgspec.inspect.Metadata):
+            yield from _within([each.type])
+        elif isinstance(each, msgspec.inspect.CollectionType):
+            yield from _within([each.item_type])
+        else:
+            yield each

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 
 async def test_limits_are_set_shown_and_cleared(served, stage):
     """What is set holds, and is shown with who set it."""
@@ -63,3 +65,24 @@ async def test_a_unique_key_of_a_request(served, stage):
         assert (problem.status_code, problem.json()["field"].startswith("unique")) == (400, True), (
             problem.text
         )
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field", "choices"),
+    [
+        ("jobs", {"script": "flow_x", "args": {}, "unique": {"key": "k", "while": "later"}}, "unique.while",
+         "queued, unfinished, a number"),
+        ("jobs", {"script": "flow_x", "args": {}, "unique": {"key": "k", "on_conflict": "x"}},
+         "unique.on_conflict", "existing, reject, replace"),
+        ("schedules", {"script": "flow_x", "every": 60, "overlap": "yes"}, "overlap",
+         "allow, queue_one, skip"),
+        ("tokens", {"name": "a", "scopes": ["read", "root"]}, "scopes[1]", "admin, read, run"),
+    ],
+)  # fmt: skip
+async def test_what_a_field_may_be_is_said(served, path, body, field, choices):
+    """A text that is none of those that a field may be: the problem names the field, and the choices."""
+    method = served.http.put if path == "schedules" else served.http.post
+    where = f"{path}/s" if path == "schedules" else path
+    problem = (await method(f"/api/v1/{where}", json=body)).json()
+    assert problem["field"] == field, problem
+    assert problem["detail"].endswith(f"; one of {choices}"), problem
