@@ -6,7 +6,7 @@ import socket
 
 from hotpath import __version__
 from hotpath.doctor.finding import Finding, error, warning
-from hotpath.doctor.links import APART, FAR_APART
+from hotpath.doctor.links import APART, FAR_APART, apart_by
 from hotpath.doctor.patient import Patient
 from hotpath.store.servers import GONE
 
@@ -25,7 +25,7 @@ async def clocks(patient: Patient) -> list[Finding]:
         )
         mend = f"timedatectl set-ntp true, on {row['host']} and on the database's host"
         make = error if sure >= FAR_APART else warning
-        evidence = {"seconds": round(row["apart"], 3), "uncertainty": round(row["unsure"], 3)}
+        evidence = apart_by(row["apart"], row["unsure"])
         found.append(make("clock", text, mend, host=row["host"], seen_by=row["seen_by"], **evidence))
     return found
 

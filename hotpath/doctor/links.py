@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 import time
@@ -100,7 +101,12 @@ async def clocks(patient: Patient) -> list[Finding]:
     text = f"the database's clock is {abs(apart):.1f} s {'ahead of' if apart > 0 else 'behind'} this host's"
     mend = "timedatectl set-ntp true, on both hosts"
     make = error if sure >= FAR_APART else warning
-    return [make("clock", text, mend, seconds=round(apart, 3), uncertainty=round(best / 2, 3))]
+    return [make("clock", text, mend, **apart_by(apart, best / 2))]
+
+
+def apart_by(seconds: float, unsure: float) -> dict[str, float]:
+    """By how much clocks differ, as evidence, to a millisecond; what may be wrong of it is never less."""
+    return {"seconds": round(seconds, 3), "uncertainty": math.ceil(unsure * 1000) / 1000}
 
 
 async def log_store(patient: Patient) -> list[Finding]:

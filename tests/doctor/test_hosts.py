@@ -47,6 +47,9 @@ async def test_clocks_of_other_hosts(stage: Stage, patient: Patient, monkeypatch
     behind = re.search(r"([\d.]+) s behind that of elsewhere, as worker w sees it", found.text)
     assert 0 < found.evidence["uncertainty"] < 10
     assert float(behind[1]) == pytest.approx(100, abs=found.evidence["uncertainty"] + 0.1)
+    await stage.connection.execute("update hotpath.worker set clock_unsure = 0.0004")
+    (found,) = await hosts.clocks(patient)
+    assert found.evidence["uncertainty"] == 0.001  # not none at all
     await stage.connection.execute("update hotpath.worker set clock_unsure = 99.5")
     assert await hosts.clocks(patient) == []
 
