@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from store_stage import NAME, Stage
 
-from bench.simulated import run_year
+from bench.simulated import Clock, run_year
 
 
 @pytest.mark.slow
@@ -18,3 +21,17 @@ async def test_a_year_of_schedules(stage: Stage):
     assert (year.missing, year.doubled) == (0, 0)
     assert year.ticks > 1000
     assert year.killed > 5
+
+
+def test_outages_of_several_tickers_do_not_add_up():
+    """The simulated time is moved on once from where it was seen, or it passes all that is caught up."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    clock = Clock(begin, begin + timedelta(days=365), random.Random(0))
+    clock.go_on(begin, 60)
+    moved = clock.now
+    assert timedelta(seconds=60) <= moved - begin < timedelta(hours=31)
+    for _ in range(20):
+        clock.go_on(begin, 60)
+    assert clock.now == moved
+    clock.go_on(moved, 0.1)
+    assert clock.now > moved
