@@ -149,9 +149,8 @@ class Completions:
         async with self._database.pool.acquire() as connection:
             fresh = [wait for wait in waits if wait.marked < now - _HOLD / 2 or wait.marked < 0]
             if fresh:
-                await connection.execute(
-                    query("await_jobs"), self._client, [wait.job for wait in fresh], _HOLD
-                )
+                jobs = {wait.job for wait in fresh}  # one may be waited for in both ways
+                await connection.execute(query("await_jobs"), self._client, list(jobs), _HOLD)
                 for wait in fresh:
                     wait.marked = now
             if waits:

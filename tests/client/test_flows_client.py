@@ -378,3 +378,26 @@ async def test_early_result(scene, value, monkeypatch):
         await session.cycle([outcomes(hand, payload=b'"whole"')], None)
     assert [job.state for job in ends] == [State.SUCCESS]
     assert await scene.client.result(run) == "whole"
+
+
+async def test_both_ends_of_a_run_are_awaited_at_once(scene, monkeypatch):
+    """Who waits for a run's end and for its result, and has both looked at together, is answered in both."""
+    monkeypatch.setattr(completions, "LAST_POLL", 0.0)  # so each look is at both, and marks both
+    monkeypatch.setattr(completions, "_HOLD", 0.001)
+    run, session, hand = await scene.run_in_hand()
+
+    async def marked_until():
+        return await scene.flowing.stage.connection.fetchval(
+            "select max(until) from hotpath.waiter where job = $1", run
+        )
+
+    async with awaited(scene.client.wait, run) as ends, awaited(scene.client.result, run) as results:
+        with trio.fail_after(40):
+            while scene.client.statistics().waiting < 2:  # noqa: ASYNC110 - the client tells nobody
+                await trio.sleep(0.001)
+            for _ in range(2):  # the first may have begun before
+                before = await marked_until()
+                while await marked_until() == before:  # noqa: ASYNC110 - nor this
+                    await trio.sleep(0.001)
+        await session.cycle([outcomes(hand, payload=b'"whole"')], None)
+    assert ([job.state for job in ends], results) == ([State.SUCCESS], ["whole"])
