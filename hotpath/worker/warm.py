@@ -300,7 +300,7 @@ class Warm:
         seat.closed = True
         self.seats.remove(seat)
         self.leaving = [each for each in (*self.leaving, seat) if each.running]
-        if seat.team is not None:
+        if seat.team is not None and not seat.team.stop.count:  # with the whole command it was asked already
             seat.team.stop()
 
     def taken(self) -> int:

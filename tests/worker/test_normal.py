@@ -316,6 +316,31 @@ async def test_sigterm_ends_well(stage: Stage):
     assert await stage.worker_pids() == []
 
 
+async def test_sigterm_lets_what_runs_end(stage: Stage):
+    """I12: one SIGTERM is one: a job that runs on while the rest is given back ends, and runs once."""
+    write(stage, "a")
+    gate = stage.workspace / "gate"
+    args = {"file": str(stage.workspace / "marks"), "gate": str(gate)}
+    job = await stage.client.enqueue("a", {"x": 0, **args})
+    command = await stage.normal()
+
+    async def begun() -> bool:
+        return (stage.workspace / "marks").exists()
+
+    async def has_left() -> bool:
+        return await stage.connection.fetchval(
+            "select bool_or(stopped_at is not null) from hotpath.worker where script is null"
+        )
+
+    await stage.until(begun)
+    command.process.terminate()
+    await stage.until(has_left)
+    gate.touch()
+    assert await command.wait() == 0, command.stderr
+    ended = await stage.client.job(job)
+    assert (ended.state, ended.attempt, await order(stage)) == ("success", 1, [0])
+
+
 @pytest.mark.slow
 async def test_slow_job_keeps_nobody_waiting(stage: Stage):
     """What was claimed behind a job that turns out slow goes back, for other workers to have it."""
